@@ -1,0 +1,124 @@
+"""What a role is told when it builds its part of a machine: the `Context`.
+
+A role never types a port or an address. It asks `ctx.listen(IMAPS)` where to listen, `ctx.peers(RELAY)`
+whom to call, `ctx.callers(DELIVERY)` who may call; each refuses what the policy table does not declare.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from mastio import services
+from mastio.errors import MastioError
+from mastio.flows import ADMIN, INTERNET, FlowMatrix
+from mastio.services import Service
+from mastio.site.model import Address, Machine, Site
+
+PKI = "/etc/mastio/pki"
+"""Where a machine keeps its certificates: ca.pem, host.pem, host.key, public.pem, public.key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Internet:
+    """What the site must know of the internet it stands in; the default is the real one."""
+
+    root_hints: str = ""
+    """A root hints file (zone format); empty: the resolver's own."""
+    trust_anchor: str = ""
+    """DNSSEC root anchors, DS or DNSKEY records in zone format; empty: IANA's."""
+    authorities: str = ""
+    """PEM certificates trusted beside Debian's, when checking servers on the internet."""
+    offline: bool = False
+    """No block lists, mirrors or signature servers can be reached: do not ask them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The other end of a flow: a machine, its internal name (in /etc/hosts) and its addresses."""
+
+    machine: str
+    name: str
+    addresses: tuple[Address, ...]
+
+
+@dataclass(frozen=True)
+class Context:
+    """One machine of a site, as its roles see it."""
+
+    site: Site
+    matrix: FlowMatrix
+    machine: Machine
+    internet: Internet
+    _secrets: Mapping[str, str] = field(repr=False)
+
+    @property
+    def fqdn(self) -> str:
+        """The machine's internal name."""
+        return self.site.internal_name(self.machine.name)
+
+    def listen(self, service: Service) -> tuple[Address, ...]:
+        """The addresses on which this machine offers `service`, or an error if no flow says so."""
+        if not any(flow.service == service for flow in self.matrix.into(self.machine.name)):
+            raise MastioError(
+                f"{self.machine.name} may not listen for {service.name}: no policy row ends there"
+            )
+        return self.machine.addresses
+
+    def peers(self, service: Service) -> tuple[Peer, ...]:
+        """The machines that this one may call on `service`, or an error if no flow says so."""
+        found = [
+            flow.target for flow in self.matrix.out_of(self.machine.name) if flow.service == service
+        ]
+        if not found:
+            raise MastioError(
+                f"{self.machine.name} may not call {service.name}: no policy row starts there"
+            )
+        return tuple(self._peer(name) for name in found if name != INTERNET)
+
+    def callers(self, service: Service) -> tuple[Peer, ...]:
+        """The machines of the site that may call this one on `service` (the internet is not a peer)."""
+        self.listen(service)
+        return tuple(
+            self._peer(flow.source)
+            for flow in self.matrix.into(self.machine.name)
+            if flow.service == service and flow.source not in (INTERNET, ADMIN)
+        )
+
+    def _peer(self, machine: str) -> Peer:
+        return Peer(machine, self.site.internal_name(machine), self.site.machine(machine).addresses)
+
+    def secret(self, name: str) -> str:
+        """The generated secret `name`; KeyError names it when the vault lacks it."""
+        return self._secrets[name]
+
+    def render(self, package: str, template: str, **values: Any) -> str:
+        """The template `template` beside the role module `package`, with `ctx`, `site`, `services`.
+
+        An undefined name in the template is an error. `# comment` lines say why, for the reader on
+        the machine too.
+        """
+        return _environment(package).get_template(template).render(
+            ctx=self, site=self.site, policy=self.site.policy, machine=self.machine,
+            fqdn=self.fqdn, pki=PKI, services=services, **values,
+        )  # fmt: skip
+
+
+@cache
+def _environment(module_file: str) -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(module_file).parent),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # noqa: S701 — configuration files, not HTML
+    )
+
+
+def bracketed(address: Address) -> str:
+    """An address as URLs and Postfix write it: IPv6 in brackets."""
+    return f"[{address}]" if address.version == 6 else str(address)

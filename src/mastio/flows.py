@@ -1,0 +1,185 @@
+"""The flow matrix: who may talk to whom, on which service, how it is protected, and why.
+
+`POLICY` is the small table that an engineer reads and argues about. `expand(site)` turns it into the
+`FlowMatrix` of a site's machines, and from the matrix *alone* come the perimeter's and every machine's
+firewall rules, the addresses that services listen on, /etc/hosts, the certificates, and what
+verification expects: what is not in it is closed.
+
+>>> for flow in expand(site).into("store"): print(flow.source, flow.service.name)
+gateway delivery
+webmail imaps
+...
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+
+from mastio import services
+from mastio.services import Service
+from mastio.site.model import Address, Machine, Network, Role, Site
+
+INTERNET = "internet"
+"""The endpoint that stands for every address outside the site."""
+ADMIN = "admin"
+"""The endpoint that stands for the administrators' declared networks."""
+
+
+class Protection(StrEnum):
+    """What protects a flow on the way."""
+
+    OPPORTUNISTIC = "opportunistic TLS"
+    TLS = "TLS"
+    MUTUAL_TLS = "mutual TLS"
+    USER = "TLS + user's password"
+    KEYS = "ssh keys"
+    DNSSEC = "DNSSEC"
+    SIGNED = "signed packages"
+    NETWORK = "the site's own network"
+    VERIFIED_TLS = "TLS, DANE and MTA-STS verified"
+
+
+class Party(StrEnum):
+    """Who a policy row speaks of, beside the roles."""
+
+    INTERNET = INTERNET
+    ADMIN = ADMIN
+    EVERYONE = "every machine"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRow:
+    """One line of the policy table."""
+
+    source: Role | Party
+    target: Role | Party
+    service: Service
+    protection: Protection
+    why: str
+
+
+_R, _P = Role, Protection
+POLICY: tuple[PolicyRow, ...] = (
+    PolicyRow(Party.INTERNET, _R.GATEWAY_IN, services.SMTP, _P.OPPORTUNISTIC, "receive mail"),
+    PolicyRow(Party.INTERNET, _R.WEBMAIL, services.HTTP, _P.NETWORK, "redirect to https"),
+    PolicyRow(Party.INTERNET, _R.WEBMAIL, services.HTTPS, _P.TLS, "webmail for users"),
+    PolicyRow(_R.GATEWAY_OUT, Party.INTERNET, services.SMTP, _P.OPPORTUNISTIC, "send mail"),
+    PolicyRow(_R.GATEWAY_IN, Party.INTERNET, services.DNS, _P.DNSSEC, "resolve and validate names"),
+    PolicyRow(_R.GATEWAY_OUT, Party.INTERNET, services.DNS, _P.DNSSEC, "resolve and validate names"),
+    PolicyRow(_R.WATCH, Party.INTERNET, services.DNS, _P.DNSSEC, "find mirrors and time servers"),
+    PolicyRow(_R.WATCH, Party.INTERNET, services.HTTP, _P.SIGNED, "fetch packages for all"),
+    PolicyRow(_R.WATCH, Party.INTERNET, services.HTTPS, _P.TLS, "fetch packages and signatures"),
+    PolicyRow(_R.WATCH, Party.INTERNET, services.NTP, _P.NETWORK, "keep the site's time"),
+    PolicyRow(_R.GATEWAY_IN, _R.STORE, services.DELIVERY, _P.MUTUAL_TLS, "deliver cleaned mail"),
+    PolicyRow(_R.GATEWAY_OUT, _R.STORE, services.DELIVERY, _P.MUTUAL_TLS, "deliver mail between users, cleaned too"),
+    PolicyRow(_R.WEBMAIL, _R.STORE, services.IMAPS, _P.USER, "read mail"),
+    PolicyRow(_R.WEBMAIL, _R.STORE, services.SUBMISSIONS, _P.USER, "submit mail"),
+    PolicyRow(_R.WEBMAIL, _R.STORE, services.SIEVE, _P.USER, "edit filters"),
+    PolicyRow(_R.WEBMAIL, _R.STORE, services.PASSWORD, _P.MUTUAL_TLS, "change the own password"),
+    PolicyRow(_R.STORE, _R.GATEWAY_OUT, services.RELAY, _P.MUTUAL_TLS, "hand over submitted mail"),
+    PolicyRow(Party.EVERYONE, _R.WATCH, services.SYSLOG, _P.MUTUAL_TLS, "logs leave at once"),
+    PolicyRow(Party.EVERYONE, _R.WATCH, services.PROXY, _P.SIGNED, "packages and signatures"),
+    PolicyRow(Party.EVERYONE, _R.WATCH, services.NTP, _P.NETWORK, "one time for all logs"),
+    PolicyRow(_R.WATCH, Party.EVERYONE, services.SSH, _P.KEYS, "the only way in"),
+    PolicyRow(Party.ADMIN, _R.WATCH, services.SSH, _P.KEYS, "administrators come in"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One permitted conversation: `source` and `target` are machine names, `internet` or `admin`."""
+
+    source: str
+    target: str
+    service: Service
+    protection: Protection
+    why: str
+
+
+class FlowMatrix:
+    """All permitted flows of a site. What is not here is closed."""
+
+    def __init__(self, site: Site, flows: tuple[Flow, ...]) -> None:
+        self.site = site
+        self.flows = flows
+
+    def into(self, machine: str) -> tuple[Flow, ...]:
+        """The flows that end at `machine`."""
+        return tuple(flow for flow in self.flows if flow.target == machine)
+
+    def out_of(self, machine: str) -> tuple[Flow, ...]:
+        """The flows that start at `machine`."""
+        return tuple(flow for flow in self.flows if flow.source == machine)
+
+    def allows(self, source: str, target: str, service: Service) -> bool:
+        """Whether the policy lets `source` open `service` at `target`."""
+        return (source, target, service) in self._cells
+
+    @cached_property
+    def _cells(self) -> frozenset[tuple[str, str, Service]]:
+        return frozenset((flow.source, flow.target, flow.service) for flow in self.flows)
+
+    @cached_property
+    def firewall(self) -> Machine | None:
+        """The perimeter firewall; None when machines stand on the internet by themselves."""
+        return next(iter(self.site.carrying(Role.FIREWALL)), None)
+
+    @cached_property
+    def forwarded(self) -> tuple[Flow, ...]:
+        """The flows that cross the perimeter firewall from one network to another."""
+        if self.firewall is None:
+            return ()
+        name = self.firewall.name
+        return tuple(
+            flow
+            for flow in self.flows
+            if name not in (flow.source, flow.target)
+            and self._zone(flow.source) != self._zone(flow.target)
+        )
+
+    @cached_property
+    def published(self) -> tuple[Flow, ...]:
+        """The flows from outside that reach a machine through a public address (DNAT)."""
+        return tuple(flow for flow in self.forwarded if flow.source in (INTERNET, ADMIN))
+
+    def _zone(self, endpoint: str) -> str:
+        return INTERNET if endpoint in (INTERNET, ADMIN) else self.site.machine(endpoint).zone
+
+    def networks(self, endpoint: str) -> tuple[Address | Network, ...]:
+        """What an endpoint is in packets: a machine's addresses, the administrators' networks.
+
+        `internet` is everything that is *not* the site, so it has none of its own: ().
+        """
+        if endpoint == INTERNET:
+            return ()
+        if endpoint == ADMIN:
+            return self.site.admin_networks
+        return self.site.machine(endpoint).addresses
+
+
+def _endpoints(site: Site, party: Role | Party) -> tuple[str, ...]:
+    match party:
+        case Party.INTERNET:
+            return (INTERNET,)
+        case Party.ADMIN:
+            return (ADMIN,) if site.admin_networks else ()
+        case Party.EVERYONE:
+            return tuple(machine.name for machine in site.machines)
+        case _:
+            return tuple(machine.name for machine in site.carrying(party))
+
+
+def expand(site: Site) -> FlowMatrix:
+    """The policy table over the machines of `site`.
+
+    A machine needs no flow to itself (loopback is its own affair), and a flow that two roles of one
+    machine both need appears once.
+    """
+    flows: dict[tuple[str, str, Service], Flow] = {}
+    for row in POLICY:
+        for source in _endpoints(site, row.source):
+            for target in _endpoints(site, row.target):
+                if source != target:
+                    flow = Flow(source, target, row.service, row.protection, row.why)
+                    flows.setdefault((source, target, row.service), flow)
+    return FlowMatrix(site, tuple(flows.values()))

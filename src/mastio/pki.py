@@ -1,0 +1,133 @@
+"""The internal certificate authority and the other keys a site needs, by the `cryptography` library.
+
+Nothing here touches a disk: keys and certificates come and go as PEM text, and `mastio.vault` keeps
+them. Names in certificates are DNS names (RFC 9525: the common name is decoration, SAN decides).
+"""
+
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+AUTHORITY_DAYS = 3650
+"""Life of the internal authority, in days."""
+LEAF_DAYS = 397
+"""Life of a machine's certificate, in days (the CA/Browser Forum's limit for servers)."""
+RENEW_DAYS = 60
+"""A certificate with fewer days left is made anew."""
+_SKEW = timedelta(hours=1)  # a machine's clock may be a little behind ours
+
+
+def fingerprint(pem: str) -> str:
+    """SHA-256 of a certificate's DER form, `AA:BB:…`, as Postfix and openssl x509 print it."""
+    return x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256()).hex(":").upper()
+
+
+def names(pem: str) -> frozenset[str]:
+    """The DNS names that a certificate is for."""
+    certificate = x509.load_pem_x509_certificate(pem.encode())
+    extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    return frozenset(extension.value.get_values_for_type(x509.DNSName))
+
+
+def days_left(pem: str, now: datetime | None = None) -> float:
+    """How long a certificate is still valid, in days; negative when it has expired."""
+    certificate = x509.load_pem_x509_certificate(pem.encode())
+    return (certificate.not_valid_after_utc - (now or datetime.now(UTC))) / timedelta(days=1)
+
+
+def issued_by(pem: str, authority: str) -> bool:
+    """Whether `authority` (a CA's certificate) signed this certificate."""
+    certificate = x509.load_pem_x509_certificate(pem.encode())
+    try:
+        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.encode()))
+    except Exception:  # the library raises three kinds, all meaning "no"
+        return False
+    return True
+
+
+def _private(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()
+
+
+def rsa_key(bits: int = 2048) -> str:
+    """A new RSA private key, PKCS #8 PEM; 2048 bits is what DKIM needs (RFC 8301)."""
+    return _private(rsa.generate_private_key(public_exponent=65537, key_size=bits))
+
+
+def _builder(subject: str, issuer: x509.Name, days: int) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject[:64])]))
+        .issuer_name(issuer)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SKEW)
+        .not_valid_after(now + timedelta(days=days))
+    )
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def authority(name: str, days: int = AUTHORITY_DAYS) -> tuple[str, str]:
+    """A new certificate authority (EC P-256): its private key and self-signed certificate, PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    certificate = (
+        _builder(name, subject, days)
+        .public_key(key.public_key())
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .add_extension(identifier, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return _private(key), certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def issue(ca_key: str, ca_cert: str, *dns_names: str, days: int = LEAF_DAYS) -> tuple[str, str]:
+    """A certificate for `dns_names`, server and client alike: a new private key and the certificate."""
+    signer = serialization.load_pem_private_key(ca_key.encode(), None)
+    if not isinstance(signer, ec.EllipticCurvePrivateKey):
+        raise TypeError("the authority's key is not an EC key")
+    issuer = x509.load_pem_x509_certificate(ca_cert.encode())
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = (
+        _builder(dns_names[0], issuer.subject, days)
+        .public_key(key.public_key())
+        .add_extension(
+            x509.SubjectAlternativeName([x509.DNSName(name) for name in dns_names]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(signs_certificates=False), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+            critical=False,
+        )
+        .add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+        )
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
+        .sign(signer, hashes.SHA256())
+    )
+    return _private(key), certificate.public_bytes(serialization.Encoding.PEM).decode()

@@ -1,0 +1,52 @@
+"""The services of a site: the only place that knows port numbers.
+
+>>> SMTP.port, SMTP.transports
+(25, (<Transport.TCP: 'tcp'>,))
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Transport(StrEnum):
+    """Transport protocols, by their name in nftables and /etc/services."""
+
+    TCP = "tcp"
+    UDP = "udp"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Service:
+    """Something that listens: its short name, port, transports and what it is for."""
+
+    name: str
+    port: int
+    transports: tuple[Transport, ...]
+    title: str
+
+
+def _tcp(name: str, port: int, title: str) -> Service:
+    return Service(name, port, (Transport.TCP,), title)
+
+
+SMTP = _tcp("smtp", 25, "mail between organisations (RFC 5321)")
+DELIVERY = _tcp(
+    "delivery", 24, "cleaned mail on its way into the store (IANA: any private mail system)"
+)
+SUBMISSIONS = _tcp("submissions", 465, "authenticated submission by users (RFC 8314)")
+RELAY = _tcp("relay", 587, "submitted mail on its way out through the gateway")
+IMAPS = _tcp("imaps", 993, "reading mail (RFC 8314)")
+SIEVE = _tcp("sieve", 4190, "managing filters (RFC 5804)")
+PASSWORD = _tcp("password", 106, "a user changes the own password (poppassd, IANA 3com-tsmux)")
+HTTP = _tcp("http", 80, "redirect to https, ACME, MTA-STS")
+HTTPS = _tcp("https", 443, "webmail")
+DNS = Service("dns", 53, (Transport.TCP, Transport.UDP), "names (RFC 1035)")
+SSH = _tcp("ssh", 22, "administration")
+SYSLOG = _tcp("syslog", 6514, "logs, over TLS (RFC 5425)")
+PROXY = _tcp("proxy", 3128, "Debian packages and signatures, allow-listed")
+NTP = Service("ntp", 123, (Transport.UDP,), "time (RFC 5905)")
+
+ALL: tuple[Service, ...] = (
+    SMTP, DELIVERY, SUBMISSIONS, RELAY, IMAPS, SIEVE, PASSWORD,
+    HTTP, HTTPS, DNS, SSH, SYSLOG, PROXY, NTP,
+)  # fmt: skip
