@@ -36,6 +36,7 @@ class Protection(StrEnum):
     DNSSEC = "DNSSEC"
     SIGNED = "signed packages"
     NETWORK = "the site's own network"
+    PLAIN = "plain, nothing secret"
     VERIFIED_TLS = "TLS, DANE and MTA-STS verified"
 
 
@@ -61,7 +62,7 @@ class PolicyRow:
 _R, _P = Role, Protection
 POLICY: tuple[PolicyRow, ...] = (
     PolicyRow(Party.INTERNET, _R.GATEWAY_IN, services.SMTP, _P.OPPORTUNISTIC, "receive mail"),
-    PolicyRow(Party.INTERNET, _R.WEBMAIL, services.HTTP, _P.NETWORK, "redirect to https"),
+    PolicyRow(Party.INTERNET, _R.WEBMAIL, services.HTTP, _P.PLAIN, "redirect to https"),
     PolicyRow(Party.INTERNET, _R.WEBMAIL, services.HTTPS, _P.TLS, "webmail for users"),
     PolicyRow(_R.GATEWAY_OUT, Party.INTERNET, services.SMTP, _P.OPPORTUNISTIC, "send mail"),
     PolicyRow(_R.GATEWAY_IN, Party.INTERNET, services.DNS, _P.DNSSEC, "resolve and validate names"),
@@ -69,7 +70,7 @@ POLICY: tuple[PolicyRow, ...] = (
     PolicyRow(_R.WATCH, Party.INTERNET, services.DNS, _P.DNSSEC, "find mirrors and time servers"),
     PolicyRow(_R.WATCH, Party.INTERNET, services.HTTP, _P.SIGNED, "fetch packages for all"),
     PolicyRow(_R.WATCH, Party.INTERNET, services.HTTPS, _P.TLS, "fetch packages and signatures"),
-    PolicyRow(_R.WATCH, Party.INTERNET, services.NTP, _P.NETWORK, "keep the site's time"),
+    PolicyRow(_R.WATCH, Party.INTERNET, services.NTP, _P.PLAIN, "keep the site's time"),
     PolicyRow(_R.GATEWAY_IN, _R.STORE, services.DELIVERY, _P.MUTUAL_TLS, "deliver cleaned mail"),
     PolicyRow(_R.GATEWAY_OUT, _R.STORE, services.DELIVERY, _P.MUTUAL_TLS, "deliver mail between users, cleaned too"),
     PolicyRow(_R.WEBMAIL, _R.STORE, services.IMAPS, _P.USER, "read mail"),

@@ -42,7 +42,7 @@ HTTP = _tcp("http", 80, "redirect to https, ACME, MTA-STS")
 HTTPS = _tcp("https", 443, "webmail")
 DNS = Service("dns", 53, (Transport.TCP, Transport.UDP), "names (RFC 1035)")
 SSH = _tcp("ssh", 22, "administration")
-SYSLOG = _tcp("syslog", 6514, "logs, over TLS (RFC 5425)")
+SYSLOG = _tcp("syslog", 6514, "logs, by RELP over TLS")
 PROXY = _tcp("proxy", 3128, "Debian packages and signatures, allow-listed")
 NTP = Service("ntp", 123, (Transport.UDP,), "time (RFC 5905)")
 

@@ -1,0 +1,351 @@
+"""From the flow matrix to nftables: the whole ruleset of one machine, as text that nft -f loads.
+
+Every machine drops what the matrix does not declare, in both directions; what it drops it logs first,
+rate-limited, to NFLOG group `LOG_GROUP` with a prefix that names the chain. Three kinds of machines
+differ only in which chains they get:
+
+| | arrival, input, output | forward, inward, outward | limits per client |
+|---|---|---|---|
+| the perimeter firewall | yes | yes | in forward |
+| a machine behind it | yes | – | – (the firewall has applied them) |
+| a machine without a perimeter | yes | – | in input |
+
+`internet` in a rule is every address that is not the site's. No interface is named: the reverse path
+check ties each address to the interface that routes to it, so a stranger cannot wear a site address.
+
+>>> print(ruleset(expand(site), site.machine("store")))
+flush ruleset
+table inet mastio { ...
+"""
+
+from collections.abc import Iterable, Iterator
+
+from mastio.flows import ADMIN, INTERNET, Flow, FlowMatrix
+from mastio.services import Service
+from mastio.site.model import Address, Machine, Network
+
+LOG_GROUP = 77
+"""The NFLOG group that ulogd2 listens to on every machine."""
+CLIENT_CONNECTIONS = 256
+"""How many connections to published services one client may hold (IPv4 address or IPv6 /64)."""
+CLIENT_RATE = "200/second burst 400 packets"
+"""How fast one client may open them."""
+REPLY_TTL = 128
+"""The hop limit on replies of published services: not Linux' 64, so that nmap -O matches nothing."""
+
+_FAMILIES = (4, 6)
+_IP = {4: "ip", 6: "ip6"}
+_OUTSIDERS = (INTERNET, ADMIN)
+
+
+def ruleset(site_matrix: FlowMatrix, machine: Machine) -> str:
+    """The nftables ruleset of `machine`: pure text, the same for the same site."""
+    return _Table(site_matrix, machine).text()
+
+
+class _Table:
+    """The rules of one machine, chain by chain."""
+
+    def __init__(self, matrix: FlowMatrix, machine: Machine) -> None:
+        self.matrix = matrix
+        self.site = matrix.site
+        self.machine = machine
+        self.is_firewall = machine == matrix.firewall
+        self.faces_internet = self.is_firewall or matrix.firewall is None
+
+    def text(self) -> str:
+        chains = [self._arrival(), self._input(), self._output()]
+        if self.is_firewall:
+            chains += [self._forward(), self._inward(), self._outward()]
+        if self.faces_internet:
+            chains.append(self._disguise())
+        head = [
+            "#!/usr/sbin/nft -f",
+            f"# {self.site.internal_name(self.machine.name)}: everything here comes from the flow matrix.",
+            "# What is not declared is logged and dropped, in both directions.",
+            "flush ruleset",
+            "",
+            "table inet mastio {",
+        ]
+        body = [*self._sets(), *(self._limits() if self.faces_internet else ())]
+        for chain in chains:
+            body += ["", *chain]
+        return "\n".join([*head, *(f"    {line}".rstrip() for line in body), "}", ""])
+
+    # --- what the site is, in packets -----------------------------------------------------------
+
+    def _site_elements(self, family: int) -> list[str]:
+        """The site's own addresses: its zones, or without a firewall just its machines."""
+        own: Iterable[Address | Network]
+        if self.matrix.firewall:
+            own = (network for zone in self.site.zones for network in zone.networks)
+        else:
+            own = (address for machine in self.site.machines for address in machine.addresses)
+        return [str(it) for it in sorted({it for it in own if it.version == family}, key=str)]
+
+    def _sets(self) -> Iterator[str]:
+        for family in _FAMILIES:
+            yield f"set site{family} {{"
+            yield '    comment "the site; the internet is all the rest"'
+            yield f"    type ipv{family}_addr"
+            yield "    flags interval"
+            if elements := self._site_elements(family):
+                yield f"    elements = {{ {', '.join(elements)} }}"
+            yield "}"
+
+    @staticmethod
+    def _limits() -> Iterator[str]:
+        """A client is one IPv4 address or one IPv6 /64, the least that a customer is given."""
+        for family in _FAMILIES:
+            for name in ("holding", "opening"):
+                yield f"set {name}{family} {{"
+                yield f"    type ipv{family}_addr"
+                yield "    size 65536"
+                yield "    flags dynamic" + (", timeout" if name == "opening" else "")
+                if name == "opening":
+                    yield "    timeout 1m"
+                yield "}"
+        yield ""
+        yield "chain client {"
+        yield "    # New connections from outside to a published service end here, good or bad."
+        for family, key in ((4, "ip saddr"), (6, "ip6 saddr & ffff:ffff:ffff:ffff::")):
+            for name, measure in (
+                ("holding", f"ct count over {CLIENT_CONNECTIONS}"),
+                ("opening", f"limit rate over {CLIENT_RATE}"),
+            ):
+                yield f"    meta nfproto ipv{family} add @{name}{family} {{ {key} {measure} }} goto refuse"
+        yield "    accept"
+        yield "}"
+        yield "chain refuse {"
+        yield from _indent(_log_and("limit", "drop"))
+        yield "}"
+
+    def _peer(self, endpoint: str, family: int, side: str) -> str | None:
+        """The match for an endpoint as `saddr` or `daddr`; None when it has no such family."""
+        ip = _IP[family]
+        if endpoint == INTERNET:
+            # A family that the site does not have outside leads nowhere: fail at once instead.
+            known = any(it.version == family for it in self.site.public)
+            return f"{ip} {side} != @site{family}" if known else None
+        found = [str(it) for it in self.matrix.networks(endpoint) if it.version == family]
+        if not found:
+            return None
+        return (
+            f"{ip} {side} {found[0]}"
+            if len(found) == 1
+            else f"{ip} {side} {{ {', '.join(found)} }}"
+        )
+
+    def _flow_rules(self, flow: Flow, verdict: str, extra: str = "") -> Iterator[str]:
+        """A flow as rules, one for each address family that both ends have."""
+        for family in _FAMILIES:
+            source = self._peer(flow.source, family, "saddr")
+            target = self._peer(flow.target, family, "daddr")
+            if source and target:
+                words = (source, target, _port(flow.service), extra, verdict, _comment(flow))
+                yield " ".join(word for word in words if word)
+
+    # --- chains ---------------------------------------------------------------------------------
+
+    @staticmethod
+    def _arrival() -> list[str]:
+        """What is wrong whoever sends it."""
+        return _chain(
+            "arrival",
+            "filter hook prerouting priority mangle; policy accept;",
+            "iif lo accept",
+            "# Duplicate address detection and group reports come from no address (RFC 4862, RFC 3810).",
+            "ip6 saddr :: icmpv6 type { nd-neighbor-solicit, mld2-listener-report } accept",
+            "# Anti-spoofing: the way back to the sender must be the way it came (BCP 38, BCP 84).",
+            "fib saddr . iif oif missing goto spoofed",
+            "# Flags that no honest TCP sends together, and conversations that begin in the middle.",
+            f"tcp flags & (fin | syn | rst | ack) != {_HONEST_FLAGS} goto nonsense",
+            "ct state invalid goto nonsense",
+            "ct state new tcp flags & (fin | syn | rst | ack) != syn goto nonsense",
+        ) + [
+            line
+            for name in ("spoofed", "nonsense")
+            for line in (f"chain {name} {{", *_indent(_log_and(name, "drop")), "}")
+        ]
+
+    def _input(self) -> list[str]:
+        router = (
+            "icmpv6 type nd-router-advert ip6 hoplimit 255 ip6 saddr fe80::/10 accept"
+            if self.faces_internet
+            else "# Routes are configured: no router advertisement is believed."
+        )
+        rules: list[str] = []
+        for flow in self.matrix.into(self.machine.name):
+            outsider = flow.source in _OUTSIDERS and self.faces_internet
+            # Through the public address only, never straight to the address inside.
+            extra = "ct status dnat" if self.is_firewall and flow.source == INTERNET else ""
+            rules += self._flow_rules(flow, "jump client" if outsider else "accept", extra)
+        return _chain(
+            "input",
+            "filter hook input priority filter; policy drop;",
+            "iif lo accept",
+            *_CONVERSATIONS,
+            *_NEIGHBOURS,
+            router,
+            "icmpv6 type mld-listener-query ip6 saddr fe80::/10 accept",
+            *_echo(),
+            *rules,
+            "# Broadcasts and multicasts are nobody's attack: not worth a line in the log.",
+            "fib daddr type { broadcast, multicast, anycast } drop",
+            *_log_and("input", "drop"),
+        )
+
+    def _output(self) -> list[str]:
+        rules: list[str] = []
+        for flow in self.matrix.out_of(self.machine.name):
+            # The firewall has an address in each zone and the kernel chooses: match the target only.
+            for family in _FAMILIES:
+                target = self._peer(flow.target, family, "daddr")
+                if target and self._peer(flow.source, family, "saddr"):
+                    rules.append(f"{target} {_port(flow.service)} accept {_comment(flow)}")
+        soliciting = (
+            ("icmpv6 type nd-router-solicit ip6 hoplimit 255 accept",)
+            if self.faces_internet
+            else ()
+        )
+        return _chain(
+            "output",
+            "filter hook output priority filter; policy drop;",
+            "oif lo accept",
+            *_CONVERSATIONS,
+            *_NEIGHBOURS,
+            *soliciting,
+            "icmpv6 type mld2-listener-report accept",
+            *_echo(),
+            *rules,
+            "# Our own programs hear at once that they may not, instead of waiting for a timeout.",
+            *_log_and("output", "meta l4proto tcp reject with tcp reset"),
+            "reject with icmpx admin-prohibited",
+        )
+
+    def _forward(self) -> list[str]:
+        rules: list[str] = []
+        for flow in self.matrix.forwarded:
+            if flow.source == INTERNET:
+                rules += self._flow_rules(flow, "jump client", "ct status dnat")
+            else:
+                rules += self._flow_rules(flow, "jump client" if flow.source == ADMIN else "accept")
+        return _chain(
+            "forward",
+            "filter hook forward priority filter; policy drop;",
+            *_CONVERSATIONS,
+            *_echo(),
+            *rules,
+            *_log_and("forward", "drop"),
+        )
+
+    def _inward(self) -> list[str]:
+        """Public address and port → the machine that serves it; the client's address stays as it is.
+
+        Several machines with one published service share its clients by a hash of the address.
+        """
+        groups: dict[tuple[str, Service], list[Flow]] = {}
+        for flow in self.matrix.flows:
+            if flow.source in _OUTSIDERS:
+                groups.setdefault((flow.source, flow.service), []).append(flow)
+        rules: list[str] = []
+        for (source, service), flows in groups.items():
+            for family in _FAMILIES:
+                public = [str(it) for it in self.site.public if it.version == family]
+                targets = [
+                    str(address)
+                    for flow in flows
+                    for address in self.site.machine(flow.target).addresses
+                    if address.version == family
+                ]
+                match = self._peer(source, family, "saddr")
+                if not (public and targets and match):
+                    continue
+                ip = _IP[family]
+                rules.append(
+                    f"{match} {ip} daddr {{ {', '.join(public)} }} {_port(service)} "
+                    f"dnat {ip} to {_choice(ip, targets)} {_comment(flows[0])}"
+                )
+        return _chain("inward", "nat hook prerouting priority dstnat; policy accept;", *rules)
+
+    def _outward(self) -> list[str]:
+        """What leaves wears the public address; the firewall's own calls wear the one peers know."""
+        rules: list[str] = []
+        for family in _FAMILIES:
+            ip = _IP[family]
+            public = [it for it in self.site.public if it.version == family]
+            own = [it for it in self.machine.addresses if it.version == family]
+            if public:
+                rules.append(
+                    f"{ip} saddr @site{family} {ip} daddr != @site{family} snat {ip} to {public[0]}"
+                )
+            if own:
+                rules.append(
+                    f"fib saddr type local {ip} daddr @site{family} snat {ip} to {own[0]}"
+                    ' comment "not the address of whichever zone it is sent to"'
+                )
+        return _chain("outward", "nat hook postrouting priority srcnat; policy accept;", *rules)
+
+    @staticmethod
+    def _disguise() -> list[str]:
+        """Only replies, and only outward: a TTL set on what is routed inward could feed a loop."""
+        return _chain(
+            "disguise",
+            "filter hook postrouting priority mangle; policy accept;",
+            f"meta l4proto tcp ct direction reply ip daddr != @site4 ip ttl set {REPLY_TTL}",
+            f"meta l4proto tcp ct direction reply ip6 daddr != @site6 ip6 hoplimit set {REPLY_TTL}",
+        )
+
+
+_HONEST_FLAGS = "{ syn, syn | ack, ack, fin | ack, rst, rst | ack }"
+_CONVERSATIONS = (
+    "# Conversations that a rule below let begin, and ICMP errors about them (RFC 4890, 4.3.1).",
+    "ct state established,related accept",
+)
+_NEIGHBOURS = (
+    "# Neighbour discovery never crosses a router: hop limit 255 proves it (RFC 4861, 11.2).",
+    "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept",
+)
+
+
+def _echo() -> tuple[str, ...]:
+    return tuple(
+        f"{ip} saddr @site{family} {ip} daddr @site{family} {icmp} type echo-request "
+        f'limit rate 10/second accept comment "ping inside the site"'
+        for family, ip, icmp in ((4, "ip", "icmp"), (6, "ip6", "icmpv6"))
+    )
+
+
+def _log_and(name: str, verdict: str) -> tuple[str, str]:
+    """The end of a chain: tell ulogd2, not more than it can write, then give the verdict."""
+    return (
+        f'limit rate 10/second burst 50 packets log prefix "mastio {name}:" group {LOG_GROUP}',
+        f"counter {verdict}",
+    )
+
+
+def _port(service: Service) -> str:
+    """The match for a service's port."""
+    if len(service.transports) == 1:
+        return f"{service.transports[0]} dport {service.port}"
+    return f"meta l4proto {{ {', '.join(sorted(service.transports))} }} th dport {service.port}"
+
+
+def _choice(ip: str, targets: list[str]) -> str:
+    if len(targets) == 1:
+        return targets[0]
+    pairs = ", ".join(f"{number} : {target}" for number, target in enumerate(targets))
+    return f"jhash {ip} saddr mod {len(targets)} map {{ {pairs} }}"
+
+
+def _comment(flow: Flow) -> str:
+    """nft allows 128 bytes."""
+    return f'comment "{f"{flow.source} to {flow.target}, {flow.service.name}: {flow.why}"[:120]}"'
+
+
+def _indent(lines: Iterable[str]) -> list[str]:
+    return [f"    {line}" for line in lines]
+
+
+def _chain(name: str, kind: str, *rules: str) -> list[str]:
+    return [f"chain {name} {{", *_indent((f"type {kind}", *rules)), "}"]

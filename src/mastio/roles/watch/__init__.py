@@ -1,0 +1,73 @@
+"""The watch: keeps the other machines' logs, gives them the time, and fetches their packages.
+
+| part | for |
+|---|---|
+| rsyslog | the logs of all, over mutual TLS; one folder per machine, one file per day |
+| chrony | the site's clock, also when the internet is away |
+| tinyproxy | packages and signatures, from the mirrors that the site file names and from nowhere else |
+
+Whose log a line is says the address it came from, never the line itself: the peer must hold a
+certificate of a machine of the site, and only that machine can wear its address (the firewall ties
+addresses to zones). rsyslog has no property for the peer's certificate.
+"""
+
+from mastio import services
+from mastio.context import Context
+from mastio.services import Service
+from mastio.state import Directory, File, HostState, Unit
+
+LOGS = "/var/log/remote"
+"""Where the machines' logs are: `LOGS/<machine>/<YYYY-MM-DD>.log`."""
+TIME = ("2.debian.pool.ntp.org",)
+"""Time servers on the internet (Debian's own default)."""
+
+
+def build(ctx: Context) -> HostState:
+    """The watch's part of a machine."""
+    files = [
+        File("/etc/rsyslog.d/20-receive.conf", _receiver(ctx)),
+        File("/etc/chrony/chrony.conf", _clock(ctx)),
+        File(
+            "/etc/tmpfiles.d/mastio-logs.conf", ctx.render(__file__, "tmpfiles.conf.j2", logs=LOGS)
+        ),
+    ]
+    units: list[Unit] = []
+    packages = ["openssh-client"]
+    if _offers(ctx, services.PROXY):
+        sandbox = "/etc/systemd/system/tinyproxy.service.d/"
+        packages.append("tinyproxy")
+        files += [
+            File("/etc/tinyproxy/tinyproxy.conf", ctx.render(__file__, "tinyproxy.conf.j2")),
+            File("/etc/tinyproxy/allowed", ctx.render(__file__, "allowed.j2")),
+            File(f"{sandbox}mastio.conf", ctx.render(__file__, "tinyproxy.service.j2")),
+        ]
+        units.append(Unit("tinyproxy.service", ("/etc/tinyproxy/", sandbox, "/etc/resolv.conf")))
+    return HostState(
+        packages=tuple(packages),
+        files=tuple(files),
+        directories=(Directory(LOGS, group="adm", mode=0o750),),
+        units=tuple(units),
+    )
+
+
+def _offers(ctx: Context, service: Service) -> bool:
+    """Whether anyone may call: the one machine of a small site serves only itself."""
+    return any(it.service == service for it in ctx.matrix.into(ctx.machine.name))
+
+
+def _receiver(ctx: Context) -> str:
+    offered = _offers(ctx, services.SYSLOG)
+    return ctx.render(
+        __file__, "receive.conf.j2", logs=LOGS,
+        addresses=ctx.listen(services.SYSLOG) if offered else (),
+        callers=ctx.callers(services.SYSLOG) if offered else (),
+    )  # fmt: skip
+
+
+def _clock(ctx: Context) -> str:
+    offered = _offers(ctx, services.NTP)
+    return ctx.render(
+        __file__, "chrony.conf.j2", time=() if ctx.internet.offline else TIME,
+        addresses=ctx.listen(services.NTP) if offered else (),
+        callers=ctx.callers(services.NTP) if offered else (),
+    )  # fmt: skip

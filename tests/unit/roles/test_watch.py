@@ -1,0 +1,75 @@
+"""The watch's part: whose logs it takes, whose clock and proxy it is."""
+
+from dataclasses import replace
+
+import pytest
+
+from mastio.context import Context, Internet
+from mastio.flows import expand
+from mastio.roles import watch
+from mastio.site.model import Site
+from mastio.state import HostState
+from tests import sites
+
+
+def built(site: Site, machine: str = "watch", internet: Internet | None = None) -> HostState:
+    matrix = expand(site)
+    return watch.build(Context(site, matrix, site.machine(machine), internet or Internet(), {}))
+
+
+def content(state: HostState, path: str) -> str:
+    return next(it.content for it in state.files if it.path == path)
+
+
+def test_it_takes_logs_from_exactly_the_machines_of_the_site() -> None:
+    config = content(built(sites.demo_site()), "/etc/rsyslog.d/20-receive.conf")
+    permitted = (
+        'tls.permittedPeer=["firewall.demo.internal", "gateway.demo.internal", '
+        '"store.demo.internal", "webmail.demo.internal"]'
+    )
+    assert config.count(permitted) == config.count('input(\n    type="imrelp"') == 2
+
+
+def test_a_line_belongs_to_the_address_that_it_came_from() -> None:
+    config = content(built(sites.demo_site()), "/etc/rsyslog.d/20-receive.conf")
+    assert (
+        'if $fromhost-ip == "10.77.3.10" or $fromhost-ip == "fd6d:6173:7469:3::a" '
+        'then set $.machine = "store";' in config
+    )
+    assert 'string="/var/log/remote/%$.machine%/%$now%.log"' in config
+    assert "%hostname%" not in config.lower()
+
+
+def test_the_clock_serves_the_site_and_asks_the_internet_unless_offline() -> None:
+    online = content(built(sites.demo_site()), "/etc/chrony/chrony.conf")
+    offline = content(
+        built(sites.demo_site(), internet=Internet(offline=True)), "/etc/chrony/chrony.conf"
+    )
+    assert "pool " in online
+    assert "pool " not in offline
+    for config in (online, offline):
+        assert "local stratum 10\n" in config
+        assert "allow 10.77.3.10\nallow fd6d:6173:7469:3::a\n" in config
+
+
+def test_the_proxy_lets_through_the_mirrors_and_nothing_like_them() -> None:
+    site = replace(sites.demo_site(), mirrors=("deb.debian.org",))
+    state = built(site)
+    assert content(state, "/etc/tinyproxy/allowed") == "^deb\\.debian\\.org$\n"
+    config = content(state, "/etc/tinyproxy/tinyproxy.conf")
+    assert "FilterDefaultDeny Yes\n" in config
+    assert "ConnectPort 443\n" in config
+    for address in site.machine("watch").addresses:
+        assert f"Listen {address}\n" in config
+
+
+def test_alone_it_serves_nobody() -> None:
+    state = built(sites.single_site(), "mail")
+    assert "imrelp" not in content(state, "/etc/rsyslog.d/20-receive.conf")
+    assert "\nport 0\n" in content(state, "/etc/chrony/chrony.conf")
+    assert "tinyproxy" not in state.packages
+
+
+@pytest.mark.parametrize("site", [sites.demo_site(), sites.split_site(), sites.v4_site()])
+def test_it_is_deterministic(site: Site) -> None:
+    assert built(site) == built(site)

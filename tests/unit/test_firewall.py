@@ -1,0 +1,103 @@
+"""The rules of each machine, read as text; with root also by nft itself."""
+
+import os
+import re
+import subprocess
+
+import pytest
+
+from mastio.firewall import ruleset
+from mastio.flows import expand
+from mastio.site.model import Role, Site
+from tests import sites
+
+
+def rules_of(site: Site, machine: str) -> str:
+    return ruleset(expand(site), site.machine(machine))
+
+
+def rules_for(port: int, rules: str) -> list[str]:
+    return [line.strip() for line in rules.splitlines() if f"dport {port} " in line]
+
+
+def test_imap_on_the_store_is_open_to_webmail_alone() -> None:
+    site = sites.demo_site()
+    webmail, store = site.machine("webmail").addresses, site.machine("store").addresses
+    assert [line.split(" comment")[0] for line in rules_for(993, rules_of(site, "store"))] == [
+        f"ip saddr {webmail[0]} ip daddr {store[0]} tcp dport 993 accept",
+        f"ip6 saddr {webmail[1]} ip6 daddr {store[1]} tcp dport 993 accept",
+    ]
+
+
+def test_no_machine_but_the_gateway_may_open_port_25() -> None:
+    site = sites.demo_site()
+    for machine in ("store", "webmail", "watch"):
+        assert rules_for(25, rules_of(site, machine)) == []
+
+
+@pytest.mark.parametrize("site", sites.all_sites(), ids=lambda site: site.topology)
+def test_every_chain_that_judges_drops_by_default(site: Site) -> None:
+    for machine in site.machines:
+        rules = rules_of(site, machine.name)
+        hooks = re.findall(r"hook (input|output|forward) priority filter; policy (\w+);", rules)
+        expected = ["input", "output"] + ["forward"] * machine.has(Role.FIREWALL)
+        assert hooks == [(hook, "drop") for hook in expected]
+        assert rules.count("flush ruleset") == 1
+        assert 'log prefix "mastio input:"' in rules
+
+
+def test_the_client_keeps_its_address_on_the_way_in() -> None:
+    rules = rules_of(sites.demo_site(), "firewall")
+    assert "ip saddr != @site4 ip daddr { 203.0.113.1 } tcp dport 25 dnat ip to 10.77.1.10" in rules
+    assert "ip6 daddr { 2001:db8:113::1 } tcp dport 25 dnat ip6 to fd6d:6173:7469:1::a" in rules
+    assert "masquerade" not in rules
+    assert re.findall(r"snat ip6? to (\S+)$", rules, re.MULTILINE) == [
+        "203.0.113.1", "2001:db8:113::1",
+    ]  # fmt: skip
+
+
+def test_only_published_flows_are_forwarded_from_outside() -> None:
+    rules = rules_of(sites.demo_site(), "firewall")
+    from_outside = [line for line in rules.splitlines() if "ct status dnat" in line]
+    assert sorted(re.findall(r"dport (\d+)", "\n".join(from_outside))) == sorted(
+        2 * ["25", "80", "443"]
+    )
+    assert all("jump client" in line for line in from_outside)
+
+
+def test_a_machine_without_a_perimeter_limits_its_clients_itself() -> None:
+    rules = rules_of(sites.single_site(), "mail")
+    assert "ip saddr != @site4 ip daddr 203.0.113.1 tcp dport 25 jump client" in rules
+    assert "ct count over" in rules
+    assert "nat hook" not in rules
+    assert "ct count over" not in rules_of(sites.demo_site(), "gateway")
+
+
+def test_no_router_advertisement_is_believed_behind_the_firewall() -> None:
+    assert "icmpv6 type nd-router-advert" not in rules_of(sites.demo_site(), "store")
+    assert "icmpv6 type nd-router-advert" in rules_of(sites.demo_site(), "firewall")
+
+
+def test_a_family_that_the_site_lacks_outside_leads_nowhere() -> None:
+    rules = rules_of(sites.v4_site(), "gateway")
+    assert rules_for(25, rules)
+    assert not [line for line in rules_for(25, rules) if "ip6 " in line]
+
+
+def test_comments_fit_what_nft_allows() -> None:
+    for site in sites.all_sites():
+        for machine in site.machines:
+            for text in re.findall(r'comment "([^"]*)"', rules_of(site, machine.name)):
+                assert len(text.encode()) <= 128
+
+
+@pytest.mark.lab
+@pytest.mark.skipif(os.geteuid() != 0, reason="nft checks a ruleset only for root")
+@pytest.mark.parametrize("site", sites.all_sites(), ids=lambda site: site.topology)
+def test_nft_accepts_every_ruleset(site: Site) -> None:
+    for machine in site.machines:
+        done = subprocess.run(
+            ["unshare", "--net", "nft", "--check", "--file", "-"],
+            input=rules_of(site, machine.name), text=True, capture_output=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
