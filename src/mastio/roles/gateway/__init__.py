@@ -1,0 +1,31 @@
+"""The gateway: the site's only door for mail. Receives, cleans, hands to the store, and sends.
+
+A message from the internet passes Postfix's postscreen (robots), the SMTP dialogue (unknown recipient,
+relay attempt, smuggling: 5xx at once), Rspamd with ClamAV by milter (spam, malware, authenticity), and
+goes by SMTP over mutual TLS to the store. A message from the store comes in on the relay port, which
+wants the store's certificate, is scanned as well, signed (DKIM) and sent with DANE where there is any.
+
+| when … is away | then |
+|---|---|
+| the store | mail waits in the queue (retried each minute, 5 days) |
+| Rspamd, ClamAV, Valkey | the sender is asked to try again (451): nothing passes unseen |
+
+`gateway-in` and `gateway-out` may be one machine or two; each part is built only where its role is.
+The templates stand beside this file, in a folder per program; each says why, with its man page.
+
+| module | programs |
+|---|---|
+| `postfix` | Postfix |
+| `scanners` | Rspamd, ClamAV, Valkey |
+| `resolver` | unbound, resolv.conf |
+"""
+
+from mastio.context import Context
+from mastio.roles.gateway import postfix, resolver, scanners
+from mastio.roles.gateway.files import together
+from mastio.state import HostState
+
+
+def build(ctx: Context) -> HostState:
+    """The gateway's part of a machine that carries gateway-in, gateway-out or both."""
+    return together(resolver.build(ctx), scanners.build(ctx), postfix.build(ctx))

@@ -1,0 +1,60 @@
+"""Postfix: postscreen and smtpd towards the internet, the relay port for the store, the queue.
+
+The maps of domains and recipients are accounts' data, pushed by `mastio`; here they are only made, empty,
+when missing: with no recipient known, all mail is refused, none lost.
+"""
+
+from collections.abc import Iterable
+
+from mastio import pki, services
+from mastio.context import PKI, Context, bracketed
+from mastio.roles.gateway.files import RECIPIENTS, drop_in, drop_in_folder, etc
+from mastio.site.model import Role
+from mastio.state import Check, Command, Directory, HostState, Unit
+
+CONFIG = "/etc/postfix/"
+UNIT = "postfix.service"
+MAPS = ("domains", "recipients")
+
+
+def build(ctx: Context) -> HostState:
+    """Postfix as its roles on this machine want it."""
+    sends = ctx.machine.has(Role.GATEWAY_OUT)
+    callers = ctx.callers(services.RELAY) if sends else ()
+    values = {
+        "receives": ctx.machine.has(Role.GATEWAY_IN),
+        "sends": sends,
+        "store": ctx.peers(services.DELIVERY)[0],
+        "recipients": RECIPIENTS,
+        "families": _families(ctx),
+        "relayers": [
+            {
+                "name": it.machine,
+                "fingerprint": pki.fingerprint(ctx.secret(f"host/{it.machine}/cert")),
+            }
+            for it in callers
+        ],
+        "relay_networks": [bracketed(address) for it in callers for address in it.addresses],
+    }
+    names = ["main.cf", "master.cf", *(["outbound_headers"] if sends else [])]
+    return HostState(
+        packages=("postfix", "postfix-lmdb"),
+        debconf=("postfix postfix/main_mailer_type select No configuration",),
+        files=(*(etc(ctx, f"postfix/{name}", values) for name in names), drop_in(ctx, UNIT)),
+        directories=(Directory(RECIPIENTS),),
+        units=(Unit(UNIT, reads=(CONFIG, PKI, drop_in_folder(UNIT))),),
+        checks=(Check("postfix", ("postfix", "check"), reads=(CONFIG,)),),
+        commands=tuple(_empty_maps()),
+    )
+
+
+def _families(ctx: Context) -> str:
+    """postconf(5) inet_protocols."""
+    return ", ".join(sorted(f"ipv{address.version}" for address in ctx.machine.addresses))
+
+
+def _empty_maps() -> Iterable[Command]:
+    """postmap(1) -i adds what it reads from its standard input, here nothing, and makes the table."""
+    for name in MAPS:
+        table = f"lmdb:{RECIPIENTS}/{name}"
+        yield Command(f"empty {name} map", ("postmap", "-i", table), creates=f"{table[5:]}.lmdb")

@@ -1,0 +1,110 @@
+"""Rspamd with ClamAV and Valkey: what is spam, what is malware, who is who. All on unix sockets.
+
+Rspamd's own defaults let mail pass when a helper is away; the templates in `rspamd/` and `systemd/` turn
+each such case into "try again later". Modules that need more of the internet than names are off, since
+the flow matrix lets a gateway speak nothing but SMTP and DNS.
+"""
+
+from mastio import services
+from mastio.context import Context
+from mastio.roles.gateway.files import drop_in, drop_in_folder, etc, together
+from mastio.site.model import Address, Role
+from mastio.state import Check, File, HostState, Unit
+
+DKIM_SELECTOR = "m1"
+RSPAMD, CLAMD_SOCKET, CLAMD, FRESHCLAM, VALKEY = (
+    "rspamd.service",
+    "clamav-daemon.socket",
+    "clamav-daemon.service",
+    "clamav-freshclam.service",
+    "valkey-server.service",
+)
+LOCAL = ("options.inc", "logging.inc", "worker-proxy.inc", "worker-controller.inc", "actions.conf",
+         "redis.conf", "antivirus.conf", "force_actions.conf", "greylist.conf", "dkim_signing.conf",
+         "milter_headers.conf")  # fmt: skip
+UNREACHABLE = ("fuzzy_check", "url_redirector", "rspamd_update")
+"""Modules that speak their own protocol or HTTP to the internet."""
+LOOKED_UP = ("rbl", "surbl", "asn", "phishing")
+"""Modules that ask public block lists by DNS."""
+EICAR = "58354f2150254041505b345c505a58353428505e2937434329377d2445494341522d5354414e44415244"
+"""The beginning of the antivirus test string (eicar.org), in hex, as clamav's .ndb format wants it."""
+
+
+def build(ctx: Context) -> HostState:
+    """The scanners and their memory."""
+    return together(_valkey(ctx), _clamav(ctx), _rspamd(ctx))
+
+
+def _rspamd(ctx: Context) -> HostState:
+    sends = ctx.machine.has(Role.GATEWAY_OUT)
+    callers = ctx.callers(services.RELAY) if sends else ()
+    relay: list[Address] = [address for caller in callers for address in caller.addresses]
+    values = {"sends": sends, "relay_addresses": relay, "selector": DKIM_SELECTOR}
+    off = (*UNREACHABLE, *(LOOKED_UP if ctx.internet.offline else ()))
+    return HostState(
+        packages=("rspamd",),
+        files=(
+            *(etc(ctx, f"rspamd/local.d/{name}", values) for name in LOCAL),
+            etc(ctx, "rspamd/override.d/options.inc", values),
+            File("/etc/rspamd/local.d/worker-normal.inc", "enabled = false;\n"),
+            *(File(f"/etc/rspamd/local.d/{name}.conf", "enabled = false;\n") for name in off),
+            *(_dkim_key(ctx, domain) for domain in (ctx.site.domains if sends else ())),
+            drop_in(ctx, RSPAMD),
+        ),
+        units=(Unit(RSPAMD, reads=("/etc/rspamd/", drop_in_folder(RSPAMD))),),
+        checks=(Check("rspamd", ("rspamadm", "configtest", "-q"), reads=("/etc/rspamd/",)),),
+    )
+
+
+def _dkim_key(ctx: Context, domain: str) -> File:
+    return File(
+        f"/etc/rspamd/dkim/{domain}.{DKIM_SELECTOR}.key",
+        ctx.secret(f"dkim/{domain}/{DKIM_SELECTOR}"),
+        group="_rspamd",
+        mode=0o640,
+        secret=True,
+    )
+
+
+def _clamav(ctx: Context) -> HostState:
+    """clamd, with the test signature always, so that it starts before the first download is done.
+
+    Signatures come from those of the site's mirrors that are ClamAV's, by their name.
+    """
+    mirrors = [] if ctx.internet.offline else [it for it in ctx.site.mirrors if "clamav" in it]
+    signatures = "/var/lib/clamav/mastio.ndb"
+    files = [
+        etc(ctx, "clamav/clamd.conf"),
+        File(signatures, f"Eicar-Test-Signature:0:*:{EICAR}\n"),
+        drop_in(ctx, CLAMD),
+        drop_in(ctx, CLAMD_SOCKET),
+    ]
+    reads = ("/etc/clamav/clamd.conf", signatures, drop_in_folder(CLAMD))
+    units = [
+        Unit(CLAMD_SOCKET, reads=(drop_in_folder(CLAMD_SOCKET),)),
+        Unit(CLAMD, reads=reads),
+        # Debian's timer downloads once at boot; the daemon does that too, and boot does not wait for it.
+        Unit("clamav-freshclam-once.timer", masked=True),
+    ]
+    if mirrors:
+        values = {"proxy": ctx.peers(services.PROXY)[0], "mirrors": mirrors}
+        files.append(etc(ctx, "clamav/freshclam.conf", values))
+        units.append(Unit(FRESHCLAM, reads=("/etc/clamav/freshclam.conf",)))
+    else:
+        units.append(Unit(FRESHCLAM, masked=True))
+    return HostState(
+        packages=("clamav-daemon", "clamav-freshclam", "clamdscan"),
+        # Else an upgrade would write the packages' own configuration over ours.
+        debconf=("clamav-daemon clamav-daemon/debconf boolean false",),
+        files=tuple(files),
+        units=tuple(units),
+        checks=(Check("clamd", ("clamd", "-V"), reads=("/etc/clamav/",)),),
+    )
+
+
+def _valkey(ctx: Context) -> HostState:
+    return HostState(
+        packages=("valkey-server",),
+        files=(etc(ctx, "valkey/valkey.conf"), drop_in(ctx, VALKEY)),
+        units=(Unit(VALKEY, reads=("/etc/valkey/", drop_in_folder(VALKEY))),),
+    )

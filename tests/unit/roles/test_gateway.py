@@ -1,0 +1,164 @@
+"""The gateway's part: what its roles carry, what must never change, and that it is deterministic."""
+
+import re
+from functools import cache
+
+import pytest
+
+from mastio import pki, services
+from mastio.context import Context, Internet
+from mastio.flows import expand
+from mastio.roles import gateway
+from mastio.roles.gateway.files import CLAMD, MILTER, VALKEY
+from mastio.site.model import Site
+from mastio.state import HostState
+from tests.sites import demo_site, split_site, v4_site
+
+OFFLINE = Internet(root_hints=". NS a.\n", trust_anchor=". DS 1 13 2 00\n", offline=True)
+
+
+@cache
+def certificate(name: str) -> str:
+    return pki.issue(*authority(), name)[1]
+
+
+@cache
+def authority() -> tuple[str, str]:
+    return pki.authority("test")
+
+
+def built(site: Site, name: str = "gateway", internet: Internet = OFFLINE) -> HostState:
+    secrets = {f"host/{it.name}/cert": certificate(it.name) for it in site.machines}
+    secrets |= {f"dkim/{domain}/m1": "a private key\n" for domain in site.domains}
+    return gateway.build(Context(site, expand(site), site.machine(name), internet, secrets))
+
+
+def text(state: HostState, path: str) -> str:
+    """A file's content without its comments."""
+    content = next(file.content for file in state.files if file.path == path)
+    return "\n".join(line for line in content.splitlines() if not line.startswith("#"))
+
+
+def parameter(state: HostState, name: str) -> str:
+    found = re.search(rf"^{name} = ?(.*)$", text(state, "/etc/postfix/main.cf"), re.MULTILINE)
+    assert found, name
+    return found[1]
+
+
+def listeners(state: HostState) -> list[str]:
+    """The ports on which master.cf(5) opens sockets."""
+    return re.findall(r"^(\S+)\s+inet\s", text(state, "/etc/postfix/master.cf"), re.MULTILINE)
+
+
+def test_building_twice_is_the_same() -> None:
+    assert built(demo_site()) == built(demo_site())
+
+
+@pytest.mark.parametrize(
+    ("site", "name", "expected"),
+    [
+        (demo_site(), "gateway", [services.SMTP, services.RELAY]),
+        (split_site(), "gateway-in", [services.SMTP]),
+        (split_site(), "gateway-out", [services.RELAY]),
+    ],
+)
+def test_listens_for_its_roles_only(
+    site: Site, name: str, expected: list[services.Service]
+) -> None:
+    assert listeners(built(site, name)) == [str(service.port) for service in expected]
+
+
+def test_listens_on_both_families() -> None:
+    assert parameter(built(demo_site()), "inet_interfaces") == "10.77.1.10, fd6d:6173:7469:1::a"
+    assert parameter(built(v4_site()), "inet_protocols") == "ipv4"
+
+
+def test_is_no_open_relay() -> None:
+    state = built(demo_site())
+    assert parameter(state, "smtpd_relay_restrictions") == "reject_unauth_destination"
+    assert parameter(state, "mynetworks") == ""
+    assert "permit_mynetworks" not in text(state, "/etc/postfix/main.cf")
+
+
+def test_relay_port_knows_the_store_by_its_certificate() -> None:
+    state = built(demo_site())
+    assert pki.fingerprint(certificate("store")) in parameter(state, "relay_clientcerts")
+    assert pki.fingerprint(certificate("webmail")) not in parameter(state, "relay_clientcerts")
+    relay = text(state, "/etc/postfix/master.cf").split("postfix/relay")[1].split("tlsproxy")[0]
+    assert "smtpd_tls_req_ccert=yes" in relay
+    assert relay.count("permit_tls_clientcerts, reject") == 2
+
+
+def test_delivers_to_the_store_verified() -> None:
+    state = built(demo_site())
+    assert parameter(state, "relay_transport") == "store:[store.demo.internal]:24"
+    store = text(state, "/etc/postfix/master.cf").split("\nstore ")[1].split("showq")[0]
+    assert "smtp_tls_security_level=secure" in store
+    assert "smtp_tls_connection_reuse=yes" in store
+
+
+def test_dkim_keys_stand_only_where_mail_leaves() -> None:
+    site = split_site()
+    sending = {file.path: file for file in built(site, "gateway-out").files}
+    key = sending["/etc/rspamd/dkim/fortress.test.m1.key"]
+    assert (key.owner, key.group, key.mode, key.secret) == ("root", "_rspamd", 0o640, True)
+    receiving = built(site, "gateway-in")
+    assert not any("dkim/" in file.path for file in receiving.files)
+    assert "enabled = false" in text(receiving, "/etc/rspamd/local.d/dkim_signing.conf")
+    assert not any(file.secret for file in receiving.files)
+
+
+def test_nothing_passes_unseen() -> None:
+    state = built(demo_site())
+    assert parameter(state, "milter_default_action") == "tempfail"
+    assert "CLAM_VIRUS_FAIL" in text(state, "/etc/rspamd/local.d/force_actions.conf")
+    assert "soft_reject_on_timeout = true" in text(state, "/etc/rspamd/local.d/options.inc")
+    drop_in = text(state, "/etc/systemd/system/rspamd.service.d/mastio.conf")
+    assert "BindsTo=valkey-server.service" in drop_in
+
+
+def test_scanners_are_on_unix_sockets() -> None:
+    state = built(demo_site())
+    assert MILTER in text(state, "/etc/rspamd/local.d/worker-proxy.inc")
+    assert parameter(state, "smtpd_milters") == f"unix:{MILTER}"
+    assert CLAMD in text(state, "/etc/clamav/clamd.conf")
+    assert CLAMD in text(state, "/etc/rspamd/local.d/antivirus.conf")
+    assert VALKEY in text(state, "/etc/rspamd/local.d/redis.conf")
+    assert text(state, "/etc/valkey/valkey.conf").startswith("port 0\n")
+    assert not re.search(
+        r"127\.0\.0\.1|localhost|\*:", text(state, "/etc/rspamd/local.d/worker-proxy.inc")
+    )
+
+
+def test_what_postfix_takes_the_scanners_can_read() -> None:
+    state = built(demo_site())
+    limit = int(parameter(state, "message_size_limit"))
+    found = re.search(r"max_message = (\d+)", text(state, "/etc/rspamd/local.d/options.inc"))
+    stream = re.search(r"StreamMaxLength (\d+)M", text(state, "/etc/clamav/clamd.conf"))
+    assert found and stream
+    assert limit < int(found[1])
+    assert limit < int(stream[1]) * 1024 * 1024
+
+
+def test_offline_asks_nobody() -> None:
+    offline, online = built(demo_site()), built(demo_site(), internet=Internet())
+    paths = {file.path for file in online.files}
+    assert "/etc/rspamd/local.d/rbl.conf" not in paths
+    assert text(offline, "/etc/rspamd/local.d/rbl.conf") == "enabled = false;"
+    masked = {unit.name for unit in offline.units if unit.masked}
+    assert "clamav-freshclam.service" in masked
+    fresh = text(online, "/etc/clamav/freshclam.conf")
+    assert "HTTPProxyServer watch.demo.internal" in fresh
+    assert [mirror in fresh for mirror in demo_site().mirrors] == [False, False, True]
+
+
+def test_resolver_answers_this_machine_only() -> None:
+    state = built(demo_site())
+    interfaces = re.findall(
+        r"^ +interface: (\S+)$", text(state, "/etc/unbound/unbound.conf"), re.MULTILINE
+    )
+    assert interfaces == ["127.0.0.1", "::1"]
+    assert "trust-anchor-file: /etc/unbound/root.key" in text(state, "/etc/unbound/unbound.conf")
+    real = built(demo_site(), internet=Internet())
+    assert "trust-anchor-file: /usr/share/dns/root.key" in text(real, "/etc/unbound/unbound.conf")
+    assert "nodefault" not in text(real, "/etc/unbound/unbound.conf")
