@@ -38,6 +38,17 @@ def test_only_the_sending_gateway_sends_mail_outside() -> None:
     assert senders == {("gateway-out", INTERNET, 25)}
 
 
+def test_only_the_store_and_a_receiving_gateway_hand_over_mail_to_be_sent() -> None:
+    def relayed(site: Site) -> set[tuple[str, str, int]]:
+        return {it for it in cells(expand(site)) if it[2] == 587}
+
+    assert relayed(sites.demo_site()) == {("store", "gateway", 587)}
+    assert relayed(sites.split_site()) == {
+        ("store", "gateway-out", 587),
+        ("gateway-in", "gateway-out", 587),
+    }
+
+
 @pytest.mark.parametrize("site", [sites.demo_site(), sites.split_site(), sites.v4_site()])
 def test_the_store_has_no_path_to_the_internet(site: Site) -> None:
     matrix = expand(site)

@@ -50,6 +50,8 @@ def build(ctx: Context) -> HostState:
             Directory("/usr/local/lib/mastio"),
         ),
         units=(
+            # The ruleset itself is the agent's business; the unit loads it at boot.
+            Unit("nftables.service"),
             Unit("systemd-sysctl.service", reads=("/etc/sysctl.d/",)),
             Unit("systemd-journald.service", reads=("/etc/systemd/journald.conf.d/",)),
             Unit(

@@ -1,0 +1,5 @@
+"""`python -m mastio`."""
+
+from mastio.cli.main import main
+
+main()

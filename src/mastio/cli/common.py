@@ -1,0 +1,106 @@
+"""What all commands share: the site folder, and from it the site, its vault, states and transport."""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import click
+
+from mastio.context import Internet
+from mastio.errors import Exit, MastioError
+from mastio.site.model import Reach, Site
+from mastio.state import HostState
+from mastio.transport import Transport
+from mastio.vault import Vault
+
+SITE_FILE = "site.toml"
+OVER_SSH = "MASTIO_OVER_SSH"
+"""Set in the environment, it makes a lab's machines be reached by ssh, as in production."""
+DEMO_FOLDER = "demo"
+"""Where `lab up` puts the demonstration site."""
+
+
+@dataclass
+class App:
+    """One run of the command line. Everything is read when first asked for."""
+
+    given: str
+    """The site folder from the command line or the environment; empty: look around."""
+
+    @cached_property
+    def folder(self) -> Path:
+        """The site folder: the given one, else this folder, else ./demo. It need not exist yet."""
+        if self.given:
+            return Path(self.given).absolute()
+        here = Path.cwd()
+        return here if (here / SITE_FILE).exists() else here / DEMO_FOLDER
+
+    @property
+    def site_file(self) -> Path:
+        """The site file's path."""
+        return self.folder / SITE_FILE
+
+    def site(self) -> Site:
+        """The site; raises MastioError with all that is wrong with its file."""
+        return self._site
+
+    @cached_property
+    def _site(self) -> Site:
+        from mastio.site import parse
+
+        if not self.site_file.exists():
+            raise MastioError(
+                f"{self.site_file}: there is no site here",
+                hint="`mastio init FOLDER` makes one; `--site FOLDER` or MASTIO_SITE points at one; "
+                "`mastio lab up` builds a demonstration",
+                code=Exit.DATA,
+            )
+        site = parse.load(self.site_file)
+        if site.reach is Reach.LAB:
+            from mastio.lab import ground
+
+            return ground.with_admin(site)
+        return site
+
+    @cached_property
+    def vault(self) -> Vault:
+        """The site's vault, with everything the site needs made and saved."""
+        from mastio import secrets
+
+        vault = Vault.open(self.folder)
+        secrets.ensure(vault, self.site())
+        vault.save()
+        return vault
+
+    @property
+    def in_lab(self) -> bool:
+        """Whether commands go straight into the lab's machines (not over ssh)."""
+        return self.site().reach is Reach.LAB and not os.environ.get(OVER_SSH)
+
+    def states(self) -> dict[str, HostState]:
+        """The desired state of each machine; in the lab, of `outside` too."""
+        from mastio.build import build
+
+        site = self.site()
+        if site.reach is not Reach.LAB:
+            return build(site, self.vault, Internet())
+        from mastio.lab import ground, outside
+
+        states = build(site, self.vault, ground.internet(site, self.vault))
+        if self.in_lab:
+            states[outside.MACHINE] = ground.outside_state(site, self.vault)
+        return states
+
+    def transport(self) -> Transport:
+        """How commands reach the site's machines."""
+        if self.in_lab:
+            from mastio.lab.transport import NspawnTransport
+
+            return NspawnTransport(self.site().name)
+        from mastio.transport import SshTransport
+
+        return SshTransport(self.site())
+
+
+pass_app = click.make_pass_decorator(App)

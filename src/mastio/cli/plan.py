@@ -1,0 +1,171 @@
+"""`mastio plan` and `mastio apply`: what would change on the machines, and making it so."""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+
+import click
+
+from mastio.agent.wire import Event
+from mastio.apply import OnEvent, Outcome, Planned, apply_all, plan_all, site_lock
+from mastio.cli.common import App, pass_app
+from mastio.errors import Exit, MastioError
+from mastio.plan import MachinePlan
+from mastio.report import plan as report
+from mastio.report.plan import Style
+from mastio.state import HostState
+
+_COLOURS: dict[Style, dict[str, object]] = {
+    Style.PLAIN: {},
+    Style.TITLE: {"bold": True},
+    Style.ADD: {"fg": "green"},
+    Style.REMOVE: {"fg": "red"},
+    Style.CHANGE: {"fg": "yellow"},
+    Style.FAINT: {"fg": "cyan"},
+    Style.WARN: {"fg": "magenta"},
+}
+Found = Mapping[str, Planned | MastioError]
+
+
+@click.command()
+@click.argument("machines", nargs=-1, metavar="[MACHINE]...")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object for each machine.")
+@click.option("--no-diff", is_flag=True, help="Name the files only.")
+@pass_app
+def plan(app: App, machines: tuple[str, ...], as_json: bool, no_diff: bool) -> Exit:
+    """Show what apply would change, on all machines or those named.
+
+    Exits with 0 when there is nothing to do, 2 when there is, 69 when a machine is unreachable.
+    """
+    found = plan_all(app.transport(), _chosen(app, machines))
+    if as_json:
+        click.echo(_plans_json(found))
+    else:
+        _show(found, diffs=not no_diff)
+    if any(isinstance(one, MastioError) for one in found.values()):
+        return Exit.UNAVAILABLE
+    return Exit.CHANGES if any(not one.empty for one in _plans(found).values()) else Exit.OK
+
+
+@click.command("apply")
+@click.argument("machines", nargs=-1, metavar="[MACHINE]...")
+@click.option("--yes", is_flag=True, help="Do not ask; needed where nobody can answer.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object for each machine.")
+@pass_app
+def apply_(app: App, machines: tuple[str, ...], yes: bool, as_json: bool) -> Exit:
+    """Make the machines what the site file says, all at once.
+
+    New files are checked by the programs that will read them before anything is switched; what
+    does not come up healthy goes back to what it was. Exits with 0 when all machines are done.
+    """
+    if not yes and not sys.stdin.isatty():
+        raise MastioError(
+            "apply asks before it changes anything, and nobody is there to answer",
+            hint="look at `mastio plan`, then use `mastio apply --yes`",
+            code=Exit.USAGE,
+        )
+    states = _chosen(app, machines)
+    with site_lock(app.folder):
+        transport = app.transport()
+        found = plan_all(transport, states)
+        ready = {name: one for name, one in found.items() if isinstance(one, Planned)}
+        if not as_json:
+            _show(found, diffs=False)
+        work = any(not one.plan.empty for one in ready.values())
+        if work and not yes and not click.confirm("Apply?", err=True):
+            return Exit.CHANGES
+        with _progress() if work and not as_json else nullcontext(_quiet) as on_event:
+            outcomes = apply_all(transport, ready, on_event)
+    lost = {
+        name: Outcome(False, one.message, 0.0, one.code)
+        for name, one in found.items()
+        if isinstance(one, MastioError)
+    }
+    outcomes = {name: (outcomes | lost)[name] for name in found}
+    if as_json:
+        click.echo(json.dumps({name: _plain(one) for name, one in outcomes.items()}, indent=2))
+    elif work or lost:
+        _print_outcomes(outcomes)
+    return max((one.code for one in outcomes.values()), default=Exit.OK)
+
+
+def _chosen(app: App, machines: tuple[str, ...]) -> dict[str, HostState]:
+    states = app.states()
+    if unknown := [name for name in machines if name not in states]:
+        raise MastioError(
+            f"no such machine: {', '.join(unknown)}",
+            hint=f"this site has {', '.join(states)}",
+            code=Exit.USAGE,
+        )
+    return {name: state for name, state in states.items() if not machines or name in machines}
+
+
+def _plans(found: Found) -> dict[str, MachinePlan]:
+    return {name: one.plan for name, one in found.items() if isinstance(one, Planned)}
+
+
+def _plans_json(found: Found) -> str:
+    plain = {
+        name: report.data(one.plan if isinstance(one, Planned) else one)
+        for name, one in found.items()
+    }
+    return json.dumps(plain, indent=2)
+
+
+def _show(found: Found, *, diffs: bool) -> None:
+    plans = _plans(found)
+    for machine, one in plans.items():
+        for style, text in report.lines(machine, one, diffs=diffs):
+            click.echo(click.style(text, **_COLOURS[style]))  # type: ignore[arg-type]
+    for error in found.values():
+        if isinstance(error, MastioError):
+            click.secho(error.message, fg="red", err=True)
+            if error.hint:
+                click.echo(f"  → {error.hint}", err=True)
+    if plans:
+        click.echo(report.summary(plans))
+
+
+def _quiet(machine: str, event: Event) -> None:
+    """Progress for nobody."""
+
+
+@contextmanager
+def _progress() -> Iterator[OnEvent]:
+    """A line for each machine that shows its step; on a plain stream, a line for each step."""
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda machine, event: click.echo(f"{machine}: {_words(event)}", err=True)
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=console, transient=True) as progress:
+
+        def on_event(machine: str, event: Event) -> None:
+            if machine not in tasks:
+                tasks[machine] = progress.add_task(machine)
+            progress.update(tasks[machine], description=f"{machine:12} {_words(event)[:80]}")
+
+        yield on_event
+
+
+def _words(event: Event) -> str:
+    return f"{event['step']} {event['words']}".strip()
+
+
+def _print_outcomes(outcomes: Mapping[str, Outcome]) -> None:
+    wide = max(map(len, outcomes))
+    for machine, one in outcomes.items():
+        result = click.style("done  ", fg="green") if one.ok else click.style("failed", fg="red")
+        first, *more = (one.words or "").splitlines() or [""]
+        click.echo(f"{machine:{wide}}  {result}  {one.seconds:5.1f} s  {first}".rstrip())
+        for text in more:
+            click.echo(f"{'':{wide}}      {text}")
+
+
+def _plain(one: Outcome) -> dict[str, object]:
+    return {"ok": one.ok, "words": one.words, "seconds": round(one.seconds, 2)}

@@ -1,0 +1,1 @@
+"""Findings and plans as text, JSON and HTML. Pure: the command line prints."""

@@ -1,0 +1,30 @@
+"""Which module builds which role. The registry is this list; nothing is discovered."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mastio.context import Context
+from mastio.roles import common, firewall, gateway, resolver, store, watch, webmail
+from mastio.site.model import Role
+from mastio.state import HostState
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a machine: for which roles it is built, how, and the tokens that it needs."""
+
+    name: str
+    roles: tuple[Role, ...]
+    build: Callable[[Context], HostState]
+    secrets: tuple[str, ...] = ()
+
+
+PARTS: tuple[Part, ...] = (
+    Part("common", tuple(Role), common.build),
+    Part("firewall", (Role.FIREWALL,), firewall.build),
+    Part("resolver", (Role.GATEWAY_IN, Role.GATEWAY_OUT, Role.WATCH), resolver.build),
+    Part("gateway", (Role.GATEWAY_IN, Role.GATEWAY_OUT), gateway.build),
+    Part("store", (Role.STORE,), store.build),
+    Part("webmail", (Role.WEBMAIL,), webmail.build, webmail.SECRETS),
+    Part("watch", (Role.WATCH,), watch.build),
+)

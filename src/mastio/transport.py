@@ -1,0 +1,180 @@
+"""How one command runs on one machine of the site: over ssh, or straight into a lab machine.
+
+A transport says which *local* command line runs a command there (`argv`); all else follows from
+that. Data, programs and secrets travel through stdin, never in a command line.
+
+    transport = SshTransport(site)
+    transport.run("store", ["hostname"]).stdout            # b"store\\n"
+    transport.run_python("store", SOURCE, b"{}").stdout    # SOURCE runs there, PAYLOAD == b"{}"
+
+A machine that cannot be reached is a `MastioError` with `Exit.UNAVAILABLE` that names it.
+"""
+
+import atexit
+import shlex
+import shutil
+import subprocess
+import tempfile
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Thread
+from typing import IO, Protocol
+
+from mastio.errors import Exit, MastioError
+from mastio.site.model import Site
+
+BOOT = (
+    "import sys;i=sys.stdin.buffer;n=int(i.readline());m=int(i.readline());s=i.read(n);"
+    "exec(compile(s,'mastio','exec'),{'__name__':'__main__','PAYLOAD':i.read(m)})"
+)
+"""Reads two lengths (a line each), then a program and its payload, and runs the program."""
+PYTHON = ("python3", "-I", "-S", "-c", BOOT)
+"""Isolated: neither the machine's environment nor its site-packages have a say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a command left: exit code, output, complaints."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Transport(Protocol):
+    """Runs commands on machines. Implementations inherit everything but `argv`."""
+
+    @abstractmethod
+    def argv(self, machine: str, command: Sequence[str]) -> list[str]:
+        """The local command line that runs `command` on `machine`."""
+        ...
+
+    def lost(self, code: int) -> bool:
+        """Whether the exit code says that the machine was never reached, or was lost on the way."""
+        return False
+
+    def fresh(self) -> "Transport":
+        """A transport that reuses no connection: proof that a *new* one gets through."""
+        return self
+
+    def run(
+        self, machine: str, command: Sequence[str], stdin: bytes = b"", timeout: float = 60
+    ) -> Result:
+        """Runs `command` to its end; `timeout` in seconds."""
+        try:
+            done = subprocess.run(
+                self.argv(machine, command), input=stdin, capture_output=True, timeout=timeout,
+                check=False, start_new_session=True,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise unavailable(machine, f"no answer within {timeout:g} seconds") from None
+        if self.lost(done.returncode):
+            raise unavailable(machine, last_line(done.stderr))
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def stream(self, machine: str, command: Sequence[str], stdin: bytes = b"") -> Iterator[bytes]:
+        """Runs `command` and yields its output line by line, as it comes.
+
+        The command has its own session: Ctrl-C here does not cut it short there. Raises when the
+        command fails.
+        """
+        process = subprocess.Popen(
+            self.argv(machine, command), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        complaints: list[bytes] = []
+        assert process.stdin and process.stdout and process.stderr  # noqa: S101 — all are PIPE
+        helpers = (
+            Thread(target=_feed, args=(process.stdin, stdin), daemon=True),
+            Thread(target=complaints.extend, args=(process.stderr,), daemon=True),
+        )
+        for helper in helpers:
+            helper.start()
+        with process:
+            yield from process.stdout
+            code = process.wait()
+            for helper in helpers:
+                helper.join()
+        words = last_line(b"".join(complaints))
+        if self.lost(code):
+            raise unavailable(machine, words)
+        if code:
+            raise MastioError(f"{machine}: {ended(code)}" + (f": {words}" if words else ""))
+
+    def run_python(self, machine: str, source: str, payload: bytes, timeout: float = 60) -> Result:
+        """Runs the program `source` there, with `payload` as its global `PAYLOAD`."""
+        return self.run(machine, PYTHON, parcel(source, payload), timeout)
+
+    def stream_python(self, machine: str, source: str, payload: bytes) -> Iterator[bytes]:
+        """`run_python`, yielding lines as they come."""
+        return self.stream(machine, PYTHON, parcel(source, payload))
+
+
+def parcel(source: str, payload: bytes) -> bytes:
+    """Program and payload as `BOOT` reads them."""
+    program = source.encode()
+    return b"%d\n%d\n%b%b" % (len(program), len(payload), program, payload)
+
+
+def unavailable(machine: str, reason: str) -> MastioError:
+    """The error for a machine that cannot be reached."""
+    return MastioError(
+        f"{machine} cannot be reached: {reason or 'the connection broke'}",
+        hint="Is the machine up, and does ssh (or the lab) get there?",
+        code=Exit.UNAVAILABLE,
+    )
+
+
+def last_line(output: bytes) -> str:
+    """The last line with something in it: what a program said before it gave up."""
+    lines = [line for line in output.decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else ""
+
+
+def ended(code: int) -> str:
+    """How a process ended, in words."""
+    return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _feed(pipe: IO[bytes], data: bytes) -> None:
+    # A process that dies early breaks the pipe; its exit code tells the story better.
+    with suppress(BrokenPipeError), pipe:
+        pipe.write(data)
+
+
+class SshTransport(Transport):
+    """The system's OpenSSH: the administrator's ssh_config, agent and ProxyJump all work.
+
+    One master connection for each machine is shared by all commands of this process (ssh_config(5),
+    ControlMaster); its socket lives in a directory that nobody else can enter.
+    """
+
+    def __init__(self, site: Site, *, share: bool = True) -> None:
+        self._site = site
+        self._folder = tempfile.mkdtemp(prefix="mastio-") if share else ""
+        if share:
+            atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
+
+    def argv(self, machine: str, command: Sequence[str]) -> list[str]:
+        """`ssh … HOST COMMAND`; what follows the host is one string for the remote shell, quoted."""
+        options = ["BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=15"]
+        if self._folder:
+            path = f"ControlPath={self._folder}/%C"
+            options += ["ControlMaster=auto", path, "ControlPersist=30"]
+        else:
+            options += ["ControlMaster=no", "ControlPath=none"]
+        config = ["-F", self._site.ssh_config] if self._site.ssh_config else []
+        target = self._site.machine(machine)
+        host = target.ssh or str(target.addresses[0])
+        flags = [flag for option in options for flag in ("-o", option)]
+        return ["ssh", "-T", *config, *flags, "--", host, shlex.join(command)]
+
+    def lost(self, code: int) -> bool:
+        """ssh(1) exits with 255 when it, and not the remote command, failed."""
+        return code == 255
+
+    def fresh(self) -> "SshTransport":
+        """A transport without a master connection."""
+        return SshTransport(self._site, share=False)

@@ -1,0 +1,52 @@
+"""Parts of a machine are united, and contradict each other loudly."""
+
+import pytest
+
+from mastio.build import build, merge
+from mastio.context import Internet
+from mastio.errors import MastioError
+from mastio.state import File, HostState, Unit, User
+from tests.sites import single_site
+
+
+def united(*states: HostState) -> HostState:
+    return merge("m", [(f"part{number}", state) for number, state in enumerate(states)])
+
+
+def test_the_union_is_in_one_order_whatever_the_order_of_the_parts() -> None:
+    a = HostState(packages=("b", "a"), files=(File("/z", ""),))
+    b = HostState(packages=("c", "a"), files=(File("/y", ""),))
+    assert united(a, b) == united(b, a)
+    assert united(a, b).packages == ("a", "b", "c")
+
+
+def test_the_same_file_twice_is_one_file() -> None:
+    state = HostState(files=(File("/etc/x", "1\n"),))
+    assert united(state, state).files == state.files
+
+
+def test_one_file_with_two_contents_is_refused() -> None:
+    with pytest.raises(MastioError, match="part0 and part1 both want /etc/x"):
+        united(HostState(files=(File("/etc/x", "1\n"),)), HostState(files=(File("/etc/x", "2\n"),)))
+
+
+def test_a_unit_masked_by_one_and_started_by_another_is_refused() -> None:
+    with pytest.raises(MastioError, match=r"both want x\.service"):
+        united(HostState(units=(Unit("x.service", masked=True),)), HostState(units=(Unit("x.service"),)))
+
+
+def test_a_unit_restarts_for_what_either_part_reads() -> None:
+    one = HostState(units=(Unit("x.service", reads=("/a",), reload=True),))
+    two = HostState(units=(Unit("x.service", reads=("/b",)),))
+    assert united(one, two).units == (Unit("x.service", reads=("/a", "/b"), reload=False),)
+
+
+def test_groups_of_a_user_add_up() -> None:
+    one = HostState(users=(User("postfix", groups=("mail",)),))
+    two = HostState(users=(User("postfix", groups=("adm",)),))
+    assert united(one, two).users == (User("postfix", groups=("adm", "mail")),)
+
+
+def test_gateway_and_store_on_one_machine_are_refused_in_words() -> None:
+    with pytest.raises(MastioError, match="mail: the gateway and the store cannot share a machine"):
+        build(single_site(), {}, Internet())

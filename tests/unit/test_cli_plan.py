@@ -1,0 +1,113 @@
+"""`mastio plan` and `apply` as a user meets them: output, exit codes, refusals."""
+
+import getpass
+import grp
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mastio.apply import site_lock
+from mastio.cli.common import App
+from mastio.cli.plan import apply_, plan
+from mastio.errors import Exit, MastioError
+from mastio.state import File, HostState
+from mastio.transport import Transport, unavailable
+
+
+class Nearby(Transport):
+    """Every machine is this one, but `away`, which is down."""
+
+    def argv(self, machine: str, command: Sequence[str]) -> list[str]:
+        if machine == "away":
+            raise unavailable(machine, "no route to host")
+        return [sys.executable, *command[1:]]
+
+
+@dataclass
+class Fake(App):
+    """A site folder with given states."""
+
+    given_states: dict[str, HostState]
+
+    def states(self) -> dict[str, HostState]:
+        return self.given_states
+
+    def transport(self) -> Transport:
+        return Nearby()
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Fake:
+    owner, group = getpass.getuser(), grp.getgrgid(os.getgid()).gr_name
+    (tmp_path / "conf").write_text("one\n")
+    file = File(str(tmp_path / "conf"), "two\n", owner, group, 0o644)
+    return Fake(str(tmp_path), {"near": HostState(files=(file,))})
+
+
+def run(command: object, app: App, *words: str) -> Result:
+    return CliRunner().invoke(command, words, obj=app, standalone_mode=False)  # type: ignore[arg-type]
+
+
+def test_plan_shows_the_diff_and_says_that_there_are_changes(app: Fake) -> None:
+    result = run(plan, app)
+    assert result.return_value is Exit.CHANGES
+    assert "near · 1 change\n" in result.output
+    assert "-one\n" in result.output
+    assert "+two\n" in result.output
+    assert result.output.endswith("1 change on 1 of 1 machine.\n")
+    assert "+two" not in run(plan, app, "--no-diff").output
+
+
+def test_plan_as_json(app: Fake) -> None:
+    result = run(plan, app, "--json")
+    assert json.loads(result.stdout)["near"]["paths"][0]["kind"] == "change"
+
+
+def test_an_unreachable_machine_does_not_hide_the_others(app: Fake) -> None:
+    app.given_states["away"] = HostState()
+    result = run(plan, app)
+    assert result.return_value is Exit.UNAVAILABLE
+    assert "near · 1 change" in result.output
+    assert "away cannot be reached: no route to host" in result.output
+    assert json.loads(run(plan, app, "--json").stdout)["away"]["error"]
+
+
+def test_a_machine_that_does_not_exist(app: Fake) -> None:
+    with pytest.raises(MastioError, match="no such machine: far") as caught:
+        raise run(plan, app, "far").exception or AssertionError
+    assert caught.value.code is Exit.USAGE
+
+
+def test_apply_asks_and_needs_somebody_to_ask(app: Fake) -> None:
+    error = run(apply_, app).exception
+    assert isinstance(error, MastioError)
+    assert error.code is Exit.USAGE
+    assert "--yes" in error.hint
+
+
+def test_two_applies_at_once(app: Fake) -> None:
+    with site_lock(app.folder):
+        error = run(apply_, app, "--yes").exception
+    assert isinstance(error, MastioError)
+    assert error.code is Exit.LOCKED
+    assert f"pid {os.getpid()}" in error.message
+
+
+def test_apply_with_nothing_to_do_takes_no_second_trip(app: Fake) -> None:
+    app.given_states = {"near": HostState()}
+    result = run(apply_, app, "--yes", "--json")
+    assert result.return_value == Exit.OK
+    assert json.loads(result.stdout)["near"]["words"] == "nothing to do"
+
+
+def test_apply_to_a_machine_that_is_away(app: Fake) -> None:
+    app.given_states = {"away": HostState()}
+    result = run(apply_, app, "--yes")
+    assert result.return_value == Exit.UNAVAILABLE
+    assert "failed" in result.output

@@ -1,0 +1,76 @@
+"""Which secrets a site needs, when they are made anew, and which machine may hold them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mastio import pki, secrets
+from mastio.errors import MastioError
+from mastio.vault import Vault
+from tests.sites import demo_site, split_site
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Vault:
+    fresh = Vault(tmp_path, {})
+    secrets.ensure(fresh, demo_site())
+    return fresh
+
+
+def test_a_second_time_nothing_is_made(vault: Vault) -> None:
+    assert secrets.ensure(vault, demo_site()) == ()
+
+
+def test_every_machine_gets_a_certificate_by_the_internal_authority(vault: Vault) -> None:
+    for machine in demo_site().machines:
+        cert = vault[f"host/{machine.name}/cert"]
+        assert pki.names(cert) == {f"{machine.name}.demo.internal"}
+        assert pki.issued_by(cert, vault["ca/cert"])
+
+
+def test_a_machine_holds_no_key_of_another(vault: Vault) -> None:
+    site = demo_site()
+    for machine in site.machines:
+        held = secrets.for_machine(vault, site, machine)
+        keys = {name for name in held if name.startswith("host/") and name.endswith("/key")}
+        assert keys == {f"host/{machine.name}/key"}
+        assert "ca/key" not in held
+        assert "public-ca/key" not in held
+
+
+def test_only_the_sending_gateway_holds_signing_keys(vault: Vault) -> None:
+    site = split_site()
+    secrets.ensure(vault, site)
+    holders = {m.name for m in site.machines if any(n.startswith("dkim/") for n in secrets.for_machine(vault, site, m))}
+    assert holders == {"gateway-out"}
+
+
+def test_a_certificate_about_to_expire_is_made_anew(vault: Vault) -> None:
+    ca = vault["ca/key"], vault["ca/cert"]
+    key, cert = pki.issue(*ca, "store.demo.internal", days=pki.RENEW_DAYS - 1)
+    vault.put("host/store/key", key)
+    vault.put("host/store/cert", cert)
+    assert secrets.ensure(vault, demo_site()) == ("host/store",)
+
+
+def test_a_renamed_host_gets_a_new_certificate(vault: Vault) -> None:
+    made = secrets.ensure(vault, replace(demo_site(), webmail_host="post.fortress.test"))
+    assert made == ("public/post.fortress.test",)
+    assert "public/mail.fortress.test/key" not in vault
+
+
+def test_a_new_authority_signs_all_again(vault: Vault) -> None:
+    made = secrets.rotate(vault, demo_site(), ["ca"])
+    assert made == ("ca", *(f"host/{machine.name}" for machine in demo_site().machines))
+
+
+def test_one_token_can_be_rotated(vault: Vault) -> None:
+    before = dict(vault)
+    assert secrets.rotate(vault, demo_site(), ["webmail/des-key"]) == ("webmail/des-key",)
+    assert {n for n in vault if vault[n] != before[n]} == {"webmail/des-key"}
+
+
+def test_a_name_that_matches_nothing_is_refused(vault: Vault) -> None:
+    with pytest.raises(MastioError, match="no secret is called 'host/stoer'"):
+        secrets.rotate(vault, demo_site(), ["host/stoer"])

@@ -1,0 +1,87 @@
+"""Transports: the command line they make, and how they carry programs, output and failures."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from mastio.errors import Exit, MastioError
+from mastio.transport import PYTHON, SshTransport, Transport
+from tests import sites
+
+
+class Local(Transport):
+    """Every machine is this one."""
+
+    def argv(self, machine: str, command: Sequence[str]) -> list[str]:
+        return [sys.executable if command[0] == "python3" else command[0], *command[1:]]
+
+    def lost(self, code: int) -> bool:
+        return code == 255
+
+
+def test_a_program_and_its_payload_travel_through_stdin() -> None:
+    source = "import sys; sys.stdout.buffer.write(PAYLOAD[::-1]); print('é', end='')"
+    result = Local().run_python("here", source, b"ab\n\0")
+    assert result.stdout in ("é".encode() + b"\0\nba", b"\0\nba" + "é".encode())
+    assert result.code == 0
+
+
+def test_lines_come_as_they_are_said() -> None:
+    source = "for word in PAYLOAD.split(): print(word.decode(), flush=True)"
+    lines = Local().stream_python("here", source, b"one two " + b"x" * 300_000)
+    assert next(lines) == b"one\n"
+    assert next(lines) == b"two\n"
+    assert len(list(lines)) == 1
+
+
+def test_a_failing_program_says_its_last_word() -> None:
+    source = "import sys; sys.exit('no\\n\\nspace left')"
+    assert Local().run_python("here", source, b"").code == 1
+    with pytest.raises(MastioError, match="store: exit code 1: space left"):
+        list(Local().stream_python("store", source, b""))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_unreachable_machine_is_named(stream: bool) -> None:
+    command = ["sh", "-c", "echo 'ssh: no route' >&2; exit 255"]
+    with pytest.raises(MastioError, match="store cannot be reached: ssh: no route") as caught:
+        if stream:
+            list(Local().stream("store", command))
+        else:
+            Local().run("store", command)
+    assert caught.value.code is Exit.UNAVAILABLE
+
+
+def test_a_machine_that_hangs_is_unreachable() -> None:
+    with pytest.raises(MastioError, match=r"no answer within 0\.1 seconds"):
+        Local().run("store", ["sleep", "5"], timeout=0.1)
+
+
+def test_ssh_quotes_for_the_remote_shell_and_takes_the_site_s_configuration() -> None:
+    site = replace(sites.demo_site(), ssh_config="/etc/my ssh")
+    argv = SshTransport(site).argv("store", ["echo", "a b", "$HOME"])
+    assert argv[0] == "ssh"
+    assert argv[argv.index("-F") + 1] == "/etc/my ssh"
+    assert "BatchMode=yes" in argv
+    assert argv[-3:] == ["--", str(site.machine("store").addresses[0]), "echo 'a b' '$HOME'"]
+    assert shlex.split(SshTransport(site).argv("store", PYTHON)[-1]) == list(PYTHON)
+
+
+def test_ssh_prefers_the_machine_s_own_host_name() -> None:
+    site = sites.demo_site()
+    machines = tuple(
+        replace(machine, ssh="box") if machine.name == "store" else machine
+        for machine in site.machines
+    )
+    assert SshTransport(replace(site, machines=machines)).argv("store", ["true"])[-2] == "box"
+
+
+def test_a_fresh_ssh_shares_no_connection() -> None:
+    transport = SshTransport(sites.demo_site())
+    assert "ControlMaster=auto" in transport.argv("store", ["true"])
+    fresh = transport.fresh().argv("store", ["true"])
+    assert "ControlPath=none" in fresh
+    assert "ControlMaster=auto" not in fresh
