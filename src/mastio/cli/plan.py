@@ -14,7 +14,9 @@ from mastio.errors import Exit, MastioError
 from mastio.plan import MachinePlan
 from mastio.report import plan as report
 from mastio.report.plan import Style
+from mastio.site.model import Role
 from mastio.state import HostState
+from mastio.transport import Transport
 
 _COLOURS: dict[Style, dict[str, object]] = {
     Style.PLAIN: {},
@@ -87,7 +89,31 @@ def apply_(app: App, machines: tuple[str, ...], yes: bool, as_json: bool) -> Exi
         click.echo(json.dumps({name: _plain(one) for name, one in outcomes.items()}, indent=2))
     elif work or lost:
         _print_outcomes(outcomes)
-    return max((one.code for one in outcomes.values()), default=Exit.OK)
+    changed = {name for name, one in ready.items() if not one.plan.empty and outcomes[name].ok}
+    told = _tell_gateways(app, transport, changed)
+    return max((told, *(one.code for one in outcomes.values())))
+
+
+def _tell_gateways(app: App, transport: Transport, changed: set[str]) -> Exit:
+    """A new gateway knows no recipients, and a new store may know others: bring them together."""
+    if not changed:
+        return Exit.OK
+    site = app.site()
+    if not any(
+        it.name in changed for it in site.carrying(Role.GATEWAY_IN, Role.GATEWAY_OUT, Role.STORE)
+    ):
+        return Exit.OK
+    from mastio.accounts.client import Accounts
+
+    try:
+        late = [why for _, why in Accounts(site, transport).sync().late]
+    except MastioError as error:
+        late = [error.message]
+    for why in late:
+        click.secho(f"warning: the gateways' list of recipients: {why}", fg="yellow", err=True)
+    if late:
+        click.echo("  → `mastio sync` brings it when the machines are back", err=True)
+    return Exit.UNAVAILABLE if late else Exit.OK
 
 
 def _chosen(app: App, machines: tuple[str, ...]) -> dict[str, HostState]:

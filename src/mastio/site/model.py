@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
+DUTIES = ("postmaster", "abuse", "hostmaster", "root", "mailer-daemon")
+"""What each domain owes the world (RFC 2142) and its machines: mail to these goes to `admin_mail`."""
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 

@@ -18,6 +18,7 @@ from mastio import services
 from mastio.context import PKI, Context, bracketed
 from mastio.pki import fingerprint
 from mastio.services import Service
+from mastio.site.model import DUTIES
 from mastio.state import Check, Command, Directory, File, HostState, Unit, User
 
 DIRECTORY = "/var/lib/mastio/directory/directory.sqlite"
@@ -141,7 +142,7 @@ def _postfix(ctx: Context) -> tuple[File, ...]:
         *(
             _file(
                 ctx, f"/etc/postfix/directory/{name}.cf", "map.cf.j2",
-                name=name, directory=DIRECTORY,
+                name=name, directory=DIRECTORY, duties=DUTIES,
             )
             for name in _MAPS
         ),

@@ -1,0 +1,218 @@
+"""`mastio init` writes a new site file, `mastio check` reads one and tells all that is wrong with it."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from mastio.cli.common import SITE_FILE, App, pass_app
+from mastio.errors import Exit, MastioError
+from mastio.site import parse
+from mastio.site.model import Reach, Site, Topology
+from mastio.site.write import Start, write
+
+
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--name", help="A short label for the site.  [default: the folder's name]")
+@click.option("--organisation", help="The organisation, as users read it.")
+@click.option(
+    "--domain", "domains", multiple=True, help="A mail domain; repeat it, the main one first."
+)
+@click.option("--public", multiple=True, help="An address on the internet; repeat it.")
+@click.option("--admin", help="The mailbox for alarms and for postmaster's mail.")
+@click.option(
+    "--topology",
+    type=click.Choice([str(it) for it in Topology]),
+    default="separated",
+    show_default=True,
+)
+@click.option(
+    "--reach", type=click.Choice([str(it) for it in Reach]), default="ssh", show_default=True
+)
+@click.option(
+    "--admin-network",
+    "networks",
+    multiple=True,
+    help="From where administrators use ssh; repeat it.",
+)
+@click.option(
+    "--admin-key", "keys", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A file with an administrator's OpenSSH *public* key; repeat it.",
+)  # fmt: skip
+def init(
+    folder: Path, name: str | None, organisation: str | None, domains: tuple[str, ...],
+    public: tuple[str, ...], admin: str | None, topology: str, reach: str, networks: tuple[str, ...],
+    keys: tuple[Path, ...],
+) -> None:  # fmt: skip
+    """Write FOLDER/site.toml, with comments, and check it. Never overwrites.
+
+    On a terminal it asks for what the options do not say.
+
+    \b
+    mastio init mysite --organisation 'Fortress Ltd' --domain fortress.test \\
+        --public 203.0.113.1 --public 2001:db8:113::1 --admin alice@fortress.test --reach lab
+    """
+    path = folder / SITE_FILE
+    if path.exists():
+        raise MastioError(
+            f"{path} exists already", hint="edit it, or name another folder", code=Exit.DATA
+        )
+    ask = _Questions()
+    label = re.sub(r"[^a-z0-9]+", "-", folder.absolute().name.lower()).strip("-")
+    over_ssh = reach == Reach.SSH
+    name = name or label
+    organisation = organisation or ask.text("--organisation", "The organisation, as users read it")
+    domains = domains or ask.texts("--domain", "Mail domains, the main one first")
+    public = public or ask.texts("--public", "Addresses on the internet")
+    admin = admin or ask.text("--admin", "The mailbox for alarms and for postmaster's mail")
+    networks = networks or (
+        ask.texts("--admin-network", "Networks of administrators") if over_ssh else ()
+    )
+    lines = tuple(line for key in keys for line in _public_keys(key)) or (
+        ask.texts("--admin-key", "An administrator's ssh public key", split=False)
+        if over_ssh
+        else ()
+    )
+    ask.enough()
+    start = Start(
+        name, organisation, domains, public, admin, topology, reach,
+        networks, lines,
+    )  # fmt: skip
+    text = write(start)
+    try:
+        parse.parse(text, str(path))
+    except parse.SiteFileError as error:
+        # nothing is written, so lines would lead nowhere: the keys do
+        wrong = "\n".join(f"{it.key}: {it.what}; {it.hint}".rstrip("; ") for it in error.problems)
+        raise MastioError(
+            wrong, hint="nothing was written; give better values", code=Exit.DATA
+        ) from None
+    _create(path, text)
+    click.echo(f"wrote {path}")
+    click.echo(
+        f"next: mastio --site {folder} check, then {'lab up' if reach == Reach.LAB else 'plan'}"
+    )
+
+
+class _Questions:
+    """Asks on a terminal; elsewhere gathers the options that are missing, to name all at once."""
+
+    def __init__(self) -> None:
+        self.missing: list[str] = []
+
+    def text(self, option: str, question: str) -> str:
+        if sys.stdin.isatty():
+            return str(click.prompt(question, err=True))
+        self.missing.append(option)
+        return ""
+
+    def texts(self, option: str, question: str, *, split: bool = True) -> tuple[str, ...]:
+        answer = self.text(option, f"{question} (spaces between)" if split else question)
+        return tuple(answer.split()) if split else (answer,)
+
+    def enough(self) -> None:
+        if self.missing:
+            raise MastioError(
+                f"init needs {', '.join(self.missing)}",
+                hint="there is no terminal to ask on: give them as options (`mastio init --help`)",
+                code=Exit.USAGE,
+            )
+
+
+def _public_keys(path: Path) -> list[str]:
+    text = path.read_text(errors="replace")
+    if "PRIVATE KEY" in text:
+        raise MastioError(
+            f"{path} is a private key", hint=f"keep it; give {path}.pub instead", code=Exit.DATA
+        )
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def _create(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w") as stream:
+            stream.write(text)
+    except OSError as error:
+        raise MastioError(
+            f"{path}: {error.strerror}",
+            hint="name a folder that can be written",
+            code=Exit.CANT_CREATE,
+        ) from error
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: the site, or the problems.")
+@pass_app
+def check(app: App, as_json: bool) -> Exit | None:
+    """Read the site file and show what it means, or everything that is wrong with it.
+
+    Exits with 0 when the file is good, 65 when it is not.
+    """
+    try:
+        site = app.site()
+    except parse.SiteFileError as error:
+        if not as_json:
+            raise
+        problems = [
+            {"file": it.file, "line": it.line, "key": it.key, "what": it.what, "hint": it.hint}
+            for it in error.problems
+        ]
+        click.echo(json.dumps({"ok": False, "problems": problems}, indent=2, ensure_ascii=False))
+        return Exit.DATA
+    click.echo(
+        json.dumps(_plain(site), indent=2, ensure_ascii=False) if as_json else _summary(site)
+    )
+    return None
+
+
+def _plain(site: Site) -> dict[str, object]:
+    return {
+        "ok": True,
+        "name": site.name,
+        "organisation": site.organisation,
+        "domains": site.domains,
+        "topology": site.topology,
+        "reach": site.reach,
+        "public": [str(it) for it in site.public],
+        "mx": site.mx_host,
+        "webmail": site.webmail_host,
+        "admin": site.admin_mail,
+        "zones": {it.name: [str(network) for network in it.networks] for it in site.zones},
+        "machines": {
+            it.name: {
+                "roles": it.roles,
+                "zone": it.zone,
+                "addresses": [str(address) for address in it.addresses],
+                "ssh": it.ssh,
+            }
+            for it in site.machines
+        },
+    }
+
+
+def _summary(site: Site) -> str:
+    rows = [("machine", "zone", "addresses", "roles")]
+    for it in site.machines:
+        rows.append((it.name, it.zone, " ".join(map(str, it.addresses)), ", ".join(it.roles)))
+    zones = [("zone", "networks")]
+    zones += [(it.name, " ".join(map(str, it.networks))) for it in site.zones]
+    head = (
+        f"{site.organisation} ({site.name}): {', '.join(site.domains)}\n"
+        f"topology {site.topology}, reached by {site.reach}, public {' '.join(map(str, site.public))}\n"
+        f"MX {site.mx_host}, webmail https://{site.webmail_host}, administrator {site.admin_mail}"
+    )
+    return "\n\n".join((head, _columns(zones), _columns(rows)))
+
+
+def _columns(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )

@@ -1,0 +1,194 @@
+"""The keys of a site file: what there is, of which type, and what it means.
+
+`KEYS` is the one table; the reader refuses what is not in it, and docs/reference/site-file.md is made
+from it. `*` stands for a name of the writer's choice.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import cast
+
+from mastio.site.model import Policy, Reach, Role, Site, Topology
+
+SCHEMA = 1
+"""The version of the file's format."""
+
+
+class Kind(StrEnum):
+    """The type of a value, as people read it."""
+
+    TEXT = "text"
+    TEXTS = "list of texts"
+    WHOLE = "whole number"
+    NUMBER = "number"
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of the file."""
+
+    name: str
+    """Where it stands, such as `zones.*.networks`."""
+    kind: Kind
+    meaning: str
+    default: str = ""
+    """In words; empty: the key is required."""
+    least: float = 0
+    most: float = 0
+    """The allowed range of numbers, ends included."""
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """`name`, in its parts."""
+        return tuple(self.name.split("."))
+
+
+def _names(values: type[StrEnum]) -> str:
+    return ", ".join(f"`{value}`" for value in values)
+
+
+def _policy(name: str, meaning: str, least: float, most: float) -> Key:
+    default = Policy.__dataclass_fields__[name].default
+    kind = Kind.WHOLE if isinstance(default, int) else Kind.NUMBER
+    return Key(f"policy.{name}", kind, meaning, f"{default:g}", least, most)
+
+
+_MIRRORS = cast(tuple[str, ...], Site.__dataclass_fields__["mirrors"].default)
+
+KEYS: tuple[Key, ...] = (
+    Key("schema", Kind.WHOLE, "The version of this file's format.", least=SCHEMA, most=SCHEMA),
+    Key(
+        "name", Kind.TEXT, "A short label for the site; machines are called `store.NAME.internal`."
+    ),
+    Key("organisation", Kind.TEXT, "The organisation, as users read it."),
+    Key(
+        "domains",
+        Kind.TEXTS,
+        "Mail domains, the main one first. Internationalised names may be written as such.",
+    ),
+    Key(
+        "admin",
+        Kind.TEXT,
+        "A mailbox (anywhere) for alarms and for the mail to postmaster, abuse and hostmaster.",
+    ),
+    Key(
+        "public",
+        Kind.TEXTS,
+        "The site's addresses on the internet. With only IPv4 here, the site has no IPv6 anywhere. "
+        "Behind a firewall one of each family will do; without one, each machine needs its own.",
+    ),
+    Key(
+        "topology",
+        Kind.TEXT,
+        f"How roles are spread over machines: {_names(Topology)}.",
+        "`separated`",
+    ),
+    Key("reach", Kind.TEXT, f"How mastio gets to the machines: {_names(Reach)}.", "`ssh`"),
+    Key("mx", Kind.TEXT, "The name in the MX records.", "`mx.` and the first domain"),
+    Key(
+        "webmail",
+        Kind.TEXT,
+        "The webmail's name in the browser.",
+        "`mail.` and the first domain",
+    ),
+    Key(
+        "admins.networks",
+        Kind.TEXTS,
+        "From where administrators reach the watch machine by ssh.",
+        'none in the lab; required with `reach = "ssh"`',
+    ),
+    Key(
+        "admins.keys",
+        Kind.TEXTS,
+        "Administrators' OpenSSH public keys, one line each.",
+        'none in the lab; required with `reach = "ssh"`',
+    ),
+    Key(
+        "ssh.config",
+        Kind.TEXT,
+        "An ssh_config(5) file, relative to the site file.",
+        "your own `~/.ssh/config`",
+    ),
+    Key(
+        "zones.*.networks",
+        Kind.TEXTS,
+        "The zone's network, one for each address family that `public` has.",
+        "`10.77.N.0/24`, and the /64 number N of a unique local prefix made from the site's name; "
+        "for machines on the internet, what holds their addresses",
+    ),
+    Key(
+        "machines.*.roles",
+        Kind.TEXTS,
+        f"What the machine does: {_names(Role)}. As soon as one machine says its roles, all must, and "
+        "the machines are just those of this file.",
+        "the topology's",
+    ),
+    Key("machines.*.zone", Kind.TEXT, "The zone where the machine stands.", "by its first role"),
+    Key(
+        "machines.*.addresses",
+        Kind.TEXTS,
+        "The machine's addresses in its zone, at most one of each family.",
+        "the zone's next free host from number 10 on; on the internet, the next of `public`",
+    ),
+    Key(
+        "machines.*.ssh",
+        Kind.TEXT,
+        "The name under which ssh reaches the machine (a `Host` of ssh_config).",
+        "its first address",
+    ),
+    _policy("message_size", "The largest message, in MiB.", 1, 1024),
+    _policy("quota", "A mailbox's quota unless its account has another, in MiB.", 1, 16_777_216),
+    _policy(
+        "greylist_score", "From this Rspamd score on, mail must come a second time.", 0.1, 1000
+    ),
+    _policy("spam_junk_score", "From this Rspamd score on, mail is filed in Junk.", 0.1, 1000),
+    _policy("spam_reject_score", "From this Rspamd score on, mail is refused.", 0.1, 1000),
+    _policy("log_days", "How long the machines' logs are kept, in days.", 1, 3650),
+    Key(
+        "proxy.mirrors",
+        Kind.TEXTS,
+        "Hosts from which machines may fetch packages and signatures, through watch.",
+        ", ".join(f"`{host}`" for host in _MIRRORS),
+    ),
+)
+
+
+def below(path: tuple[str, ...]) -> dict[str, Key | None]:
+    """What may stand directly in the table at `path`: keys, and tables as None.
+
+    `*` is there when any name may be.
+    """
+    found: dict[str, Key | None] = {}
+    for key in KEYS:
+        if len(key.path) > len(path) and all(
+            part in ("*", given) for part, given in zip(key.path, path, strict=False)
+        ):
+            rest = key.path[len(path) :]
+            found[rest[0]] = key if len(rest) == 1 else None
+    return found
+
+
+def reference() -> str:
+    """docs/reference/site-file.md."""
+    lines = [
+        "# The site file",
+        "",
+        "`site.toml` describes a site; `mastio init` writes one, `mastio check` reads it and tells all that is",
+        "wrong at once. It is [TOML 1.0](https://toml.io/en/v1.0.0). `*` stands for a name that you choose.",
+        "This page is made from `src/mastio/site/keys.py`.",
+        "",
+        "| key | type | default | meaning |",
+        "|---|---|---|---|",
+    ]
+    for key in KEYS:
+        span = f" From {key.least:g} to {key.most:g}." if key.most > key.least else ""
+        default = key.default or "**required**"
+        lines.append(f"| `{key.name}` | {key.kind} | {default} | {key.meaning}{span} |")
+    lines += [
+        "",
+        "`greylist_score` < `spam_junk_score` < `spam_reject_score`. Each site has just one machine with the role",
+        "`store`, one `webmail`, one `watch`, at most one `firewall` (which does nothing else), and one or more with",
+        "`gateway-in` and `gateway-out`. Machines in several zones need a firewall.",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,201 @@
+"""The site file → a frozen `Site`, or all that is wrong with it at once.
+
+    site = parse.load(Path("demo/site.toml"))
+
+Reading goes in steps, and each goes on after a mistake, so that one run tells everything: `read`
+(syntax, keys, types), then the values here, then `layout` (zones, machines, addresses). Every mistake
+is a `Problem` with file, line, key, what is wrong and what is allowed; together they are one
+`SiteFileError`. docs/reference/site-file.md describes the format.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import TypeVar
+
+from mastio.errors import Exit, MastioError
+from mastio.site import values
+from mastio.site.layout import lay_out
+from mastio.site.model import DUTIES, Address, Network, Policy, Reach, Site, Topology
+from mastio.site.problems import Problem, SiteFileError, did_you_mean
+from mastio.site.read import Raw, read
+
+__all__ = ["Problem", "SiteFileError", "load", "parse"]
+
+_LONGEST_NAME = 32
+_T = TypeVar("_T")
+_E = TypeVar("_E", Topology, Reach)
+
+
+def load(path: Path) -> Site:
+    """The site in the file at `path`. Raises SiteFileError, or MastioError when it cannot be read."""
+    try:
+        text = path.read_bytes().decode()
+    except OSError as error:
+        raise MastioError(f"{path}: {error.strerror}", code=Exit.DATA) from error
+    except UnicodeDecodeError as error:
+        line = path.read_bytes().count(b"\n", 0, error.start) + 1
+        raise SiteFileError([Problem(_short(path), line, "", "not UTF-8 text", "")]) from None
+    return parse(text, _short(path), path.absolute().parent)
+
+
+def _short(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def parse(text: str, name: str, folder: Path | None = None) -> Site:
+    """The site in `text`; `name` is how problems call it.
+
+    With `folder`, paths in the file are relative to it, and must exist.
+    """
+    raw = read(text, name)
+    site = _site(raw, folder)
+    raw.problems.raise_if_any()
+    return site
+
+
+def _site(raw: Raw, folder: Path | None) -> Site:
+    name = _one(raw, "name", lambda text: values.label(text, _LONGEST_NAME)) or "unnamed"
+    domains = _many(raw, ("domains",), values.domain, least="a site has at least one domain")
+    main = domains[0] if domains else "invalid"
+    public = _public(raw)
+    reach = _choice(raw, "reach", Reach, Reach.SSH)
+    topology = _choice(raw, "topology", Topology, Topology.SEPARATED)
+    admin_networks, admin_keys = _admins(raw, reach)
+    # Without a sound name or public addresses, complaints about what follows from them would mislead.
+    layout = lay_out(raw, name, topology, public, admin_networks) if public else None
+    return Site(
+        name=name,
+        organisation=_one(raw, "organisation", _line) or "",
+        domains=domains,
+        topology=topology,
+        reach=reach,
+        public=public,
+        zones=layout.zones if layout else (),
+        machines=layout.machines if layout else (),
+        mx_host=_one(raw, "mx", values.domain) or f"mx.{main}",
+        webmail_host=_one(raw, "webmail", values.domain) or f"mail.{main}",
+        admin_mail=_one(raw, "admin", lambda text: _admin(text, domains)) or "",
+        admin_networks=admin_networks,
+        admin_keys=admin_keys,
+        ssh_config=_ssh_config(raw, folder),
+        policy=_policy(raw),
+        **({"mirrors": _mirrors(raw)} if raw.has("proxy", "mirrors") else {}),
+    )
+
+
+def _one(raw: Raw, name: str, judge: Callable[[str], _T]) -> _T | None:
+    if not raw.has(name):
+        return None
+    try:
+        return judge(raw.text(name))
+    except ValueError as error:
+        raw.problems.add((name,), str(error))
+        return None
+
+
+def _many(
+    raw: Raw, path: tuple[str, ...], judge: Callable[[str], _T], *, least: str = ""
+) -> tuple[_T, ...]:
+    """Each element judged; the sound ones, without those that stand there twice."""
+    found: dict[_T, int] = {}
+    for number, text in enumerate(raw.texts(*path)):
+        try:
+            value = judge(text)
+        except ValueError as error:
+            raw.problems.add((*path, number), str(error))
+            continue
+        if value in found:
+            first = raw.problems.line((*path, found[value]))
+            what = values.shown(str(value))
+            raw.problems.add(
+                (*path, number), f"{what} stands here twice (line {first})", "keep one"
+            )
+        else:
+            found[value] = number
+    if least and raw.has(*path) and not raw.texts(*path):
+        raw.problems.add(path, "is empty", least)
+    return tuple(found)
+
+
+def _choice(raw: Raw, name: str, among: type[_E], default: _E) -> _E:
+    if not raw.has(name):
+        return default
+    try:
+        return among(raw.text(name))
+    except ValueError:
+        hint = did_you_mean(raw.text(name), among)
+        raw.problems.add((name,), f"{raw.text(name)!r} is unknown", hint)
+        return default
+
+
+def _public(raw: Raw) -> tuple[Address, ...]:
+    found = _many(
+        raw, ("public",), values.address, least="the site needs an address on the internet"
+    )
+    # IPv4 first, else as written: a machine's first address is the one that ssh uses
+    return tuple(sorted(found, key=lambda it: it.version))
+
+
+def _line(text: str) -> str:
+    """Text that may stand in a mail header or a title."""
+    if not text.strip() or not text.isprintable() or len(text) > 100:
+        raise ValueError("must be one line of 1 to 100 printable characters")
+    return text.strip()
+
+
+def _admins(raw: Raw, reach: Reach) -> tuple[tuple[Network, ...], tuple[str, ...]]:
+    networks = _many(raw, ("admins", "networks"), values.network)
+    keys = _many(raw, ("admins", "keys"), values.ssh_key)
+    if reach is Reach.SSH:
+        for name, hint in (
+            ("networks", "name the networks from where administrators come by ssh"),
+            ("keys", "give at least one administrator's OpenSSH public key"),
+        ):
+            if not raw.texts("admins", name):
+                raw.problems.add(("admins", name), "nobody could get in by ssh", hint)
+    return networks, keys
+
+
+def _admin(text: str, domains: tuple[str, ...]) -> str:
+    mail = values.mail(text)
+    local, _, domain = mail.partition("@")
+    if domain in domains and local in DUTIES:
+        raise ValueError(f"{mail} is itself for the administrator: name a person's mailbox")
+    return mail
+
+
+def _ssh_config(raw: Raw, folder: Path | None) -> str:
+    given = raw.text("ssh", "config")
+    if not given or folder is None:
+        return given
+    path = folder / Path(given).expanduser()
+    if not path.is_file():
+        raw.problems.add(("ssh", "config"), f"{path} is not a file", "a path relative to this file")
+    return str(path)
+
+
+def _mirrors(raw: Raw) -> tuple[str, ...]:
+    return _many(
+        raw, ("proxy", "mirrors"), values.domain, least="machines could not fetch their updates"
+    )
+
+
+def _policy(raw: Raw) -> Policy:
+    given = {
+        path[1]: value
+        for path, value in raw.leaves.items()
+        if path[0] == "policy" and isinstance(value, int | float)
+    }
+    policy = Policy(**given)  # type: ignore[arg-type]  # each key's type was checked by `read`
+    scores = ("greylist_score", "spam_junk_score", "spam_reject_score")
+    for low, high in pairwise(scores):
+        if getattr(policy, low) >= getattr(policy, high):
+            written = high if raw.has("policy", high) else low
+            raw.problems.add(
+                ("policy", written),
+                f"{low} ({getattr(policy, low):g}) must be below {high} ({getattr(policy, high):g})",
+                f"defaults: {', '.join(f'{it} {getattr(Policy(), it):g}' for it in scores)}",
+            )
+    return policy
