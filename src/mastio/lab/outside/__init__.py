@@ -1,0 +1,231 @@
+"""The machine `outside`: the simulated internet that stands beside a site in the lab.
+
+It answers for every name (a signed root, the site's domains, its own domain, the reverse zones), and
+it is an organisation of its own with users, an MTA that shares no software with the site's, and a
+client's tools. Nothing in it trusts the site: it looks up the site's names through DNSSEC, checks SPF
+and DKIM of what it receives, and writes what it found into `Authentication-Results`.
+
+`build` gives its state, which the same agent applies as everywhere; `internet` gives what the site
+must know to live in this internet; `ensure` makes the keys that both need. Its addresses are in
+`mastio.lab.internet`, its names here, its records in `zones`.
+"""
+
+from collections.abc import Mapping
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from mastio import pki, services
+from mastio.context import Context, Internet
+from mastio.flows import FlowMatrix
+from mastio.lab import internet as segment
+from mastio.lab.outside import zones
+from mastio.services import Service
+from mastio.site.model import Address, Machine, Role, Site
+from mastio.state import Check, Command, Directory, File, HostState, Listener, Unit, User
+
+MACHINE = "outside"
+DOMAIN = "outside.test"
+MX = f"mx.{DOMAIN}"
+NS = f"ns.{DOMAIN}"
+RESOLVER = f"resolver.{DOMAIN}"
+STRANGER = f"stranger.{DOMAIN}"
+"""A host that is in no SPF record: what it sends in others' names is forged."""
+ADMIN = f"admin.{DOMAIN}"
+USER = "carol"
+"""Gets all mail to the domain, in the Maildir `MAILDIR`."""
+HOME = f"/home/{USER}"
+MAILDIR = f"{HOME}/Maildir"
+
+_SELECTOR = "m1"
+_DNSSEC, _DKIM, _CERT, _KEY = (
+    f"{MACHINE}/{name}" for name in ("dnssec", f"dkim/{_SELECTOR}", "cert", "key")
+)
+_AUTHORITY = "public-ca"
+_EXIM, _KNOT, _UNBOUND = "/etc/exim4", "/etc/knot", "/etc/unbound"
+TRUSTED = "/usr/local/share/ca-certificates/internet.crt"
+"""Where the public authority of the lab stands on `outside`."""
+_PACKAGES = (
+    "bind9-dnsutils", "ca-certificates", "curl", "exim4-daemon-heavy", "knot", "knot-dnssecutils",
+    "libnet-ssleay-perl", "nmap", "openssl", "python3", "socat", "swaks", "unbound",
+)  # fmt: skip
+
+
+def ensure(secrets: Mapping[str, str]) -> dict[str, str]:
+    """The secrets of `outside` that `secrets` lacks, or whose authority has changed, made anew.
+
+    `secrets` must hold the pair `public-ca`, which signs the names of the lab's internet.
+    """
+    made: dict[str, str] = {}
+    if _DNSSEC not in secrets:
+        made[_DNSSEC] = (
+            ed25519.Ed25519PrivateKey.generate()
+            .private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+            .decode()
+        )
+    if _DKIM not in secrets:
+        made[_DKIM] = pki.rsa_key()
+    authority = secrets[f"{_AUTHORITY}/cert"]
+    certificate = secrets.get(_CERT)
+    if (
+        certificate is None
+        or _KEY not in secrets
+        or pki.days_left(certificate) < pki.RENEW_DAYS
+        or not pki.issued_by(certificate, authority)
+    ):
+        made[_KEY], made[_CERT] = pki.issue(secrets[f"{_AUTHORITY}/key"], authority, MX)
+    return made
+
+
+def internet(site: Site, secrets: Mapping[str, str]) -> Internet:
+    """What the site must know of this internet: its root, the root's key, the public authority."""
+    return Internet(
+        root_hints=zones.hints(_server(site)),
+        trust_anchor=zones.anchor(secrets[_DNSSEC]),
+        authorities=secrets[f"{_AUTHORITY}/cert"],
+        offline=True,
+    )
+
+
+def zone_texts(site: Site, secrets: Mapping[str, str]) -> Mapping[str, str]:
+    """Every zone of this internet, signed, by its name without the last dot ("" is the root).
+
+    All selectors that `secrets` knows of a domain (`dkim/<domain>/<selector>`) are published.
+    """
+    mx = _public(site, Role.GATEWAY_IN)
+    records = [
+        *zones.mail(DOMAIN, MX, segment.mta(site)),
+        zones.dkim(DOMAIN, _SELECTOR, secrets[_DKIM]),
+        *zones.hosts(MX, segment.mta(site)),
+        zones.tlsa(MX, services.SMTP.port, secrets[_CERT]),
+        *zones.hosts(NS, segment.nameserver(site)),
+        *zones.hosts(RESOLVER, segment.resolver(site)),
+        *zones.hosts(STRANGER, segment.stranger(site)),
+        *zones.hosts(ADMIN, segment.admin(site)),
+        *zones.hosts(site.mx_host, mx),
+        zones.Record(site.mx_host, "TXT", zones.text("v=spf1 a -all")),
+        # Where both share an address, it leads back to the MX: mail servers look, browsers do not.
+        *(
+            record
+            for address in _public(site, Role.WEBMAIL)
+            for record in zones.hosts(site.webmail_host, (address,))
+            if record.type != "PTR" or address not in mx
+        ),
+    ]
+    for domain in site.domains:
+        records += zones.mail(domain, site.mx_host, _public(site, Role.GATEWAY_OUT))
+    for name, key in secrets.items():
+        kind, _, rest = name.partition("/")
+        domain, _, selector = rest.partition("/")
+        if kind == "dkim" and domain in site.domains:
+            records.append(zones.dkim(domain, selector, key))
+    apexes = {DOMAIN, *site.domains, *(zones.reverse_zone(net) for net in segment.networks(site))}
+    for host in (site.mx_host, site.webmail_host):
+        if not any(host == apex or host.endswith(f".{apex}") for apex in apexes):
+            apexes.add(host)
+    return zones.zones(apexes, records, _server(site), secrets[_DNSSEC])
+
+
+def build(site: Site, secrets: Mapping[str, str]) -> HostState:
+    """The state of `outside`. `secrets` holds the site's and those that `ensure` makes.
+
+    It has no firewall: the internet has none.
+    """
+    machine = Machine(MACHINE, (), "internet", segment.outside(site))
+    ctx = Context(site, FlowMatrix(site, ()), machine, internet(site, secrets), secrets)
+    names, mail = _names(ctx, zone_texts(site, secrets)), _mail(ctx)
+    return HostState(
+        packages=_PACKAGES,
+        files=(*names.files, *mail.files, File(TRUSTED, ctx.internet.authorities)),
+        directories=mail.directories,
+        users=mail.users,
+        units=(*names.units, *mail.units),
+        checks=(*names.checks, *mail.checks),
+        commands=(Command("trust the public authority", ("update-ca-certificates",), (TRUSTED,)),),
+        listeners=(*names.listeners, *mail.listeners),
+    )
+
+
+def _names(ctx: Context, texts: Mapping[str, str]) -> HostState:
+    """Knot serves the zones; unbound resolves for `outside` itself."""
+    stored = [(f"{name}.", f"{_KNOT}/zones/{name or 'root'}.zone") for name in texts]
+    resolver, nameserver = segment.resolver(ctx.site), segment.nameserver(ctx.site)
+    return HostState(
+        files=(
+            File(f"{_KNOT}/knot.conf", ctx.render(__file__, "knot.conf.j2", addresses=nameserver, zones=stored)),
+            *(File(path, text) for (_, path), text in zip(stored, texts.values(), strict=True)),
+            File(
+                f"{_UNBOUND}/unbound.conf",
+                ctx.render(
+                    __file__, "unbound.conf.j2", addresses=resolver,
+                    networks=segment.networks(ctx.site), folder=_UNBOUND,
+                ),
+            ),
+            File(f"{_UNBOUND}/root.hints", ctx.internet.root_hints),
+            File(f"{_UNBOUND}/root.key", ctx.internet.trust_anchor),
+            File(
+                "/etc/resolv.conf",
+                "".join(f"nameserver {address}\n" for address in resolver)
+                # the MTA believes the resolver's word that an answer was validated (resolv.conf(5))
+                + "options edns0 trust-ad\n",
+            ),
+        ),
+        units=(Unit("knot.service", (_KNOT,)), Unit("unbound.service", (_UNBOUND,))),
+        checks=(
+            Check("knot", ("knotc", "-c", f"{_KNOT}/knot.conf", "conf-check"), (_KNOT,)),
+            *(Check(f"zone {name}", ("kzonecheck", "-d", "on", "-o", name, path), (path,)) for name, path in stored),
+            Check("unbound", ("unbound-checkconf", f"{_UNBOUND}/unbound.conf"), (_UNBOUND,)),
+        ),
+        listeners=_listeners(services.DNS, (*nameserver, *resolver)),
+    )  # fmt: skip
+
+
+def _mail(ctx: Context) -> HostState:
+    """Exim: an MTA with another history, another TLS library and its own view of SPF and DKIM."""
+    addresses = segment.mta(ctx.site)
+    configuration = ctx.render(
+        __file__, "exim4.conf.j2", addresses=addresses, domain=DOMAIN, mx=MX, user=USER, maildir=MAILDIR,
+        selector=_SELECTOR, folder=_EXIM,
+    )  # fmt: skip
+    return HostState(
+        files=(
+            File(f"{_EXIM}/exim4.conf", configuration, group="Debian-exim", mode=0o640),
+            File(f"{_EXIM}/tls.pem", ctx.secret(_CERT)),
+            _private(f"{_EXIM}/tls.key", ctx.secret(_KEY)),
+            _private(f"{_EXIM}/dkim.key", ctx.secret(_DKIM)),
+            # A greylisted message is tried again while a test waits for it.
+            File("/etc/default/exim4", "EXIMSERVICE='-bdf -q10s'\n"),
+        ),
+        directories=(Directory(HOME, USER, USER, 0o700),),
+        users=(User(USER, HOME),),
+        units=(Unit("exim4.service", (_EXIM, "/etc/default/exim4")),),
+        checks=(Check("exim", ("exim4", "-bV"), (_EXIM,)),),
+        listeners=_listeners(services.SMTP, addresses),
+    )
+
+
+def _private(path: str, content: str) -> File:
+    return File(path, content, group="Debian-exim", mode=0o640, secret=True)
+
+
+def _listeners(service: Service, addresses: tuple[Address, ...]) -> tuple[Listener, ...]:
+    return tuple(
+        Listener(address, service.port, transport)
+        for address in addresses
+        for transport in service.transports
+    )
+
+
+def _public(site: Site, role: Role) -> tuple[Address, ...]:
+    """Where the internet meets `role`: at the perimeter, or at its own machines when there is none."""
+    if site.carrying(Role.FIREWALL):
+        return site.public
+    return tuple(address for machine in site.carrying(role) for address in machine.addresses)
+
+
+def _server(site: Site) -> zones.Server:
+    return zones.Server(NS, segment.nameserver(site))
