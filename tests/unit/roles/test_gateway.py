@@ -152,13 +152,33 @@ def test_offline_asks_nobody() -> None:
     assert [mirror in fresh for mirror in demo_site().mirrors] == [False, False, True]
 
 
-def test_resolver_answers_this_machine_only() -> None:
-    state = built(demo_site())
-    interfaces = re.findall(
-        r"^ +interface: (\S+)$", text(state, "/etc/unbound/unbound.conf"), re.MULTILINE
-    )
-    assert interfaces == ["127.0.0.1", "::1"]
-    assert "trust-anchor-file: /etc/unbound/root.key" in text(state, "/etc/unbound/unbound.conf")
-    real = built(demo_site(), internet=Internet())
-    assert "trust-anchor-file: /usr/share/dns/root.key" in text(real, "/etc/unbound/unbound.conf")
-    assert "nodefault" not in text(real, "/etc/unbound/unbound.conf")
+def test_a_users_mail_must_carry_the_users_from() -> None:
+    rule = "/etc/rspamd/lua.local.d/sender_is_author.lua"
+    split = split_site()
+    sending = text(built(split, "gateway-out"), rule)
+    assert 'ipairs({ "10.77.3.10", "fd6d:6173:7469:3::a", })' in sending
+    assert 'url = "/var/lib/mastio/recipients/domains"' in sending
+    assert rule not in {file.path for file in built(split, "gateway-in").files}
+
+
+def test_only_the_stores_mail_is_signed_and_all_relayed_mail_is_the_sites_own() -> None:
+    state = built(split_site(), "gateway-out")
+    signed = text(state, "/etc/rspamd/local.d/dkim_signing.conf")
+    assert 'sign_networks = ["10.77.3.10", "fd6d:6173:7469:3::a"];' in signed
+    assert "allow_envfrom_empty = false;" in signed
+    local = text(state, "/etc/rspamd/override.d/options.inc")
+    assert '"10.77.1.10"' in local and '"10.77.3.10"' in local
+
+
+def test_a_receiving_gateway_sends_its_bounces_through_the_sending_one() -> None:
+    site = split_site()
+    state = built(site, "gateway-in")
+    assert parameter(state, "default_transport") == "out"
+    assert parameter(state, "relayhost") == "[gateway-out.demo.internal]:587"
+    assert parameter(state, "smtp_tls_security_level") == "secure"
+    out = text(state, "/etc/postfix/master.cf").split("\nout ")[1].split("showq")[0]
+    assert "smtp_tls_security_level=secure" in out
+    fingerprint = pki.fingerprint(certificate("gateway-in"))
+    assert fingerprint in parameter(built(site, "gateway-out"), "relay_clientcerts")
+    assert "relayhost" not in text(built(demo_site()), "/etc/postfix/main.cf")
+    assert "\nout " not in text(built(demo_site()), "/etc/postfix/master.cf")

@@ -3,29 +3,32 @@
 A message from the internet passes Postfix's postscreen (robots), the SMTP dialogue (unknown recipient,
 relay attempt, smuggling: 5xx at once), Rspamd with ClamAV by milter (spam, malware, authenticity), and
 goes by SMTP over mutual TLS to the store. A message from the store comes in on the relay port, which
-wants the store's certificate, is scanned as well, signed (DKIM) and sent with DANE where there is any.
+wants the store's certificate, is scanned as well (a user's From: must be the user's own), signed (DKIM)
+and sent with DANE where there is any.
 
 | when … is away | then |
 |---|---|
 | the store | mail waits in the queue (retried each minute, 5 days) |
 | Rspamd, ClamAV, Valkey | the sender is asked to try again (451): nothing passes unseen |
 
-`gateway-in` and `gateway-out` may be one machine or two; each part is built only where its role is.
+`gateway-in` and `gateway-out` may be one machine or two; each part is built only where its role is. Apart,
+`gateway-in` hands its bounces and delay notices to `gateway-out` on the relay port.
 The templates stand beside this file, in a folder per program; each says why, with its man page.
 
 | module | programs |
 |---|---|
 | `postfix` | Postfix |
 | `scanners` | Rspamd, ClamAV, Valkey |
-| `resolver` | unbound, resolv.conf |
+
+Names come from the machine's own validating resolver (`roles/resolver`).
 """
 
 from mastio.context import Context
-from mastio.roles.gateway import postfix, resolver, scanners
+from mastio.roles.gateway import postfix, scanners
 from mastio.roles.gateway.files import together
 from mastio.state import HostState
 
 
 def build(ctx: Context) -> HostState:
     """The gateway's part of a machine that carries gateway-in, gateway-out or both."""
-    return together(resolver.build(ctx), scanners.build(ctx), postfix.build(ctx))
+    return together(scanners.build(ctx), postfix.build(ctx))

@@ -25,6 +25,7 @@ def build(ctx: Context) -> HostState:
         "receives": ctx.machine.has(Role.GATEWAY_IN),
         "sends": sends,
         "store": ctx.peers(services.DELIVERY)[0],
+        "onward": _onward(ctx) if not sends else (),
         "recipients": RECIPIENTS,
         "families": _families(ctx),
         "relayers": [
@@ -46,6 +47,11 @@ def build(ctx: Context) -> HostState:
         checks=(Check("postfix", ("postfix", "check"), reads=(CONFIG,)),),
         commands=tuple(_empty_maps()),
     )
+
+
+def _onward(ctx: Context) -> tuple[str, ...]:
+    """The sending gateways, as postconf(5) relayhost wants them: no MX look-up, the names are in hosts."""
+    return tuple(f"[{it.name}]:{services.RELAY.port}" for it in ctx.peers(services.RELAY))
 
 
 def _families(ctx: Context) -> str:

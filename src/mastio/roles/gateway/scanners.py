@@ -5,9 +5,11 @@ each such case into "try again later". Modules that need more of the internet th
 the flow matrix lets a gateway speak nothing but SMTP and DNS.
 """
 
+from collections.abc import Iterable
+
 from mastio import services
-from mastio.context import Context
-from mastio.roles.gateway.files import drop_in, drop_in_folder, etc, together
+from mastio.context import Context, Peer
+from mastio.roles.gateway.files import RECIPIENTS, drop_in, drop_in_folder, etc, together
 from mastio.site.model import Address, Role
 from mastio.state import Check, File, HostState, Unit
 
@@ -22,6 +24,7 @@ RSPAMD, CLAMD_SOCKET, CLAMD, FRESHCLAM, VALKEY = (
 LOCAL = ("options.inc", "logging.inc", "worker-proxy.inc", "worker-controller.inc", "actions.conf",
          "redis.conf", "antivirus.conf", "force_actions.conf", "greylist.conf", "dkim_signing.conf",
          "milter_headers.conf")  # fmt: skip
+AUTHOR_RULE = "rspamd/lua.local.d/sender_is_author.lua"
 UNREACHABLE = ("fuzzy_check", "url_redirector", "rspamd_update")
 """Modules that speak their own protocol or HTTP to the internet."""
 LOOKED_UP = ("rbl", "surbl", "asn", "phishing")
@@ -38,14 +41,21 @@ def build(ctx: Context) -> HostState:
 def _rspamd(ctx: Context) -> HostState:
     sends = ctx.machine.has(Role.GATEWAY_OUT)
     callers = ctx.callers(services.RELAY) if sends else ()
-    relay: list[Address] = [address for caller in callers for address in caller.addresses]
-    values = {"sends": sends, "relay_addresses": relay, "selector": DKIM_SELECTOR}
+    stores = [it for it in callers if ctx.site.machine(it.machine).has(Role.STORE)]
+    values = {
+        "sends": sends,
+        "relay_addresses": _addresses(callers),
+        "store_addresses": _addresses(stores),
+        "domains": f"{RECIPIENTS}/domains",
+        "selector": DKIM_SELECTOR,
+    }
     off = (*UNREACHABLE, *(LOOKED_UP if ctx.internet.offline else ()))
     return HostState(
         packages=("rspamd",),
         files=(
             *(etc(ctx, f"rspamd/local.d/{name}", values) for name in LOCAL),
             etc(ctx, "rspamd/override.d/options.inc", values),
+            *((etc(ctx, AUTHOR_RULE, values),) if sends else ()),
             File("/etc/rspamd/local.d/worker-normal.inc", "enabled = false;\n"),
             *(File(f"/etc/rspamd/local.d/{name}.conf", "enabled = false;\n") for name in off),
             *(_dkim_key(ctx, domain) for domain in (ctx.site.domains if sends else ())),
@@ -54,6 +64,10 @@ def _rspamd(ctx: Context) -> HostState:
         units=(Unit(RSPAMD, reads=("/etc/rspamd/", drop_in_folder(RSPAMD))),),
         checks=(Check("rspamd", ("rspamadm", "configtest", "-q"), reads=("/etc/rspamd/",)),),
     )
+
+
+def _addresses(peers: Iterable[Peer]) -> list[Address]:
+    return [address for peer in peers for address in peer.addresses]
 
 
 def _dkim_key(ctx: Context, domain: str) -> File:

@@ -1,17 +1,19 @@
-"""unbound: a validating resolver (RFC 4035) on loopback, for this machine alone.
+"""unbound: a validating resolver (RFC 4035) on loopback, for its own machine alone.
 
-Postfix's DANE and Rspamd's SPF, DKIM and DMARC trust its answers, so nothing else may answer them.
+It is on each machine that speaks with the internet of its own accord: the gateways, where Postfix's DANE
+and Rspamd's SPF, DKIM and DMARC trust its answers, and watch, which finds mirrors and time servers. Nothing
+else may answer there, so resolv.conf names no other server.
 """
 
 from ipaddress import IPv4Address, IPv6Address
 
 from mastio.context import Context
-from mastio.roles.gateway.files import drop_in, drop_in_folder, etc
 from mastio.state import Check, File, HostState, Unit
 
 LOOPBACK = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 UNIT = "unbound.service"
 CONFIG = "/etc/unbound/"
+SANDBOX = f"/etc/systemd/system/{UNIT}.d/"
 
 
 def build(ctx: Context) -> HostState:
@@ -19,15 +21,16 @@ def build(ctx: Context) -> HostState:
     internet = ctx.internet
     versions = {address.version for address in ctx.machine.addresses}
     given = (("root.key", internet.trust_anchor), ("root.hints", internet.root_hints))
+    config = ctx.render(__file__, "unbound.conf.j2", loopback=LOOPBACK, versions=versions)
     return HostState(
         packages=("dns-root-data", "unbound"),
         files=(
-            etc(ctx, "unbound/unbound.conf", {"loopback": LOOPBACK, "versions": versions}),
+            File(f"{CONFIG}unbound.conf", config),
             *(File(f"{CONFIG}{name}", content) for name, content in given if content),
             File("/etc/resolv.conf", resolv_conf()),
-            drop_in(ctx, UNIT),
+            File(f"{SANDBOX}mastio.conf", ctx.render(__file__, "unbound.service.j2")),
         ),
-        units=(Unit(UNIT, reads=(CONFIG, drop_in_folder(UNIT))),),
+        units=(Unit(UNIT, reads=(CONFIG, SANDBOX)),),
         checks=(Check("unbound", ("unbound-checkconf",), reads=(CONFIG,)),),
     )
 
