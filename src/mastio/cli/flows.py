@@ -39,7 +39,11 @@ def flows(app: App, as_json: bool, picture_file: Path | None) -> None:
     if as_json:
         click.echo(json.dumps([_plain(flow) for flow in matrix.flows], indent=2))
     elif not picture_file:
-        Console().print(_table(matrix.flows))
+        console = Console()
+        # A pipe or a file has no width of its own: one flow, one line.
+        if not console.is_terminal:
+            console.width = 160
+        console.print(_table(matrix.flows))
 
 
 def _plain(flow: Flow) -> dict[str, str | int | list[str]]:
