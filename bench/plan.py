@@ -107,25 +107,41 @@ def main(runs: int, site: str) -> None:
         (work / "hosts").write_text("".join(f"{name} ansible_user=root\n" for name in states))
         ansible_env = {**os.environ, "ANSIBLE_CONFIG": str(work / "ansible.cfg")}
         venv_bin = Path(sys.executable).parent
-        ansible = [str(venv_bin / "ansible-playbook"), "--check", "-i", str(work / "hosts"), str(work / "site.json")]
+        ansible = [
+            str(venv_bin / "ansible-playbook"),
+            "--check",
+            "-i",
+            str(work / "hosts"),
+            str(work / "site.json"),
+        ]
         mastio = [sys.executable, "-m", "mastio", "--site", str(app.folder), "plan", *states]
         over_ssh = {**os.environ, "MASTIO_OVER_SSH": "1"}
         times: dict[str, list[float]] = {"mastio": [], "ansible": []}
         for turn in range(runs + 1):  # the first is a warm-up
             seconds, done = timed(mastio, over_ssh)
             if done.returncode != 0:
-                raise SystemExit(f"mastio plan is not empty ({done.returncode}):\n{done.stdout}{done.stderr}")
+                raise SystemExit(
+                    f"mastio plan is not empty ({done.returncode}):\n{done.stdout}{done.stderr}"
+                )
             ansible_seconds, done = timed(ansible, ansible_env)
             if done.returncode != 0 or re.search(r"changed=[1-9]", done.stdout):
-                raise SystemExit(f"ansible is not content ({done.returncode}):\n{done.stdout[-4000:]}{done.stderr[-2000:]}")
+                raise SystemExit(
+                    f"ansible is not content ({done.returncode}):\n{done.stdout[-4000:]}{done.stderr[-2000:]}"
+                )
             if turn:
                 times["mastio"].append(seconds)
                 times["ansible"].append(ansible_seconds)
-    resources = sum(len(s.files) + len(s.directories) + len(s.links) + len(s.units) for s in states.values())
+    resources = sum(
+        len(s.files) + len(s.directories) + len(s.links) + len(s.units) for s in states.values()
+    )
     ours, theirs = (statistics.median(times[name]) for name in ("mastio", "ansible"))
     click.echo(f"{resources} resources on {len(states)} machines, over ssh, median of {runs}:")
-    click.echo(f"  mastio plan              {ours:7.2f} s   {min(times['mastio']):.2f}–{max(times['mastio']):.2f}")
-    click.echo(f"  ansible-playbook --check {theirs:7.2f} s   {min(times['ansible']):.2f}–{max(times['ansible']):.2f}")
+    click.echo(
+        f"  mastio plan              {ours:7.2f} s   {min(times['mastio']):.2f}–{max(times['mastio']):.2f}"
+    )
+    click.echo(
+        f"  ansible-playbook --check {theirs:7.2f} s   {min(times['ansible']):.2f}–{max(times['ansible']):.2f}"
+    )
     click.echo(f"  ratio                    {theirs / ours:7.1f} ×")
 
 

@@ -67,7 +67,9 @@ def merge(machine: str, parts: Iterable[tuple[str, HostState]], ruleset: str = "
     """The union of the parts of one machine; raises MastioError when two contradict each other."""
     parts = list(parts)
 
-    def union(items: Callable[[HostState], Iterable[T]], key: Callable[[T], Hashable]) -> tuple[T, ...]:
+    def union(
+        items: Callable[[HostState], Iterable[T]], key: Callable[[T], Hashable]
+    ) -> tuple[T, ...]:
         found: dict[Hashable, tuple[str, T]] = {}
         for part, state in parts:
             for item in items(state):

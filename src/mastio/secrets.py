@@ -56,7 +56,9 @@ def ensure(vault: Vault, site: Site) -> tuple[str, ...]:
     made: list[str] = []
     for authority in ("ca", "public-ca"):
         if f"{authority}/key" not in vault:
-            title = f"{site.organisation} {'internal' if authority == 'ca' else 'interim'} authority"
+            title = (
+                f"{site.organisation} {'internal' if authority == 'ca' else 'interim'} authority"
+            )
             _put_pair(vault, authority, pki.authority(title))
             made.append(authority)
     pairs, singles = _pairs(site), _singles(site)

@@ -53,7 +53,9 @@ def _identity(path: Path, *, create: bool) -> pyrage.x25519.Identity:
                 code=Exit.NOPERM,
             )
         lines = path.read_text().split()
-        return pyrage.x25519.Identity.from_str(next(line for line in lines if line.startswith("AGE-")))
+        return pyrage.x25519.Identity.from_str(
+            next(line for line in lines if line.startswith("AGE-"))
+        )
     except FileNotFoundError:
         raise MastioError(
             f"{path}: the key to this site's vault is not here",

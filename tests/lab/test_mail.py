@@ -229,6 +229,22 @@ def test_a_user_sends_in_no_other_name(
     assert 500 <= mail.submit(lab, alice[0], "", letter)[0] < 600, "submitted without logging in"
 
 
+def test_a_user_does_not_write_as_nobody(lab: Lab, alice: tuple[str, str]) -> None:
+    code, text = mail.submit(lab, *alice, message(alice[0], CAROL, token()), sender="<>")
+    assert code == 553, text
+
+
+def test_a_forged_from_does_not_leave_and_comes_back(
+    lab: Lab, bob: tuple[str, str], new_user: Callable[..., tuple[str, str]]
+) -> None:
+    word, mallory = token(), new_user()
+    # The store vouches for the envelope; the gateway holds the header to it.
+    assert mail.submit(lab, *mallory, message(bob[0], CAROL, word))[0] == 250
+    (notice,) = mail.inbox(lab, *mallory, "Undelivered")
+    assert "5.7.1" in notice.as_string() and word in notice.as_string()
+    assert not mail.at_carols(lab, word, patience=3)
+
+
 def test_a_virus_does_not_leave(lab: Lab, alice: tuple[str, str]) -> None:
     word = token()
     letter = message(alice[0], CAROL, word, EICAR)

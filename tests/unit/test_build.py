@@ -32,7 +32,10 @@ def test_one_file_with_two_contents_is_refused() -> None:
 
 def test_a_unit_masked_by_one_and_started_by_another_is_refused() -> None:
     with pytest.raises(MastioError, match=r"both want x\.service"):
-        united(HostState(units=(Unit("x.service", masked=True),)), HostState(units=(Unit("x.service"),)))
+        united(
+            HostState(units=(Unit("x.service", masked=True),)),
+            HostState(units=(Unit("x.service"),)),
+        )
 
 
 def test_a_unit_restarts_for_what_either_part_reads() -> None:

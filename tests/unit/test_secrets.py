@@ -42,7 +42,11 @@ def test_a_machine_holds_no_key_of_another(vault: Vault) -> None:
 def test_only_the_sending_gateway_holds_signing_keys(vault: Vault) -> None:
     site = split_site()
     secrets.ensure(vault, site)
-    holders = {m.name for m in site.machines if any(n.startswith("dkim/") for n in secrets.for_machine(vault, site, m))}
+    holders = {
+        m.name
+        for m in site.machines
+        if any(n.startswith("dkim/") for n in secrets.for_machine(vault, site, m))
+    }
     assert holders == {"gateway-out"}
 
 

@@ -20,7 +20,10 @@ def list_(app: App, as_json: bool) -> None:
     """Show the secrets' names, and how long certificates last. Never a value."""
     vault = app.vault
     rows = [
-        {"name": name, "days_left": round(pki.days_left(vault[name])) if name.endswith("/cert") else None}
+        {
+            "name": name,
+            "days_left": round(pki.days_left(vault[name])) if name.endswith("/cert") else None,
+        }
         for name in sorted(vault)
     ]
     if as_json:

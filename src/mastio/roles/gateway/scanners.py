@@ -99,6 +99,7 @@ def _clamav(ctx: Context) -> HostState:
         Unit(CLAMD, reads=reads),
         # Debian's timer downloads once at boot; the daemon does that too, and boot does not wait for it.
         Unit("clamav-freshclam-once.timer", masked=True),
+        Unit("clamav-freshclam-once.service", masked=True),
     ]
     if mirrors:
         values = {"proxy": ctx.peers(services.PROXY)[0], "mirrors": mirrors}

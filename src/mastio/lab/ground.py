@@ -1,0 +1,47 @@
+"""The ground that a site stands on in the lab: its administrator, its internet, and `outside`.
+
+On real machines all this is given. Here the lab makes it, keeps its own secrets in a vault of its own
+(the site's vault would be the wrong room: `outside` is somebody else), and tells the site just what
+`mastio.context.Internet` says.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from ipaddress import ip_network
+
+from mastio.context import Internet
+from mastio.lab import internet as segment
+from mastio.lab import outside, paths, ssh
+from mastio.site.model import Site
+from mastio.state import HostState
+from mastio.vault import Vault
+
+
+def with_admin(site: Site) -> Site:
+    """The site as its administrator in the lab reaches it: by a key of the lab's, from `.200`."""
+    return replace(
+        site,
+        admin_networks=tuple(ip_network(address) for address in segment.admin(site)),
+        admin_keys=(*site.admin_keys, ssh.admin_key(site.name)),
+        ssh_config=site.ssh_config or str(ssh.config_path(site.name)),
+    )
+
+
+def _secrets(site: Site, vault: Mapping[str, str]) -> dict[str, str]:
+    """The site's secrets and those of `outside`, which are made when they are missing."""
+    own = Vault.open(paths.state(site.name))
+    both = {**vault, **own}
+    for name, value in outside.ensure(both).items():
+        own.put(name, value)
+    own.save()
+    return {**vault, **own}
+
+
+def internet(site: Site, vault: Mapping[str, str]) -> Internet:
+    """What the site must know of the lab's internet."""
+    return outside.internet(site, _secrets(site, vault))
+
+
+def outside_state(site: Site, vault: Mapping[str, str]) -> HostState:
+    """The desired state of the machine `outside`."""
+    return outside.build(site, _secrets(site, vault))

@@ -1,0 +1,113 @@
+"""A machine as the lab makes it: packages, links and addresses; no mail in sight.
+
+`machines` derives them from a site and its desired states: every machine of the site on the segment
+of its zone, the firewall on all of them and on the internet, and `outside` on the internet. Without a
+firewall every machine stands on the internet itself.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+from typing import Any
+
+from mastio.lab import internet
+from mastio.site.model import Address, Machine, Role, Site
+from mastio.state import HostState
+
+Interface = IPv4Interface | IPv6Interface
+
+OUTSIDE = "outside"
+"""The machine that is everybody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network interface: the segment it stands on (and is named after), addresses, default routers."""
+
+    segment: str
+    addresses: tuple[Interface, ...]
+    routers: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LabMachine:
+    """One Debian machine to be made."""
+
+    name: str
+    hostname: str
+    packages: tuple[str, ...] = ()
+    debconf: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()
+
+    def record(self) -> dict[str, object]:
+        """Plain data for a JSON file; `recall` reads it."""
+        return asdict(self) | {"links": [_record(link) for link in self.links]}
+
+
+def recall(data: Mapping[str, Any]) -> LabMachine:
+    """The machine that `LabMachine.record` wrote."""
+    links = tuple(
+        Link(
+            link["segment"],
+            tuple(ip_interface(it) for it in link["addresses"]),
+            tuple(ip_address(it) for it in link["routers"]),
+        )
+        for link in data["links"]
+    )
+    return LabMachine(
+        data["name"], data["hostname"], tuple(data["packages"]), tuple(data["debconf"]), links
+    )
+
+
+def _record(link: Link) -> dict[str, object]:
+    return {
+        "segment": link.segment,
+        "addresses": [str(it) for it in link.addresses],
+        "routers": [str(it) for it in link.routers],
+    }
+
+
+def machines(
+    site: Site, states: Mapping[str, HostState], outside_state: HostState
+) -> tuple[LabMachine, ...]:
+    """The machines of `site` and `outside`, as the lab makes them. Pure."""
+    firewalls = site.carrying(Role.FIREWALL)
+    made = [
+        LabMachine(
+            machine.name,
+            machine.name,
+            tuple(sorted(states[machine.name].packages)),
+            states[machine.name].debconf,
+            _links(site, machine, behind=bool(firewalls)),
+        )
+        for machine in site.machines
+    ]
+    everybody_else = Link(internet.SEGMENT, _on_internet(internet.outside(site)))
+    made.append(
+        LabMachine(
+            OUTSIDE, OUTSIDE, tuple(sorted(outside_state.packages)), outside_state.debconf,
+            (everybody_else,),
+        )
+    )  # fmt: skip
+    return tuple(made)
+
+
+def _links(site: Site, machine: Machine, *, behind: bool) -> tuple[Link, ...]:
+    # The way to the rest of the world is a neighbour that drops it: packets leave, as they would.
+    world = internet.mta(site)
+    if machine.has(Role.FIREWALL):
+        inner = (
+            Link(zone.name, tuple(ip_interface((net[1], net.prefixlen)) for net in zone.networks))
+            for zone in site.zones
+        )
+        return (*inner, Link(internet.SEGMENT, _on_internet(site.public), world))
+    if not behind:
+        return (Link(internet.SEGMENT, _on_internet(machine.addresses), world),)
+    zone = site.zone(machine.zone)
+    prefixes = {network.version: network.prefixlen for network in zone.networks}
+    addresses = tuple(ip_interface((it, prefixes[it.version])) for it in machine.addresses)
+    return (Link(zone.name, addresses, zone.routers),)
+
+
+def _on_internet(addresses: tuple[Address, ...]) -> tuple[Interface, ...]:
+    return tuple(ip_interface((it, internet.prefix(it))) for it in addresses)

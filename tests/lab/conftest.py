@@ -1,0 +1,124 @@
+"""The machines that lab tests run on.
+
+- `lab`: the whole demonstration site, brought up by `mastio lab up` as a user would; it is left running
+  when the tests end if MASTIO_KEEP_LAB is set, and an already running one is used as it is.
+- `scratch`: one fresh Debian 13 machine on a segment of its own, to be broken freely.
+
+All need root. Images come from the usual cache, so a second run is quick.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_interface
+from pathlib import Path
+
+import pytest
+
+from mastio.lab import forward, host, up
+from mastio.lab.model import LabMachine, Link
+from mastio.lab.provider import Lab as Provider
+from mastio.lab.transport import NspawnTransport
+from mastio.site.model import Site
+from mastio.transport import Result, Transport
+
+REPOSITORY = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def as_root() -> None:
+    """Without root there are no machines."""
+    if os.geteuid() != 0:
+        pytest.skip("lab tests need root")
+
+
+class Quiet:
+    """Progress that only remembers what was noted."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    @contextmanager
+    def phase(self, title: str) -> Iterator[None]:
+        self.notes.append(title)
+        yield
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A machine to be broken."""
+
+    transport: Transport
+    name: str
+
+
+def tiny(name: str = "probe", packages: tuple[str, ...] = ()) -> LabMachine:
+    """A machine with both address families on a segment of its own."""
+    addresses = (ip_interface("10.9.1.10/24"), ip_interface("fd00:9:1::10/64"))
+    return LabMachine(name, name, packages, (), (Link("alone", addresses),))
+
+
+@pytest.fixture(scope="session")
+def scratch(as_root: None) -> Iterator[Scratch]:
+    provider = Provider(f"scratch{os.getpid()}")
+    try:
+        provider.up([tiny("scratch")], Quiet())
+        provider.settle(Quiet())
+        yield Scratch(NspawnTransport(provider.site), "scratch")
+    finally:
+        provider.down(purge=True)
+
+
+@dataclass(frozen=True)
+class TheLab:
+    """The demonstration site, up."""
+
+    folder: Path
+    site: Site
+    accounts: Mapping[str, str]
+    webmail_url: str
+    transport: Transport
+
+    def run(self, machine: str, argv: Sequence[str], stdin: bytes = b"") -> Result:
+        """Run a command on a machine."""
+        return self.transport.run(machine, argv, stdin)
+
+    def mastio(self, *argv: str, stdin: str = "") -> str:
+        """Run mastio on the lab's site; what it printed. A failure fails the test."""
+        done = mastio(self.folder, *argv, stdin=stdin)
+        assert done.returncode == 0, f"mastio {' '.join(argv)}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+
+def mastio(folder: Path, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run mastio on the site in `folder`, as from the command line."""
+    path = f"{REPOSITORY / 'src'}:{os.environ.get('PYTHONPATH', '')}"
+    return subprocess.run(
+        [sys.executable, "-m", "mastio", "--site", str(folder), *argv],
+        input=stdin, capture_output=True, text=True, check=False, cwd=REPOSITORY,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def lab(as_root: None) -> Iterator[TheLab]:
+    from mastio.cli.common import App
+
+    folder = Path(os.environ.get("MASTIO_SITE", REPOSITORY / "demo"))
+    done = mastio(folder, "lab", "up")
+    assert done.returncode == 0, done.stdout + done.stderr
+    app = App(str(folder))
+    site = app.site()
+    accounts = json.loads(up.accounts_path(site.name).read_text())
+    (way,) = forward.forwards(site.name)
+    url = f"https://{host.LOOPBACK}:{way.port}/"
+    yield TheLab(folder, site, accounts, url, NspawnTransport(site.name))
+    if not os.environ.get("MASTIO_KEEP_LAB"):
+        Provider(site.name).down()
