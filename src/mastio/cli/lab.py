@@ -60,7 +60,7 @@ def lab() -> None:
 
 @lab.command()
 @click.option(
-    "--port", default=forward.PORT, show_default=True, type=click.IntRange(1, 65535),
+    "--port", envvar="MASTIO_PORT", default=forward.PORT, show_default=True, type=click.IntRange(1, 65535),
     help="The loopback port that leads to the webmail.",
 )  # fmt: skip
 @pass_app
