@@ -90,7 +90,7 @@ def test_each_gateway_is_taught_by_itself(spool: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("codes", "left"), [((), 2), ((503,), 2), ((200, 503), 1), ((200, 404), 0)]
+    ("codes", "left"), [((), 2), ((503,), 2), ((200, 503), 1), ((200, 403), 1), ((204, 413), 0)]
 )
 def test_what_a_gateway_does_not_take_waits(spool: Path, codes: tuple[int, ...], left: int) -> None:
     for message in (b"one", b"two"):

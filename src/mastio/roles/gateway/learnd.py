@@ -86,8 +86,8 @@ def learn(controller: str, path: str, message: bytes) -> tuple[int, bytes]:
         return 503, type(error).__name__.encode()
     finally:
         rspamd.close()
-    # 204 and 304 have no body (RFC 9110), Rspamd gives one
-    return (200 if reply.status in (204, 304) else reply.status), words
+    # 204, too few words to learn from, goes with no length (RFC 9110, 8.6): here every answer has one
+    return (200 if reply.status == 204 else reply.status), words
 
 
 def main() -> int:

@@ -26,6 +26,8 @@ SETTINGS = Path("/etc/mastio/learn.json")
 VERDICTS = ("spam", "ham")
 FREE = 0.1
 """A disk with less than this part free takes no more: mail matters more than lessons."""
+HOPELESS = (400, 413)
+"""Empty, or too large: asking again will not make it better."""
 PATIENCE = 60
 """How long a gateway may take for one message, in seconds."""
 
@@ -71,9 +73,9 @@ def _teach(path: Path, door: http.client.HTTPConnection) -> str:
     door.request("POST", f"/learn{verdict}", path.read_bytes())
     reply = door.getresponse()
     words = reply.read().decode(errors="replace").strip()[:200]
-    if reply.status >= 500:
+    if reply.status // 100 != 2 and reply.status not in HOPELESS:
         return f"{reply.status} {words}"
-    # 2xx: learned, or known already; 4xx: nothing to learn from, and it will not get better
+    # 2xx: learned, known already, or too few words to learn from
     syslog.syslog(f"{digest[:16]} as {verdict}: {reply.status} {words}")
     path.unlink(missing_ok=True)
     return ""
