@@ -1,6 +1,7 @@
 """`mastio quarantine`: mail that the gateway had held back, to be looked at, released or deleted."""
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -118,6 +119,12 @@ def _decide(
 ) -> Exit:
     if bool(ids) == bool(wanted.plain()):
         raise click.UsageError("say which messages: either by their IDs or by options")
+    if not yes and not sys.stdin.isatty():
+        raise MastioError(
+            f"{verdict} asks first, and nobody is there to answer",
+            hint=f"look at `mastio quarantine list`, then use `mastio quarantine {verdict} --yes`",
+            code=Exit.USAGE,
+        )
     chosen = ids or tuple(it.id for it in _quarantine(app).find(wanted))
     if chosen and not yes:
         click.confirm(f"{verdict} {_count(len(chosen))}?", abort=True, err=True)
