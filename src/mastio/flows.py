@@ -78,6 +78,7 @@ POLICY: tuple[PolicyRow, ...] = (
     PolicyRow(_R.WEBMAIL, _R.STORE, services.SIEVE, _P.USER, "edit filters"),
     PolicyRow(_R.WEBMAIL, _R.STORE, services.PASSWORD, _P.MUTUAL_TLS, "change the own password"),
     PolicyRow(_R.STORE, _R.GATEWAY_OUT, services.RELAY, _P.MUTUAL_TLS, "hand over submitted mail"),
+    PolicyRow(_R.STORE, _R.GATEWAY_IN, services.LEARN, _P.MUTUAL_TLS, "train the filter with users' verdicts"),
     PolicyRow(_R.GATEWAY_IN, _R.GATEWAY_OUT, services.RELAY, _P.MUTUAL_TLS, "bounces and delay notices"),
     PolicyRow(Party.EVERYONE, _R.WATCH, services.SYSLOG, _P.MUTUAL_TLS, "logs leave at once"),
     PolicyRow(Party.EVERYONE, _R.WATCH, services.PROXY, _P.SIGNED, "packages and signatures"),

@@ -38,6 +38,7 @@ RELAY = _tcp("relay", 587, "submitted mail on its way out through the gateway")
 IMAPS = _tcp("imaps", 993, "reading mail (RFC 8314)")
 SIEVE = _tcp("sieve", 4190, "managing filters (RFC 5804)")
 PASSWORD = _tcp("password", 106, "a user changes the own password (poppassd, IANA 3com-tsmux)")
+LEARN = _tcp("learn", 11334, "mail that users have judged, for the filter (as Rspamd's controller)")
 HTTP = _tcp("http", 80, "redirect to https, ACME, MTA-STS")
 HTTPS = _tcp("https", 443, "webmail")
 DNS = Service("dns", 53, (Transport.TCP, Transport.UDP), "names (RFC 1035)")
@@ -47,6 +48,6 @@ PROXY = _tcp("proxy", 3128, "Debian packages and signatures, allow-listed")
 NTP = Service("ntp", 123, (Transport.UDP,), "time (RFC 5905)")
 
 ALL: tuple[Service, ...] = (
-    SMTP, DELIVERY, SUBMISSIONS, RELAY, IMAPS, SIEVE, PASSWORD,
+    SMTP, DELIVERY, SUBMISSIONS, RELAY, IMAPS, SIEVE, PASSWORD, LEARN,
     HTTP, HTTPS, DNS, SSH, SYSLOG, PROXY, NTP,
 )  # fmt: skip

@@ -49,6 +49,11 @@ def test_only_the_store_and_a_receiving_gateway_hand_over_mail_to_be_sent() -> N
     }
 
 
+def test_only_the_store_trains_the_filter_and_every_receiving_gateway_is_trained() -> None:
+    for site, gateway in ((sites.demo_site(), "gateway"), (sites.split_site(), "gateway-in")):
+        assert {it for it in cells(expand(site)) if it[2] == 11334} == {("store", gateway, 11334)}
+
+
 @pytest.mark.parametrize("site", [sites.demo_site(), sites.split_site(), sites.v4_site()])
 def test_the_store_has_no_path_to_the_internet(site: Site) -> None:
     matrix = expand(site)

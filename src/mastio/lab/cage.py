@@ -129,8 +129,9 @@ class Cage:
     def leader(self) -> int | None:
         """PID 1 of the machine that nspawn runs in the cage, as the box numbers it."""
         for part in ("payload/init.scope", "payload"):
-            if pids := self.pids(part):
-                return min(pids)
+            for pid in self.pids(part):
+                if _is_first(pid):
+                    return pid
         return None
 
     def memory(self) -> int | None:
@@ -182,6 +183,18 @@ class Cage:
             for parent in (top.parent, top.parent.parent):
                 with suppress(OSError):
                     parent.rmdir()
+
+
+def _is_first(pid: int) -> bool:
+    """Whether a process is PID 1 of its PID namespace (proc_pid_status(5), NSpid).
+
+    The least PID will not do: commands run in a machine live beside its PID 1, and numbers start over.
+    """
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return False
+    return any(line.startswith("NSpid:") and line.split()[-1] == "1" for line in lines)
 
 
 def cages(site: str) -> tuple[Cage, ...]:

@@ -144,6 +144,7 @@ KEYS: tuple[Key, ...] = (
     _policy("spam_junk_score", "From this Rspamd score on, mail is filed in Junk.", 0.1, 1000),
     _policy("spam_reject_score", "From this Rspamd score on, mail is refused.", 0.1, 1000),
     _policy("log_days", "How long the machines' logs are kept, in days.", 1, 3650),
+    _policy("quarantine_days", "How long mail in quarantine is kept, in days.", 1, 3650),
     Key(
         "proxy.mirrors",
         Kind.TEXTS,

@@ -86,6 +86,8 @@ class Policy:
     """From this Rspamd score on, mail is greylisted."""
     log_days: int = 90
     """How long watch keeps the machines' logs, in days."""
+    quarantine_days: int = 30
+    """How long mail in quarantine is kept, in days."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,16 +19,19 @@ The templates stand beside this file, in a folder per program; each says why, wi
 |---|---|
 | `postfix` | Postfix |
 | `scanners` | Rspamd, ClamAV, Valkey |
+| `learning` | Bayes, and the door by which users' verdicts come in |
 
 Names come from the machine's own validating resolver (`roles/resolver`).
 """
 
 from mastio.context import Context
-from mastio.roles.gateway import postfix, scanners
+from mastio.roles.gateway import learning, postfix, scanners
 from mastio.roles.gateway.files import together
+from mastio.site.model import Role
 from mastio.state import HostState
 
 
 def build(ctx: Context) -> HostState:
     """The gateway's part of a machine that carries gateway-in, gateway-out or both."""
-    return together(scanners.build(ctx), postfix.build(ctx))
+    lessons = (learning.build(ctx),) if ctx.machine.has(Role.GATEWAY_IN) else ()
+    return together(scanners.build(ctx), postfix.build(ctx), *lessons)

@@ -11,6 +11,7 @@ RECIPIENTS = "/var/lib/mastio/recipients"
 MILTER = "/run/rspamd/milter.sock"
 CLAMD = "/run/clamav/clamd.ctl"
 VALKEY = "/run/valkey/valkey.sock"
+CONTROLLER = "/run/rspamd/controller.sock"
 
 
 NOTHING: Mapping[str, object] = MappingProxyType({})

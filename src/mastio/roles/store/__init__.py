@@ -5,6 +5,11 @@
     webmail ──submissions──▶ Postfix ──relay──▶ gateway ──▶ the internet, or back by delivery
     webmail ──password──▶ stunnel ──▶ poppassd ──▶ directory
 
+| module | what |
+|---|---|
+| `learning` | what users move into Junk and out of it trains the gateways' filters |
+| `holding` | what the gateway wants held back: the quarantine, apart from all mailboxes |
+
 *Accounts* are rows of the SQLite directory, not configuration: Dovecot and Postfix ask it for each
 login and each recipient, and only `mastio-directory`, the user that owns the file, writes it.
 *Everything a user sends* (submission, Sieve redirects and answers) leaves through the gateway's filters,
@@ -17,6 +22,7 @@ from pathlib import Path
 from mastio import services
 from mastio.context import PKI, Context, bracketed
 from mastio.pki import fingerprint
+from mastio.roles.store import holding, learning
 from mastio.services import Service
 from mastio.site.model import DUTIES
 from mastio.state import Check, Command, Directory, File, HostState, Unit, User
@@ -36,6 +42,8 @@ _MAPS = ("domains", "accounts", "disabled", "own", "aliases", "duties", "catch-a
 
 def build(ctx: Context) -> HostState:
     """Everything that is the store on its machine."""
+    lessons = learning.build(ctx, VMAIL)
+    held = holding.build(ctx, DIRECTORY, OWNER)
     return HostState(
         packages=(
             "dovecot-core", "dovecot-flatcurve", "dovecot-imapd", "dovecot-lmtpd",
@@ -43,12 +51,15 @@ def build(ctx: Context) -> HostState:
             "postfix", "postfix-sqlite", "python3", "sqlite3", "stunnel4",
         ),
         debconf=("postfix postfix/main_mailer_type select No configuration",),
-        files=(*_directory(ctx), *_dovecot(ctx), *_postfix(ctx), *_password(ctx)),
+        files=(*_directory(ctx), *_dovecot(ctx), *_postfix(ctx), *_password(ctx),
+            *lessons.files, *held.files,
+        ),
         directories=(
             Directory(str(Path(DIRECTORY).parent), OWNER, OWNER, 0o750),
             Directory(VMAIL, "vmail", "vmail", 0o750),
+            *lessons.directories, *held.directories,
         ),
-        users=(User("vmail", home=VMAIL), User(OWNER)),
+        users=(User("vmail", home=VMAIL), User(OWNER), *held.users),
         units=(
             Unit("mastio-directory.service", (_SCHEMA, f"{_UNITS}/mastio-directory.service")),
             Unit(
@@ -66,6 +77,7 @@ def build(ctx: Context) -> HostState:
                 ("/etc/stunnel/mastio-password", f"{_UNITS}/mastio-password-tls", f"{PKI}/"),
             ),
             Unit("stunnel4.service", masked=True),  # Debian's, which would run our file as root
+            *lessons.units, *held.units,
         ),
         checks=(
             Check("dovecot", ("doveconf", "-n"), ("/etc/dovecot/", f"{PKI}/")),
@@ -78,6 +90,7 @@ def build(ctx: Context) -> HostState:
                 reads=(f"{_SIEVE}.sieve",),
                 creates=f"{_SIEVE}.svbin",
             ),
+            *lessons.commands,
         ),
     )  # fmt: skip
 
@@ -105,13 +118,14 @@ def _dovecot(ctx: Context) -> tuple[File, ...]:
     return (
         _file(
             ctx, "/etc/dovecot/dovecot.conf", "dovecot.conf.j2",
-            directory=DIRECTORY, owner=OWNER, vmail=VMAIL, spam=f"{_SIEVE}.sieve",
+            directory=DIRECTORY, owner=OWNER, vmail=VMAIL, spam=f"{_SIEVE}.sieve", programs=learning.PROGRAMS,
+            quarantine_lmtp=holding.LMTP, quarantine_user=holding.USER,
             listen=sorted({*ctx.listen(services.IMAPS), *ctx.listen(services.SIEVE)}, key=str),
         ),
         File(f"{_SIEVE}.sieve", _beside("spam.sieve")),
         _file(
             ctx, f"{_UNITS}/dovecot.service.d/mastio.conf", "dovecot.service.j2",
-            vmail=VMAIL,
+            vmail=VMAIL, spool=learning.SPOOL,
         ),
     )  # fmt: skip
 
@@ -131,12 +145,13 @@ def _postfix(ctx: Context) -> tuple[File, ...]:
     return (
         _file(
             ctx, "/etc/postfix/main.cf", "main.cf.j2",
-            gateways=gateways, trusted=trusted,
+            gateways=gateways, trusted=trusted, quarantine_user=holding.USER,
         ),
         _file(
             ctx, "/etc/postfix/master.cf", "master.cf.j2",
             delivery=_sockets(ctx, services.DELIVERY),
             submissions=_sockets(ctx, services.SUBMISSIONS),
+            quarantine_user=holding.USER, quarantine_program=holding.PROGRAM,
         ),
         _file(ctx, "/etc/postfix/header_checks", "header_checks.j2"),
         *(
@@ -148,7 +163,7 @@ def _postfix(ctx: Context) -> tuple[File, ...]:
         ),
         _file(
             ctx, f"{_UNITS}/postfix.service.d/mastio.conf", "postfix.service.j2",
-            directory=DIRECTORY, vmail=VMAIL,
+            directory=DIRECTORY, vmail=VMAIL, quarantine=holding.FOLDER,
         ),
     )  # fmt: skip
 

@@ -1,0 +1,255 @@
+"""What users call spam and ham reaches the gateways' filters, whatever is away meanwhile."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from mastio import services
+from mastio.context import PKI
+from mastio.roles.gateway.files import CONTROLLER
+from mastio.roles.store import learning
+from mastio.site.model import Role
+from tests.lab import mail
+from tests.lab.conftest import TheLab as Lab
+from tests.lab.mail import CAROL, message, token
+
+pytestmark = pytest.mark.lab
+
+ENOUGH = 205
+"""A few more than min_learns (classifier-bayes.conf)."""
+
+
+def move(host: str, port: int, pki: str, user: str, password: str, word: str, source: str,
+         target: str) -> int:  # fmt: skip
+    """Moves the messages whose subject has `word`, as a mail program does (RFC 6851); how many."""
+    import imaplib
+    import ssl
+
+    imaplib.Commands["MOVE"] = ("SELECTED",)
+    context = ssl.create_default_context(cafile=f"{pki}/ca.pem")
+    with imaplib.IMAP4_SSL(host, port, ssl_context=context) as client:
+        client.login(user, password)
+        client.select(source)
+        numbers = client.uid("SEARCH", "SUBJECT", word)[1][0].split()
+        if numbers:
+            code, words = client.uid("MOVE", b",".join(numbers).decode(), target)
+            assert code == "OK", words
+        return len(numbers)
+
+
+def lessons(program: str, verdict: str, start: int, count: int, head: str, text: str) -> int:
+    """`count` messages as if users had judged them, by the program that Dovecot starts."""
+    import subprocess
+
+    for number in range(start, start + count):
+        content = f"{head}Message-ID: <{number}.{verdict}@lesson.test>\n\n{text}\n{number}\n"
+        command = [program, "take", verdict, "teacher"]
+        subprocess.run(command, input=content.encode(), check=True, user="vmail", group="vmail")
+    return count
+
+
+def moved(lab: Lab, user: tuple[str, str], word: str, source: str, target: str) -> None:
+    store = the_store(lab)
+    count = mail.remote(
+        lab, mail.the(lab, Role.WEBMAIL).name, move, host=lab.site.internal_name(store),
+        port=services.IMAPS.port, pki=PKI, user=user[0], password=user[1], word=word,
+        source=source, target=target,
+    )  # fmt: skip
+    assert count == 1
+
+
+def the_store(lab: Lab) -> str:
+    return mail.the(lab, Role.STORE).name
+
+
+def the_gateway(lab: Lab) -> str:
+    return mail.the(lab, Role.GATEWAY_IN).name
+
+
+def learned(lab: Lab) -> dict[str, int]:
+    """How many messages of each kind the filter has learned."""
+    done = lab.run(the_gateway(lab), ["rspamc", "-h", CONTROLLER, "-j", "stat"])
+    assert done.code == 0, done.stderr.decode()
+    return {it["symbol"]: it["revision"] for it in json.loads(done.stdout)["statfiles"]}
+
+
+def soon(lab: Lab, symbol: str, least: int, patience: float = 30) -> int:
+    """The count of a kind, as soon as it is `least`."""
+    end = time.monotonic() + patience
+    while (count := learned(lab)[symbol]) < least and time.monotonic() < end:
+        time.sleep(0.5)
+    return count
+
+
+def waiting(lab: Lab) -> list[str]:
+    """What waits for the gateways."""
+    done = lab.run(the_store(lab), ["find", learning.SPOOL, "-type", "f", "-printf", "%f\n"])
+    return done.stdout.decode().split()
+
+
+def prose(word: str) -> str:
+    """Enough words that no other message has for Bayes to judge by."""
+    return " ".join(f"{word}{chr(97 + it // 5)}{chr(97 + it % 5)}" for it in range(25))
+
+
+@pytest.fixture
+def alice(lab: Lab) -> tuple[str, str]:
+    return next(iter(lab.accounts.items()))
+
+
+def arrive(lab: Lab, user: tuple[str, str], word: str) -> None:
+    mail.from_carol(lab, message(CAROL, user[0], word, prose(word)))
+    assert mail.inbox(lab, *user, word), "the message did not arrive"
+
+
+def test_moving_into_junk_teaches_spam_and_moving_back_teaches_ham(
+    lab: Lab, alice: tuple[str, str]
+) -> None:
+    word = token()
+    arrive(lab, alice, word)
+    before = learned(lab)
+    moved(lab, alice, word, "INBOX", "Junk")
+    assert soon(lab, "BAYES_SPAM", before["BAYES_SPAM"] + 1) == before["BAYES_SPAM"] + 1
+    moved(lab, alice, word, "Junk", "INBOX")
+    assert soon(lab, "BAYES_HAM", before["BAYES_HAM"] + 1) == before["BAYES_HAM"] + 1
+    assert learned(lab)["BAYES_SPAM"] == before["BAYES_SPAM"], "it is no longer learned as spam"
+    assert not waiting(lab)
+
+
+def test_throwing_junk_away_teaches_nothing_and_neither_does_filing_at_delivery(
+    lab: Lab, alice: tuple[str, str]
+) -> None:
+    word, before = token(), learned(lab)
+    junk = message(CAROL, alice[0], word, prose(word))
+    junk["X-Spam"] = "Yes"
+    hand_in(lab, junk)
+    assert mail.inbox(lab, *alice, word, folder="Junk"), "the mark did not file it in Junk"
+    moved(lab, alice, word, "Junk", "Trash")
+    other = token()
+    arrive(lab, alice, other)
+    moved(lab, alice, other, "INBOX", "Archive")
+    time.sleep(3)
+    assert learned(lab) == before
+    assert not waiting(lab)
+
+
+def test_lessons_wait_while_the_gateway_is_away_and_the_last_verdict_counts(
+    lab: Lab, alice: tuple[str, str]
+) -> None:
+    spam, undecided = token(), token()
+    for word in (spam, undecided):
+        arrive(lab, alice, word)
+    before = learned(lab)
+    unit = "mastio-learn-tls.service"
+    assert lab.run(the_gateway(lab), ["systemctl", "stop", unit]).code == 0
+    try:
+        started = time.monotonic()
+        moved(lab, alice, spam, "INBOX", "Junk")
+        moved(lab, alice, undecided, "INBOX", "Junk")
+        moved(lab, alice, undecided, "Junk", "INBOX")
+        assert time.monotonic() - started < 20, "the user had to wait for the gateway"
+        time.sleep(3)
+        assert sorted(name.partition(".")[2] for name in waiting(lab)) == ["ham", "spam"]
+        assert learned(lab) == before
+    finally:
+        assert lab.run(the_gateway(lab), ["systemctl", "start", unit]).code == 0
+    spams = soon(lab, "BAYES_SPAM", before["BAYES_SPAM"] + 1, patience=100)
+    assert spams == before["BAYES_SPAM"] + 1
+    assert soon(lab, "BAYES_HAM", before["BAYES_HAM"] + 1) == before["BAYES_HAM"] + 1
+    assert not waiting(lab)
+
+
+@pytest.mark.parametrize(
+    ("path", "code"), [("/learnspam", 200), ("/stat", 403), ("/saveactions", 403), ("/ping", 403)]
+)
+def test_the_store_can_teach_the_filter_and_nothing_else(lab: Lab, path: str, code: int) -> None:
+    word = token()
+    reply = mail.remote(
+        lab, the_store(lab), ask, host=lab.site.internal_name(the_gateway(lab)),
+        port=services.LEARN.port, pki=PKI, path=path,
+        content=message(CAROL, CAROL, word, prose(word)).as_string(),
+    )  # fmt: skip
+    assert reply == code
+
+
+def ask(host: str, port: int, pki: str, path: str, content: str) -> int:
+    """Knocks at the filter's door with the machine's own certificate; the code, 0 for none."""
+    import http.client
+    import ssl
+
+    context = ssl.create_default_context(cafile=f"{pki}/ca.pem")
+    context.load_cert_chain(f"{pki}/host.pem", f"{pki}/host.key")
+    door = http.client.HTTPSConnection(host, port, timeout=10, context=context)
+    try:
+        door.request("POST", path, content.encode())
+        return door.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+
+
+def test_a_machine_of_the_site_that_is_not_the_store_is_shut_out(lab: Lab) -> None:
+    # Loopback is open on every machine: only the certificate is wrong.
+    gateway = the_gateway(lab)
+    host = lab.site.internal_name(gateway)
+    arguments: dict[str, Any] = {"host": host, "port": services.LEARN.port, "pki": PKI}
+    assert mail.remote(lab, gateway, ask, path="/learnspam", content="x", **arguments) == 0
+
+
+def hand_in(lab: Lab, content: Any) -> None:
+    """Brings a message to the store as the gateway does."""
+    gateway, store = the_gateway(lab), lab.site.internal_name(the_store(lab))
+    code = mail.remote(
+        lab, gateway, delivery, host=store, port=services.DELIVERY.port, pki=PKI,
+        name=lab.site.internal_name(gateway), sender=str(content["From"]),
+        recipients=[str(content["To"])], content=content.as_string(),
+    )  # fmt: skip
+    assert code == 250
+
+
+def delivery(host: str, port: int, pki: str, name: str, sender: str, recipients: list[str],
+             content: str) -> int:  # fmt: skip
+    """Delivers with the machine's own certificate; the code of the last reply."""
+    import smtplib
+    import ssl
+
+    context = ssl.create_default_context(cafile=f"{pki}/ca.pem")
+    context.load_cert_chain(f"{pki}/host.pem", f"{pki}/host.key")
+    with smtplib.SMTP(host, port, local_hostname=name, timeout=60) as client:
+        client.starttls(context=context)
+        client.ehlo()
+        replies = [client.mail(sender), *(client.rcpt(recipient) for recipient in recipients)]
+        assert all(code == 250 for code, _ in replies), replies
+        return client.data(content)[0]
+
+
+def test_what_was_learned_is_recognised(lab: Lab, alice: tuple[str, str]) -> None:
+    word = token()
+    head = f"From: {word}@spam.test\nTo: {alice[0]}\nSubject: {word} offer\n"
+    plain = message(CAROL, alice[0], "Lunch").as_string().partition("\n\n")[0]
+    kind = "\n".join(line for line in plain.splitlines() if not line.startswith("Message-ID"))
+    before = learned(lab)
+    for verdict, symbol, lines, text in (
+        ("spam", "BAYES_SPAM", head, prose(word)),
+        ("ham", "BAYES_HAM", f"{kind}\n", f"Good day, {prose(token())}"),
+    ):
+        missing = max(ENOUGH - before[symbol], 20)
+        mail.remote(
+            lab, the_store(lab), lessons, program=f"{learning.PROGRAMS}/learn", verdict=verdict,
+            start=int(time.time() * 1000), count=missing, head=lines, text=text,
+        )  # fmt: skip
+    for symbol in ("BAYES_SPAM", "BAYES_HAM"):
+        assert soon(lab, symbol, max(ENOUGH, before[symbol] + 20), patience=120) >= ENOUGH
+    similar = f"{head}Message-ID: <{token()}@spam.test>\n\n{prose(word)} Buy now\n"
+    assert "BAYES_SPAM" in symbols(lab, similar)
+    assert "BAYES_SPAM" not in symbols(lab, message(CAROL, alice[0], "Lunch").as_string())
+
+
+def symbols(lab: Lab, content: str) -> dict[str, Any]:
+    """What Rspamd says of a message that it has not learned."""
+    command = ["rspamc", "-h", CONTROLLER, "-j", "symbols"]
+    done = lab.run(the_gateway(lab), command, content.encode())
+    assert done.code == 0, done.stderr.decode()
+    found: dict[str, Any] = json.loads(done.stdout)["symbols"]
+    return found

@@ -1,0 +1,244 @@
+"""Learning: the spool on the store, and the door on the gateway that lets nothing else through."""
+
+import http.client
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from mastio import pki, services
+from mastio.context import Context, Internet
+from mastio.flows import expand
+from mastio.roles.gateway import learnd, learning
+from mastio.roles.store import learn
+from mastio.roles.store import learning as store_learning
+from mastio.site.model import Site
+from tests.sites import demo_site, split_site, v4_site
+
+SITES = pytest.mark.parametrize(
+    "site", [demo_site(), split_site(), v4_site()], ids=["separated", "split", "v4"]
+)
+
+
+def context(site: Site, machine: str) -> Context:
+    return Context(site, expand(site), site.machine(machine), Internet(), {})
+
+
+# --- the store's spool
+
+
+class Rspamd(http.client.HTTPConnection):
+    """Stands for a gateway: answers with `codes` in turn, and remembers."""
+
+    def __init__(self, *codes: int) -> None:
+        super().__init__("gateway")
+        self.codes, self.learned = list(codes), [("", b"")][:0]
+
+    def request(self, method: str, url: str, body: object = None, *_: object, **__: object) -> None:
+        assert method == "POST" and isinstance(body, bytes)
+        if not self.codes:
+            raise ConnectionRefusedError
+        self.learned.append((url, body))
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        ours, theirs = socket.socketpair()
+        theirs.sendall(b"HTTP/1.1 %d X\r\nContent-Length: 2\r\n\r\nok" % self.codes.pop(0))
+        theirs.close()
+        reply = http.client.HTTPResponse(ours)
+        reply.begin()
+        ours.close()
+        return reply
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name.partition(".")[2] for path in folder.iterdir() if path.is_file())
+
+
+def test_a_message_waits_for_each_gateway_once_and_with_its_last_verdict(spool: Path) -> None:
+    for verdict in ("spam", "spam", "ham"):
+        learn.take(spool, ["a", "b"], verdict, b"one")
+    learn.take(spool, ["a", "b"], "spam", b"two")
+    assert names(spool / "a") == names(spool / "b") == ["ham", "spam"]
+    assert not names(spool), "half a message is left"
+
+
+def test_a_full_disk_takes_no_lessons(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learn, "FREE", 1.1)
+    with pytest.raises(learn.NoSpaceError):
+        learn.take(spool, ["a"], "spam", b"one")
+
+
+def test_each_gateway_is_taught_by_itself(spool: Path) -> None:
+    for verdict, message in (("spam", b"one"), ("ham", b"two")):
+        learn.take(spool, ["a", "b"], verdict, message)
+    door = Rspamd(200, 208)
+    assert learn.hand_over(spool / "a", door) == ""
+    assert door.learned == [("/learnspam", b"one"), ("/learnham", b"two")]
+    assert names(spool / "a") == [] and names(spool / "b") == ["ham", "spam"]
+
+
+@pytest.mark.parametrize(
+    ("codes", "left"), [((), 2), ((503,), 2), ((200, 503), 1), ((200, 403), 1), ((204, 413), 0)]
+)
+def test_what_a_gateway_does_not_take_waits(spool: Path, codes: tuple[int, ...], left: int) -> None:
+    for message in (b"one", b"two"):
+        learn.take(spool, ["a"], "spam", message)
+    assert bool(learn.hand_over(spool / "a", Rspamd(*codes))) == bool(left)
+    assert len(names(spool / "a")) == left
+
+
+# --- the gateway's door
+
+
+@pytest.fixture
+def controller(tmp_path: Path) -> Iterator[tuple[str, list[tuple[str, bytes, set[str]]]]]:
+    """A unix socket that answers as Rspamd's controller, and what it was told."""
+    told: list[tuple[str, bytes, set[str]]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            told.append((self.path, body, {it.lower() for it in self.headers}))
+            self.send_response(208)
+            self.end_headers()
+            self.wfile.write(b"known")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def address_string(self) -> str:
+            return ""
+
+    class Server(HTTPServer):
+        address_family = socket.AF_UNIX
+
+        def server_bind(self) -> None:
+            self.socket.bind(str(self.server_address))
+
+        def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+            return self.socket.accept()[0], ("", 0)
+
+    path = str(tmp_path / "controller.sock")
+    with Server(path, Handler) as server:  # type: ignore[arg-type]  # a path is an address here
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield path, told
+        server.shutdown()
+        thread.join()
+
+
+def knock(controller: str, lines: bytes) -> bytes:
+    """All that the door says to these bytes."""
+    ours, theirs = socket.socketpair()
+    pid = os.posix_spawn(
+        sys.executable,
+        [sys.executable, "-I", str(Path(learnd.__file__)), controller, "100"],
+        {},
+        file_actions=[
+            (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
+            (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
+        ],
+    )
+    theirs.close()
+    ours.sendall(lines)
+    ours.shutdown(socket.SHUT_WR)
+    said = b""
+    while piece := ours.recv(4096):
+        said += piece
+    ours.close()
+    os.waitpid(pid, 0)
+    return said
+
+
+def post(path: bytes, body: bytes, *headers: bytes) -> bytes:
+    head = b"\r\n".join((b"POST %s HTTP/1.1" % path, b"Host: x", *headers))
+    return b"%b\r\nContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+
+
+def test_lessons_pass_one_after_the_other_and_only_their_bodies(
+    controller: tuple[str, list[tuple[str, bytes, set[str]]]],
+) -> None:
+    path, told = controller
+    lines = post(b"/learnspam", b"one", b"Password: x", b"Settings: {}") + post(
+        b"/learnham", b"two"
+    )
+    said = knock(path, lines)
+    assert said.count(b"HTTP/1.1 208") == 2 and said.endswith(b"known")
+    assert [it[:2] for it in told] == [("/learnspam", b"one"), ("/learnham", b"two")]
+    assert not {"password", "settings"} & told[0][2]
+
+
+@pytest.mark.parametrize(
+    ("lines", "code"),
+    [
+        (post(b"/saveactions", b"[]"), b"403"),
+        (post(b"/learnspam/../stat", b"[]"), b"403"),
+        (post(b"/learnspam?x", b"[]"), b"403"),
+        (post(b"/learnspam", b"x" * 101), b"413"),
+        (b"POST /learnspam HTTP/1.1\r\nHost: x\r\n\r\n", b"411"),
+        (b"POST /learnspam HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"411"),
+        (b"GET /stat HTTP/1.1\r\nHost: x\r\n\r\n", b"501"),
+    ],
+)
+def test_nothing_but_learning_passes(
+    controller: tuple[str, list[tuple[str, bytes, set[str]]]], lines: bytes, code: bytes
+) -> None:
+    path, told = controller
+    assert knock(path, lines + post(b"/learnspam", b"hidden")).split()[1] == code
+    assert not told, "after a refusal nothing more is read"
+
+
+def test_half_a_message_is_not_learned(
+    controller: tuple[str, list[tuple[str, bytes, set[str]]]],
+) -> None:
+    path, told = controller
+    assert knock(path, post(b"/learnspam", b"a whole message")[:-3]) == b""
+    assert not told
+
+
+def test_without_rspamd_the_store_shall_come_again(tmp_path: Path) -> None:
+    assert knock(str(tmp_path / "none"), post(b"/learnham", b"one")).split()[1] == b"503"
+
+
+# --- what is rendered
+
+
+@SITES
+def test_every_receiving_gateway_is_taught_and_only_by_the_store(site: Site) -> None:
+    gateways = [it.name for it in site.machines if it.name in ("gateway", "gateway-in")]
+    settings = store_learning.build(context(site, "store"), "/var/vmail")
+    (listed,) = [it.content for it in settings.files if it.path == "/etc/mastio/learn.json"]
+    for name in gateways:
+        assert f'"{site.internal_name(name)}"' in listed
+        state = learning.build(context(site, name))
+        (stunnel,) = [it.content for it in state.files if it.path.startswith("/etc/stunnel/")]
+        assert stunnel.count("checkHost") == 1
+        assert f"checkHost = {site.internal_name('store')}\n" in stunnel
+        assert "verifyChain = yes" in stunnel
+        for address in site.machine(name).addresses:
+            assert f"accept = {address}:{services.LEARN.port}\n" in stunnel
+
+
+def test_a_lone_sending_gateway_is_not_taught() -> None:
+    from mastio.roles import gateway
+
+    site = split_site()
+    certificate = pki.issue(*pki.authority("test"), "x.test")[1]
+    known = {f"host/{it.name}/cert": certificate for it in site.machines}
+    known |= {f"dkim/{domain}/m1": "key" for domain in site.domains}
+    for name, taught in (("gateway-in", True), ("gateway-out", False)):
+        ctx = Context(site, expand(site), site.machine(name), Internet(), known)
+        files = {file.path for file in gateway.build(ctx).files}
+        assert ("/etc/rspamd/local.d/classifier-bayes.conf" in files) == taught
