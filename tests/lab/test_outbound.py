@@ -95,7 +95,7 @@ def test_beyond_the_limit_mail_is_held_alarmed_and_sent_once_after_release(
     waiting = held(lab, user[0])
     assert len(waiting) == 2
     assert {(it["sender"], *it["recipients"]) for it in waiting} == {(user[0], CAROL)}
-    assert all(it["size"] > 300 and it["arrived"] > time.time() - 300 for it in waiting)
+    assert [it for it in waiting if it["size"] < 300 or it["arrived"] < time.time() - 300] == []
     # Who must know is told, once, by a way that is not held.
     admin = lab.site.admin_mail
     alarm = f"Outgoing mail of {user[0]} is held"
@@ -183,7 +183,7 @@ def to_many(
 def test_mail_that_comes_back_counts(lab: Lab, new_user: Callable[..., User]) -> None:
     user = new_user()
     for _ in range(MESSAGES):
-        send(lab, user, token(), f"{token()}@{CAROL.partition('@')[2]}")
+        send(lab, user, token(), f"{token()}@nowhere.{CAROL.partition('@')[2]}")
     end = time.monotonic() + 60
     while user[0] not in paused(lab) and time.monotonic() < end:
         time.sleep(1)
