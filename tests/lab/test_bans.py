@@ -66,7 +66,7 @@ def connects(target: str, port: int, source: str) -> bool:
     return True
 
 
-def failed_log_ins(target: str, name: str, source: str, count: int) -> int:
+def failed_log_ins(target: str, port: int, name: str, source: str, count: int) -> int:
     """Fail to log in to the webmail as a browser does; how often it answered."""
     import http.client
     import re
@@ -78,7 +78,7 @@ def failed_log_ins(target: str, name: str, source: str, count: int) -> int:
     answers = 0
     for _ in range(count):
         client = http.client.HTTPSConnection(
-            target, timeout=20, source_address=(source, 0), context=context
+            target, port, timeout=20, source_address=(source, 0), context=context
         )
         try:
             client.request("GET", "/", headers={"Host": name})
@@ -141,7 +141,7 @@ def test_failed_log_ins_end_in_a_ban_that_ends_and_grows(lab: Lab, version: int)
         assert opens(lab, stranger, services.HTTPS.port)
         remote(
             lab, outside.MACHINE, failed_log_ins, target=of(lab.site.public, version),
-            name=lab.site.webmail_host, source=stranger, count=FAILURES,
+            port=services.HTTPS.port, name=lab.site.webmail_host, source=stranger, count=FAILURES,
         )  # fmt: skip
         ban = wait_for(lab, stranger, banned=True)
         assert ban is not None
