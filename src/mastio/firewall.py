@@ -30,6 +30,8 @@ CLIENT_CONNECTIONS = 256
 """How many connections to published services one client may hold (IPv4 address or IPv6 /64)."""
 CLIENT_RATE = "200/second burst 400 packets"
 """How fast one client may open them."""
+BANS = "/var/lib/mastio/bans"
+"""Where a machine that faces the internet keeps its bans; what ends in .nft there is part of the ruleset."""
 REPLY_TTL = 128
 """The hop limit on replies of published services: not Linux' 64, so that nmap -O matches nothing."""
 
@@ -67,10 +69,14 @@ class _Table:
             "",
             "table inet mastio {",
         ]
-        body = [*self._sets(), *(self._limits() if self.faces_internet else ())]
+        body = [*self._sets()]
+        if self.faces_internet:
+            body += [*self._banned(), *self._limits()]
         for chain in chains:
             body += ["", *chain]
-        return "\n".join([*head, *(f"    {line}".rstrip() for line in body), "}", ""])
+        # Data, not configuration: no match is no error, and a ban outlives a new ruleset and a reboot.
+        tail = [f'include "{BANS}/*.nft"'] if self.faces_internet else []
+        return "\n".join([*head, *(f"    {line}".rstrip() for line in body), "}", *tail, ""])
 
     # --- what the site is, in packets -----------------------------------------------------------
 
@@ -91,6 +97,15 @@ class _Table:
             yield "    flags interval"
             if elements := self._site_elements(family):
                 yield f"    elements = {{ {', '.join(elements)} }}"
+            yield "}"
+
+    @staticmethod
+    def _banned() -> Iterator[str]:
+        """Banned clients: IPv4 addresses, IPv6 /64s; each for its time."""
+        for family in _FAMILIES:
+            yield f"set banned{family} {{"
+            yield f"    type ipv{family}_addr"
+            yield "    flags interval, timeout"
             yield "}"
 
     @staticmethod
@@ -147,13 +162,22 @@ class _Table:
 
     # --- chains ---------------------------------------------------------------------------------
 
-    @staticmethod
-    def _arrival() -> list[str]:
+    def _arrival(self) -> list[str]:
         """What is wrong whoever sends it."""
+        banned = (
+            (
+                "# Banned: new conversations and those that had begun. Never the site, whatever a set says.",
+                "ip saddr != @site4 ip saddr @banned4 counter drop",
+                "ip6 saddr != @site6 ip6 saddr @banned6 counter drop",
+            )
+            if self.faces_internet
+            else ()
+        )
         return _chain(
             "arrival",
             "filter hook prerouting priority mangle; policy accept;",
             "iif lo accept",
+            *banned,
             "# Duplicate address detection and group reports come from no address (RFC 4862, RFC 3810).",
             "ip6 saddr :: icmpv6 type { nd-neighbor-solicit, mld2-listener-report } accept",
             "# Anti-spoofing: the way back to the sender must be the way it came (BCP 38, BCP 84).",

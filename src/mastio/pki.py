@@ -27,6 +27,14 @@ def fingerprint(pem: str) -> str:
     )
 
 
+def ssh_public(pem: str) -> str:
+    """The public key of a certificate as OpenSSH writes it: a machine is who it is, in TLS and in ssh."""
+    key = x509.load_pem_x509_certificate(pem.encode()).public_key()
+    return key.public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    ).decode()
+
+
 def names(pem: str) -> frozenset[str]:
     """The DNS names that a certificate is for."""
     certificate = x509.load_pem_x509_certificate(pem.encode())

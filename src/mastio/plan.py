@@ -353,10 +353,8 @@ def listeners(state: HostState) -> list[Listen]:
 
 
 def _below(paths: Iterable[str], prefixes: tuple[str, ...]) -> list[str]:
-    roots = [prefix.rstrip("/") for prefix in prefixes]
-    return sorted(
-        path for path in paths if any(path == root or path.startswith(f"{root}/") for root in roots)
-    )
+    """The paths that begin with one of `prefixes`; `/etc/x/` is the folder too, `/etc/x` also /etc/x.d/y."""
+    return sorted(path for path in paths if f"{path}/" in prefixes or path.startswith(prefixes))
 
 
 def _changed(paths: list[str]) -> str:

@@ -101,3 +101,19 @@ def test_nft_accepts_every_ruleset(site: Site) -> None:
             input=rules_of(site, machine.name), text=True, capture_output=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("site", sites.all_sites(), ids=lambda site: site.topology)
+def test_bans_are_judged_first_and_only_where_the_internet_arrives(site: Site) -> None:
+    facing = expand(site).firewall
+    for machine in site.machines:
+        rules = rules_of(site, machine.name)
+        if facing not in (None, machine):
+            assert "banned" not in rules
+            continue
+        arrival = rules.index("chain arrival {")
+        for family, ip in ((4, "ip"), (6, "ip6")):
+            drop = f"{ip} saddr != @site{family} {ip} saddr @banned{family} counter drop"
+            assert arrival < rules.index(drop) < rules.index("ct state established,related accept")
+        # loaded with every ruleset, in its transaction
+        assert rules.endswith('}\ninclude "/var/lib/mastio/bans/*.nft"\n')

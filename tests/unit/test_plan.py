@@ -100,6 +100,19 @@ def test_units_are_reloaded_when_they_can_but_not_for_their_own_definition() -> 
     assert verbs(diff(changed, asked(settled(state), changed))) == [Verb.RESTART]
 
 
+def test_what_a_unit_reads_are_prefixes_of_paths_not_only_folders() -> None:
+    reader = HostState(
+        files=(File("/etc/probe.d/conf", "one\n"), File("/etc/other.d/conf", "one\n")),
+        units=(Unit("probe.service", reads=("/etc/probe",)),),
+    )
+    read, other = reader.files
+    for file, verb in ((read, [Verb.RESTART]), (other, [])):
+        files = tuple(replace(it, content="two\n") if it is file else it for it in reader.files)
+        changed = replace(reader, files=files)
+        plan = diff(changed, asked(settled(reader), changed))
+        assert verbs(plan) == verb, file.path
+
+
 def test_a_template_s_file_defines_its_instances() -> None:
     template = File("/etc/systemd/system/probe@.service", "[Service]\n")
     state = HostState(files=(template,), units=(Unit("probe@1.service"),))

@@ -22,6 +22,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "alias": ("accounts", "Addresses that lead elsewhere"),
     "sync": ("accounts", "Give the gateways the current list of recipients"),
     "quarantine": ("quarantine", "Mail that is held back"),
+    "outbound": ("outbound", "Outgoing mail that is held"),
+    "ban": ("ban", "Clients that the firewall keeps out"),
     "lab": ("lab", "The whole site as machines on this box"),
 }
 """Command → its module in `mastio.cli` and one line of help. Modules load only when used."""

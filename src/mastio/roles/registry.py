@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mastio.context import Context
-from mastio.roles import common, firewall, gateway, resolver, store, watch, webmail
+from mastio.roles import bans, common, firewall, gateway, resolver, store, watch, webmail
 from mastio.site.model import Role
 from mastio.state import HostState
 
@@ -27,4 +27,5 @@ PARTS: tuple[Part, ...] = (
     Part("store", (Role.STORE,), store.build),
     Part("webmail", (Role.WEBMAIL,), webmail.build, webmail.SECRETS),
     Part("watch", (Role.WATCH,), watch.build),
+    Part("bans", tuple(Role), bans.build),
 )

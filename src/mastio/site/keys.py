@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import cast
 
-from mastio.site.model import Policy, Reach, Role, Site, Topology
+from mastio.site.model import Bans, Outbound, Policy, Reach, Role, Site, Topology
 
 SCHEMA = 1
 """The version of the file's format."""
@@ -51,6 +51,11 @@ def _policy(name: str, meaning: str, least: float, most: float) -> Key:
     default = Policy.__dataclass_fields__[name].default
     kind = Kind.WHOLE if isinstance(default, int) else Kind.NUMBER
     return Key(f"policy.{name}", kind, meaning, f"{default:g}", least, most)
+
+
+def _whole(table: str, fields: type, name: str, meaning: str, most: float) -> Key:
+    default = fields.__dataclass_fields__[name].default  # type: ignore[attr-defined]
+    return Key(f"{table}.{name}", Kind.WHOLE, meaning, f"{default}", 1, most)
 
 
 _MIRRORS = cast(tuple[str, ...], Site.__dataclass_fields__["mirrors"].default)
@@ -150,6 +155,45 @@ KEYS: tuple[Key, ...] = (
         Kind.TEXTS,
         "Hosts from which machines may fetch packages and signatures, through watch.",
         ", ".join(f"`{host}`" for host in _MIRRORS),
+    ),
+    *(
+        _whole("outbound", Outbound, name, meaning, 1_000_000)
+        for name, meaning in (
+            (
+                "messages_per_hour",
+                "So many messages a user may send in an hour; what follows is held.",
+            ),
+            ("recipients_per_hour", "So many recipients a user may write to in an hour."),
+            (
+                "new_recipients_per_day",
+                "So many people a user may write to for the first time in a day.",
+            ),
+            ("bounces_per_day", "So many of a user's messages may come back in a day."),
+            (
+                "machine_messages_per_minute",
+                "So many messages the webmail may submit in a minute, all users together; more is told to come later.",
+            ),
+        )
+    ),
+    Key("outbound.exempt", Kind.TEXTS, "Users without limits, such as a newsletter's.", "none"),
+    *(
+        _whole("bans", Bans, name, meaning, most)
+        for name, meaning, most in (
+            ("failures", "So many offences (log-ins, SMTP abuse) lead to a ban.", 1000),
+            ("within_seconds", "Offences count together for so long.", 86_400),
+            (
+                "first_seconds",
+                "How long the first ban takes; each further one takes twice as long.",
+                604_800,
+            ),
+            ("longest_seconds", "How long a ban takes at most.", 31_536_000),
+        )
+    ),
+    Key(
+        "bans.never",
+        Kind.TEXTS,
+        "Networks that are never banned.",
+        "the site's own and its administrators' always are",
     ),
 )
 

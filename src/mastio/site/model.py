@@ -91,6 +91,37 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class Outbound:
+    """How much one user may send before what follows is held for an administrator to look at."""
+
+    messages_per_hour: int = 200
+    recipients_per_hour: int = 500
+    new_recipients_per_day: int = 200
+    """People to whom the user has never written before."""
+    bounces_per_day: int = 50
+    """Messages that came back."""
+    machine_messages_per_minute: int = 600
+    """What the webmail as a whole may submit; what is more is told to come later."""
+    exempt: tuple[str, ...] = ()
+    """Users without limits, such as a newsletter's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bans:
+    """When and for how long a client from the internet is shut out."""
+
+    failures: int = 10
+    """How many offences lead to a ban."""
+    within_seconds: int = 600
+    """Offences count together for so long."""
+    first_seconds: int = 600
+    """The first ban; each further one takes twice as long."""
+    longest_seconds: int = 7 * 24 * 3600
+    never: tuple[Network, ...] = ()
+    """Networks that are never banned, beside the site's own and its administrators'."""
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """A whole site. Everything later is computed from it."""
 
@@ -120,6 +151,8 @@ class Site:
     mirrors: tuple[str, ...] = ("deb.debian.org", "security.debian.org", "database.clamav.net")
     """Hosts that watch's proxy lets machines fetch from."""
     policy: Policy = field(default_factory=Policy)
+    outbound: Outbound = field(default_factory=Outbound)
+    bans: Bans = field(default_factory=Bans)
 
     def machine(self, name: str) -> Machine:
         """The machine called `name`; KeyError when there is none."""

@@ -11,12 +11,22 @@ is a `Problem` with file, line, key, what is wrong and what is allowed; together
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mastio.errors import Exit, MastioError
 from mastio.site import values
 from mastio.site.layout import lay_out
-from mastio.site.model import DUTIES, Address, Network, Policy, Reach, Site, Topology
+from mastio.site.model import (
+    DUTIES,
+    Address,
+    Bans,
+    Network,
+    Outbound,
+    Policy,
+    Reach,
+    Site,
+    Topology,
+)
 from mastio.site.problems import Problem, SiteFileError, did_you_mean
 from mastio.site.read import Raw, read
 
@@ -81,6 +91,11 @@ def _site(raw: Raw, folder: Path | None) -> Site:
         admin_keys=admin_keys,
         ssh_config=_ssh_config(raw, folder),
         policy=_policy(raw),
+        outbound=Outbound(
+            **_numbers(raw, "outbound"),
+            exempt=_many(raw, ("outbound", "exempt"), values.mail),
+        ),
+        bans=_bans(raw),
         **({"mirrors": _mirrors(raw)} if raw.has("proxy", "mirrors") else {}),
     )
 
@@ -182,13 +197,29 @@ def _mirrors(raw: Raw) -> tuple[str, ...]:
     )
 
 
-def _policy(raw: Raw) -> Policy:
-    given = {
-        path[1]: value
+def _numbers(raw: Raw, table: str) -> dict[str, Any]:
+    """The numbers of a table; each key's type was checked by `read`."""
+    return {
+        str(path[1]): value
         for path, value in raw.leaves.items()
-        if path[0] == "policy" and isinstance(value, int | float)
+        if path[0] == table and isinstance(value, int | float)
     }
-    policy = Policy(**given)  # type: ignore[arg-type]  # each key's type was checked by `read`
+
+
+def _bans(raw: Raw) -> Bans:
+    bans = Bans(**_numbers(raw, "bans"), never=_many(raw, ("bans", "never"), values.network))
+    if bans.first_seconds > bans.longest_seconds:
+        written = "longest_seconds" if raw.has("bans", "longest_seconds") else "first_seconds"
+        raw.problems.add(
+            ("bans", written),
+            f"the first ban ({bans.first_seconds}) takes longer than the longest ({bans.longest_seconds})",
+            "bans grow: give the longest more seconds than the first",
+        )
+    return bans
+
+
+def _policy(raw: Raw) -> Policy:
+    policy = Policy(**_numbers(raw, "policy"))
     scores = ("greylist_score", "spam_junk_score", "spam_reject_score")
     for low, high in pairwise(scores):
         if getattr(policy, low) >= getattr(policy, high):

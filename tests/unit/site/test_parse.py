@@ -164,6 +164,14 @@ WRONG: tuple[tuple[str, dict[str, str], str], ...] = (
     ("policy = 1", {}, "site.toml:9: policy: must be a table, not a number"),
     ("[policy]\nquota = 0", {}, "site.toml:10: policy.quota: 0 is out of range; allowed: 1 to"),
     ("[policy]\nquota = 1.5", {}, "site.toml:10: policy.quota: must be a whole number"),
+    ("[bans]\nfailures = 0", {}, "site.toml:10: bans.failures: 0 is out of range"),
+    (
+        "[bans]\nfirst_seconds = 700\nlongest_seconds = 60",
+        {},
+        "site.toml:11: bans.longest_seconds: the first ban (700) takes longer than the longest (60)",
+    ),
+    ('[bans]\nnever = ["0.0.0.0/0"]', {}, "0.0.0.0/0 is the whole internet"),
+    ('[outbound]\nexempt = ["news"]', {}, "outbound.exempt"),
     ("[policy]\nspam_junk_score = nan", {}, "is out of range"),
     ("policy = { log_days = 5, spam_junk_score = 20 }", {}, "site.toml:9: policy.spam_junk_score"),
     ("[policy]\ngreylist_score = 7", {}, "greylist_score (7) must be below spam_junk_score (6)"),
@@ -299,6 +307,16 @@ def test_examples() -> None:
     assert [it.stem for it in files] == sorted(EXAMPLES)
     for path in files:
         assert EXAMPLES[path.stem](parse.load(path)), path
+
+
+def test_limits_and_bans_are_tuned() -> None:
+    tuned = site(
+        '[outbound]\nmessages_per_hour = 9\nexempt = ["News@fortress.test"]\n'
+        '[bans]\nfailures = 3\nnever = ["198.51.100.0/24"]'
+    )
+    assert (tuned.outbound.messages_per_hour, tuned.outbound.recipients_per_hour) == (9, 500)
+    assert tuned.outbound.exempt == ("news@fortress.test",)
+    assert (tuned.bans.failures, tuned.bans.never) == (3, (ip_network("198.51.100.0/24"),))
 
 
 def test_the_reference_is_up_to_date() -> None:

@@ -3,6 +3,7 @@
     gateway ──delivery──▶ Postfix ──LMTP──▶ Dovecot ──▶ /var/vmail/DOMAIN/USER
     webmail ──imaps, sieve──▶ Dovecot
     webmail ──submissions──▶ Postfix ──relay──▶ gateway ──▶ the internet, or back by delivery
+    mastio-outbound ◀──policy── Postfix: how much one user may send
     webmail ──password──▶ stunnel ──▶ poppassd ──▶ directory
 
 | module | what |
@@ -17,6 +18,8 @@ even to a neighbour; the gateway hands it back by delivery, which alone expands 
 The machine asks no DNS and calls nobody but the gateway.
 """
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 from mastio import services
@@ -29,6 +32,11 @@ from mastio.state import Check, Command, Directory, File, HostState, Unit, User
 
 DIRECTORY = "/var/lib/mastio/directory/directory.sqlite"
 """The accounts: SQLite, owned by `OWNER`, readable by its group, journal_mode=DELETE."""
+OUTBOUND = "/usr/local/lib/mastio/mastio-outbound"
+"""The program that counts what users send, and lists, releases and drops what is held."""
+_COUNTER = "mastio-outbound"
+_LIMITS = "/etc/mastio/outbound.json"
+_COUNTS = "/var/lib/mastio/outbound"
 OWNER = "mastio-directory"
 """The user and group that own the directory; the user is the only one beside root who may write it."""
 VMAIL = "/var/vmail"
@@ -51,15 +59,17 @@ def build(ctx: Context) -> HostState:
             "postfix", "postfix-sqlite", "python3", "sqlite3", "stunnel4",
         ),
         debconf=("postfix postfix/main_mailer_type select No configuration",),
-        files=(*_directory(ctx), *_dovecot(ctx), *_postfix(ctx), *_password(ctx),
+        files=(
+            *_directory(ctx), *_dovecot(ctx), *_postfix(ctx), *_outbound(ctx), *_password(ctx),
             *lessons.files, *held.files,
         ),
         directories=(
             Directory(str(Path(DIRECTORY).parent), OWNER, OWNER, 0o750),
             Directory(VMAIL, "vmail", "vmail", 0o750),
+            Directory(_COUNTS, _COUNTER, _COUNTER, 0o750),
             *lessons.directories, *held.directories,
         ),
-        users=(User("vmail", home=VMAIL), User(OWNER), *held.users),
+        users=(User("vmail", home=VMAIL), User(OWNER), User(_COUNTER), *held.users),
         units=(
             Unit("mastio-directory.service", (_SCHEMA, f"{_UNITS}/mastio-directory.service")),
             Unit(
@@ -69,8 +79,10 @@ def build(ctx: Context) -> HostState:
             Unit(
                 "postfix.service",
                 # its chroot has a copy of /etc/hosts, made at the start
-                ("/etc/postfix/", f"{_UNITS}/postfix.service.d/", f"{PKI}/", "/etc/hosts"),
+                ("/etc/postfix/", f"{_UNITS}/postfix.service.d/", f"{PKI}/", "/etc/hosts",
+                 OUTBOUND, _LIMITS),
             ),
+            Unit("mastio-outbound-notify.path", (f"{_UNITS}/mastio-outbound-notify.path",)),
             Unit("mastio-password.socket", (f"{_UNITS}/mastio-password.socket",)),
             Unit(
                 "mastio-password-tls.service",
@@ -152,6 +164,7 @@ def _postfix(ctx: Context) -> tuple[File, ...]:
             delivery=_sockets(ctx, services.DELIVERY),
             submissions=_sockets(ctx, services.SUBMISSIONS),
             quarantine_user=holding.USER, quarantine_program=holding.PROGRAM,
+            counter=_COUNTER, outbound=OUTBOUND,
         ),
         _file(ctx, "/etc/postfix/header_checks", "header_checks.j2"),
         *(
@@ -163,9 +176,24 @@ def _postfix(ctx: Context) -> tuple[File, ...]:
         ),
         _file(
             ctx, f"{_UNITS}/postfix.service.d/mastio.conf", "postfix.service.j2",
-            directory=DIRECTORY, vmail=VMAIL, quarantine=holding.FOLDER,
+            directory=DIRECTORY, vmail=VMAIL, writable=(holding.FOLDER, _COUNTS),
         ),
     )  # fmt: skip
+
+
+def _outbound(ctx: Context) -> tuple[File, ...]:
+    limits = {
+        **asdict(ctx.site.outbound),
+        "admin": ctx.site.admin_mail,
+        "sender": f"postmaster@{ctx.site.domains[0]}",
+    }
+    unit = f"{_UNITS}/mastio-outbound-notify"
+    return (
+        File(OUTBOUND, _beside("outbound.py"), mode=0o755),
+        File(_LIMITS, json.dumps(limits, indent=1) + "\n"),
+        _file(ctx, f"{unit}.path", "notify.path.j2", counts=_COUNTS),
+        _file(ctx, f"{unit}.service", "notify.service.j2", program=OUTBOUND, counts=_COUNTS),
+    )
 
 
 def _password(ctx: Context) -> tuple[File, ...]:

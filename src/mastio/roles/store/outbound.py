@@ -1,0 +1,357 @@
+#!/usr/bin/python3
+"""How much a user may send: Postfix's policy, and the list of what is held. Runs on the store.
+
+    mastio-outbound policy            answer Postfix (SMTPD_POLICY_README); started by spawn(8)
+    mastio-outbound notify            mail what happened to the administrator and to the user
+    mastio-outbound show              who is paused and what is held, as JSON
+    mastio-outbound release WHAT      let a user write again and send what is held, or send one message
+    mastio-outbound drop WHAT         delete a user's held messages, or one message
+
+Postfix asks at each recipient of a submitted message (to remember who it is for), at its end (to count and
+decide), and at each recipient of a bounce. When a user goes beyond a limit, this message and all that
+follow go to Postfix's hold queue: the user's program hears 250, nothing is lost, and nothing leaves until
+an administrator has looked. After a release everything is counted from zero.
+
+A bounce counts only against addresses that have lately written to more recipients than have come back, so
+forged bounces cannot pause somebody who hardly writes. Standard library only.
+"""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+from pathlib import Path
+from typing import Any, TextIO
+
+CONFIG = Path("/etc/mastio/outbound.json")
+STATE = Path("/var/lib/mastio/outbound/outbound.sqlite")
+ALARM = Path("/var/lib/mastio/outbound/alarm")
+"""There while somebody must be told of something; systemd watches for it."""
+HOUR, DAY = 3600, 86_400
+UNKNOWN = 3
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS user (name TEXT PRIMARY KEY, since REAL NOT NULL DEFAULT 0, paused REAL, reason TEXT);
+CREATE TABLE IF NOT EXISTS sent (user TEXT NOT NULL, sender TEXT NOT NULL, at REAL NOT NULL, recipients INT NOT NULL);
+CREATE INDEX IF NOT EXISTS sent_by ON sent (user, at);
+CREATE INDEX IF NOT EXISTS sent_as ON sent (sender, at);
+CREATE TABLE IF NOT EXISTS met (user TEXT NOT NULL, recipient TEXT NOT NULL, at REAL NOT NULL,
+  PRIMARY KEY (user, recipient)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS met_by ON met (user, at);
+CREATE TABLE IF NOT EXISTS bounce (user TEXT NOT NULL, at REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS bounce_of ON bounce (user, at);
+CREATE TABLE IF NOT EXISTS held (message TEXT PRIMARY KEY, user TEXT NOT NULL, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS notice (user TEXT PRIMARY KEY);
+"""
+
+
+class Book:
+    """What every user has sent, in SQLite. Time is handed in."""
+
+    def __init__(self, path: str, limits: dict[str, Any]) -> None:
+        self.limits = limits
+        self.alarm = False
+        """Whether somebody has been paused of whom nobody knows yet."""
+        self.db = sqlite3.connect(path, timeout=20, isolation_level=None)
+        self.db.execute("PRAGMA journal_mode = WAL")
+        self.db.execute("PRAGMA synchronous = NORMAL")
+        self.db.executescript(SCHEMA)
+
+    def message(
+        self, user: str, sender: str, recipients: list[str], count: int, name: str, now: float
+    ) -> bool:
+        """Counts a submitted message; whether it must be held. `name` is its queue id."""
+        if user in self.limits["exempt"]:
+            return False
+        with self._change():
+            self.db.execute("INSERT OR IGNORE INTO user (name) VALUES (?)", (user,))
+            self.db.execute("DELETE FROM sent WHERE user = ? AND at < ?", (user, now - DAY))
+            self.db.execute("INSERT INTO sent VALUES (?, ?, ?, ?)", (user, sender, now, count))
+            self.db.executemany(
+                "INSERT OR IGNORE INTO met VALUES (?, ?, ?)",
+                [(user, it.lower(), now) for it in recipients],
+            )
+            paused = self._judge(user, now)
+            if paused:
+                self.db.execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?)", (name, user, now))
+        return paused
+
+    def bounced(self, address: str, now: float) -> None:
+        """Counts a message that came back to `address`, if its users have written that much."""
+        with self._change():
+            rows = self.db.execute(
+                "SELECT user, sum(recipients) FROM sent WHERE sender = ? AND at > ? GROUP BY user",
+                (address.lower(), now - DAY),
+            ).fetchall()
+            for user, wrote in rows:
+                self.db.execute("DELETE FROM bounce WHERE user = ? AND at < ?", (user, now - DAY))
+                if self._count("count(*) FROM bounce", user, now - DAY) < wrote:
+                    self.db.execute("INSERT INTO bounce VALUES (?, ?)", (user, now))
+                    self._judge(user, now)
+
+    def _judge(self, user: str, now: float) -> bool:
+        """Whether the user is paused, from now on if a limit is passed."""
+        (paused,) = self.db.execute("SELECT paused FROM user WHERE name = ?", (user,)).fetchone()
+        if paused is None and (reason := self._beyond(user, now)):
+            paused = now
+            self.db.execute(
+                "UPDATE user SET paused = ?, reason = ? WHERE name = ?", (now, reason, user)
+            )
+            self.db.execute("INSERT OR IGNORE INTO notice VALUES (?)", (user,))
+            self.alarm = True
+        return paused is not None
+
+    def _beyond(self, user: str, now: float) -> str:
+        """Which limit the user has passed, in words; empty when none."""
+        for limit, what, span, words in (
+            ("messages_per_hour", "count(*) FROM sent", HOUR, "messages in an hour"),
+            ("recipients_per_hour", "sum(recipients) FROM sent", HOUR, "recipients in an hour"),
+            ("new_recipients_per_day", "count(*) FROM met", DAY, "new recipients in a day"),
+            ("bounces_per_day", "count(*) FROM bounce", DAY, "bounces in a day"),
+        ):
+            found = self._count(what, user, now - span)
+            if found > self.limits[limit]:
+                return f"{found} {words}, more than {self.limits[limit]}"
+        return ""
+
+    def _count(self, what: str, user: str, since: float) -> int:
+        # `what` is one of this file's own texts
+        since_release = "at > max(?, (SELECT since FROM user WHERE name = ?))"
+        query = f"SELECT {what} WHERE user = ? AND {since_release}"
+        return int(self.db.execute(query, (user, since, user)).fetchone()[0] or 0)
+
+    def _change(self) -> "_Change":
+        return _Change(self.db)
+
+    def paused(self) -> list[dict[str, Any]]:
+        """Who may not send, since when and why."""
+        rows = self.db.execute(
+            "SELECT name, paused, reason FROM user WHERE paused IS NOT NULL ORDER BY name"
+        )
+        return [{"user": name, "since": at, "reason": reason} for name, at, reason in rows]
+
+    def owners(self) -> dict[str, str]:
+        """Held message → the user who sent it."""
+        return dict(self.db.execute("SELECT message, user FROM held"))
+
+    def resume(self, user: str, now: float) -> None:
+        """Lets a user send again, counted from zero."""
+        self.db.execute(
+            "UPDATE user SET paused = NULL, reason = NULL, since = ? WHERE name = ?", (now, user)
+        )
+        self.db.execute("DELETE FROM notice WHERE user = ?", (user,))
+
+    def forget(self, messages: list[str]) -> None:
+        """These messages are held no more."""
+        self.db.executemany("DELETE FROM held WHERE message = ?", [(it,) for it in messages])
+
+    def notices(self) -> list[tuple[str, str]]:
+        """Users whose pause nobody has been told of, and why."""
+        return self.db.execute(
+            "SELECT user, reason FROM notice JOIN user ON name = user"
+        ).fetchall()
+
+    def told(self, user: str) -> None:
+        """The pause has been told."""
+        self.db.execute("DELETE FROM notice WHERE user = ?", (user,))
+
+
+class _Change:
+    """A transaction that takes its turn at once, so that two never count past each other."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+
+    def __enter__(self) -> None:
+        self.db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        self.db.execute("COMMIT" if kind is None else "ROLLBACK")
+
+
+def requests(stream: TextIO) -> Iterator[dict[str, str]]:
+    """Postfix's questions: name=value lines, an empty one at the end of each."""
+    request: dict[str, str] = {}
+    for line in stream:
+        name, sign, value = line.rstrip("\n").partition("=")
+        if sign:
+            request[name] = value
+        elif request:
+            yield request
+            request = {}
+
+
+class Policy:
+    """One Postfix process's questions, in order. A message is named by its `instance`."""
+
+    def __init__(self, book: Book) -> None:
+        self.book = book
+        self.instance = ""
+        self.recipients: list[str] = []
+
+    def answer(self, request: dict[str, str], now: float) -> str:
+        """What Postfix is to do (access(5)), and a side note taken."""
+        user = request.get("sasl_username", "").lower()
+        state, recipient = request.get("protocol_state"), request.get("recipient", "")
+        if not user:
+            if state == "RCPT" and not request.get("sender"):
+                self.book.bounced(recipient, now)
+            return "DUNNO"
+        if request.get("instance") != self.instance:
+            self.instance, self.recipients = request.get("instance", ""), []
+        if state == "RCPT":
+            self.recipients.append(recipient)
+            return "DUNNO"
+        if state != "END-OF-MESSAGE":
+            return "DUNNO"
+        count = int(request.get("recipient_count") or len(self.recipients))
+        name, sender = request.get("queue_id", ""), request.get("sender", "").lower()
+        held = self.book.message(user, sender, self.recipients, count, name, now)
+        return "HOLD beyond the limits of what one user may send" if held else "DUNNO"
+
+
+def policy(config: dict[str, Any]) -> None:
+    """Answers until Postfix hangs up. A question that cannot be answered ends in silence: 4xx."""
+    book = Book(str(STATE), config)
+    judge = Policy(book)
+    for request in requests(sys.stdin):
+        answer = judge.answer(request, time.time())
+        if book.alarm:
+            ALARM.touch()
+            book.alarm = False
+        sys.stdout.write(f"action={answer}\n\n")
+        sys.stdout.flush()
+
+
+def queue() -> list[dict[str, Any]]:
+    """What is in Postfix's hold queue (postqueue(1), -j)."""
+    output = subprocess.run(["postqueue", "-j"], capture_output=True, text=True, check=True).stdout
+    found = [json.loads(line) for line in output.splitlines()]
+    return [it for it in found if it["queue_name"] == "hold"]
+
+
+def show(book: Book) -> dict[str, Any]:
+    """Who is paused and what is held; messages that others put on hold have no user."""
+    owners = book.owners()
+    messages = [
+        {
+            "message": it["queue_id"], "user": owners.get(it["queue_id"], ""), "sender": it["sender"],
+            "recipients": [to["address"] for to in it["recipients"]], "size": it["message_size"],
+            "arrived": it["arrival_time"],
+        }
+        for it in queue()
+    ]  # fmt: skip
+    # Younger ones may not be listed yet: their end of data has just been answered.
+    gone = set(owners) - {it["message"] for it in messages}
+    old = {
+        name
+        for (name,) in book.db.execute(
+            "SELECT message FROM held WHERE at < ?", (time.time() - HOUR,)
+        )
+    }
+    book.forget(sorted(gone & old))
+    return {"paused": book.paused(), "held": messages}
+
+
+def settle(book: Book, verb: str, what: str) -> int:
+    """Releases or drops a user's messages or one message; how many. KeyError when there is none."""
+    shown = show(book)
+    users = {it["user"] for it in (*shown["paused"], *shown["held"])}
+    mine = [it["message"] for it in shown["held"] if what in (it["user"], it["message"])]
+    if not mine and what not in users:
+        raise KeyError(what)
+    if verb == "release" and what in users:
+        # First, so that what is sent meanwhile is not held after its fellows have left.
+        book.resume(what, time.time())
+        mine = [it["message"] for it in show(book)["held"] if it["user"] == what]
+    if mine:
+        names = "".join(f"{it}\n" for it in mine)
+        option = "-H" if verb == "release" else "-d"
+        subprocess.run(
+            ["postsuper", option, "-"], input=names, text=True, check=True, capture_output=True
+        )
+        book.forget(mine)
+        if verb == "release":
+            for name in mine:  # else they would wait for the next run of the queue
+                subprocess.run(["postqueue", "-i", name], check=False, capture_output=True)
+    return len(mine)
+
+
+def notify(book: Book, config: dict[str, Any]) -> None:
+    """One mail to the administrator and one to the user, by a way that no limit is on."""
+    for user, reason in book.notices():
+        _mail(
+            config, config["admin"], f"Outgoing mail of {user} is held",
+            f"{user} has sent {reason}.\n\nWhat {user} sends from now on is held on the store, not lost. "
+            "If the account is in the wrong hands, change its password first (mastio user change), then:\n\n"
+            f"  mastio outbound show              what is held\n"
+            f"  mastio outbound release {user}    send it, and count from zero\n"
+            f"  mastio outbound drop {user}       delete it\n",
+        )  # fmt: skip
+        _mail(
+            config, user, "Your outgoing mail is being held",
+            f"You have sent {reason}.\n\nTo protect you and everybody you write to, your messages now wait until "
+            f"an administrator ({config['admin']}) has looked at them. They are not lost; do not send them "
+            "again. If it was not you who sent them, change your password now.\n",
+        )  # fmt: skip
+        book.told(user)
+
+
+def _mail(config: dict[str, Any], recipient: str, subject: str, text: str) -> None:
+    mail = EmailMessage()
+    mail["From"], mail["To"], mail["Subject"] = (
+        f"Mail system <{config['sender']}>",
+        recipient,
+        subject,
+    )
+    mail["Date"], mail["Message-ID"] = (
+        formatdate(),
+        make_msgid(domain=config["sender"].rpartition("@")[2]),
+    )
+    mail["Auto-Submitted"] = "auto-generated"  # RFC 3834
+    mail.set_content(text)
+    argv = ["/usr/sbin/sendmail", "-f", "", "--", recipient]
+    subprocess.run(argv, input=mail.as_bytes(), check=True)
+
+
+def main() -> int:
+    """The command line; the exit code."""
+    verb, *rest = sys.argv[1:] or ["show"]
+    os.umask(0o027)
+    config = json.loads(CONFIG.read_text())
+    if verb == "policy":
+        policy(config)
+        return 0
+    if not STATE.exists() and os.geteuid() == 0:
+        STATE.touch(0o640)
+        os.chown(STATE, STATE.parent.stat().st_uid, STATE.parent.stat().st_gid)
+    book = Book(str(STATE), config)
+    if verb == "notify":
+        ALARM.unlink(missing_ok=True)  # first: who is paused meanwhile raises it anew
+        try:
+            notify(book, config)
+        except subprocess.CalledProcessError:
+            ALARM.touch()
+            raise
+    elif verb == "show":
+        print(json.dumps(show(book)))
+    elif verb in ("release", "drop") and len(rest) == 1:
+        try:
+            print(settle(book, verb, rest[0]))
+        except KeyError:
+            print(
+                f"nobody is paused, and no message is held, by the name {rest[0]}", file=sys.stderr
+            )
+            return UNKNOWN
+    else:
+        print(f"unknown words: {' '.join(sys.argv[1:])}", file=sys.stderr)
+        return 64
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

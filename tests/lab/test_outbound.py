@@ -1,0 +1,190 @@
+"""A user who sends too much is held, not lost, and nobody else notices.
+
+Limits are made small for the module. Users are made for each test, since what others have sent counts.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from email.message import Message
+from typing import Any
+
+import pytest
+
+from mastio import services
+from mastio.site.model import Role
+from tests.lab.conftest import TheLab as Lab
+from tests.lab.conftest import mastio
+from tests.lab.mail import CAROL, at_carols, inbox, message, remote, submit, the, token
+from tests.lab.tuned import tuned
+
+pytestmark = pytest.mark.lab
+
+MESSAGES = 3
+NEWSLETTER = "newsletter"
+User = tuple[str, str]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_limits(lab: Lab) -> Iterator[None]:
+    exempt = f"{NEWSLETTER}@{lab.site.domains[0]}"
+    with tuned(
+        lab,
+        f"[outbound]\nmessages_per_hour = {MESSAGES}\nrecipients_per_hour = 6\n"
+        f'new_recipients_per_day = 4\nbounces_per_day = 2\nexempt = ["{exempt}"]\n',
+    ):
+        yield
+
+
+@pytest.fixture
+def new_user(lab: Lab) -> Iterator[Callable[..., User]]:
+    made: list[str] = []
+
+    def make(name: str = "") -> User:
+        address, password = f"{name or token()}@{lab.site.domains[0]}", token() + token()
+        made.append(address)
+        lab.mastio("user", "add", address, "--password-stdin", stdin=password + "\n")
+        return address, password
+
+    yield make
+    for address in made:
+        for it in show(lab)["held"]:
+            if it["user"] == address:
+                lab.mastio("outbound", "drop", it["message"], "--yes")
+        mastio(lab.folder, "outbound", "release", address)
+        lab.mastio("user", "delete", address, "--purge")
+
+
+def show(lab: Lab) -> dict[str, Any]:
+    return dict(json.loads(lab.mastio("outbound", "show", "--json")))
+
+
+def paused(lab: Lab) -> dict[str, str]:
+    return {it["user"]: it["reason"] for it in show(lab)["paused"]}
+
+
+def held(lab: Lab, user: str) -> list[dict[str, Any]]:
+    return [it for it in show(lab)["held"] if it["user"] == user]
+
+
+def send(lab: Lab, user: User, subject: str, to: str = CAROL) -> None:
+    code, text = submit(lab, *user, message(user[0], to, subject))
+    assert code == 250, text
+
+
+def carols(lab: Lab, word: str, count: int, patience: float = 30) -> list[Message]:
+    """What carol has, as soon as there are `count` of them."""
+    end = time.monotonic() + patience
+    while len(found := at_carols(lab, word, patience=1)) < count and time.monotonic() < end:
+        time.sleep(0.5)
+    return found
+
+
+def numbers(mails: list[Message]) -> list[str]:
+    return sorted(str(mail["Subject"]).split()[-1] for mail in mails)
+
+
+def test_beyond_the_limit_mail_is_held_alarmed_and_sent_once_after_release(
+    lab: Lab, new_user: Callable[..., User]
+) -> None:
+    word, user, other = token(), new_user(), new_user()
+    for number in range(MESSAGES + 2):
+        send(lab, user, f"{word} {number}")
+    assert numbers(carols(lab, word, MESSAGES)) == ["0", "1", "2"]
+    assert paused(lab)[user[0]] == f"{MESSAGES + 1} messages in an hour, more than {MESSAGES}"
+    waiting = held(lab, user[0])
+    assert len(waiting) == 2
+    assert {(it["sender"], *it["recipients"]) for it in waiting} == {(user[0], CAROL)}
+    assert [it for it in waiting if it["size"] < 300 or it["arrived"] < time.time() - 300] == []
+    # Who must know is told, once, by a way that is not held.
+    admin = lab.site.admin_mail
+    alarm = f"Outgoing mail of {user[0]} is held"
+    (mail,) = inbox(lab, admin, lab.accounts[admin], alarm)
+    assert f"mastio outbound release {user[0]}" in str(mail.get_payload())
+    assert len(inbox(lab, *user, "Your outgoing mail is being held")) == 1
+    # Nobody else notices.
+    send(lab, other, f"{word} other")
+    assert len(carols(lab, word, MESSAGES + 1)) == MESSAGES + 1
+    assert other[0] not in paused(lab)
+
+    assert json.loads(lab.mastio("outbound", "release", user[0], "--json")) == {"released": 2}
+    assert numbers(carols(lab, word, MESSAGES + 3)) == ["0", "1", "2", "3", "4", "other"]
+    assert user[0] not in paused(lab)
+    send(lab, user, f"{word} again")
+    found = numbers(carols(lab, word, MESSAGES + 4))
+    assert found == ["0", "1", "2", "3", "4", "again", "other"], "each exactly once"
+    assert len(inbox(lab, admin, lab.accounts[admin], alarm)) == 1
+
+
+def test_one_message_goes_and_the_rest_is_dropped_after_a_question(
+    lab: Lab, new_user: Callable[..., User]
+) -> None:
+    word, user = token(), new_user()
+    for number in range(MESSAGES + 3):
+        send(lab, user, f"{word} {number}")
+    first, *_ = sorted(held(lab, user[0]), key=lambda it: float(it["arrived"]))
+    lab.mastio("outbound", "release", first["message"])
+    assert len(carols(lab, word, MESSAGES + 1)) == MESSAGES + 1
+    assert user[0] in paused(lab), "one message is not a pardon"
+    refused = mastio(lab.folder, "outbound", "drop", user[0])
+    assert refused.returncode == 64
+    assert "2 messages would be deleted" in refused.stderr
+    assert len(held(lab, user[0])) == 2
+    assert "2 messages deleted" in lab.mastio("outbound", "drop", user[0], "--yes")
+    assert held(lab, user[0]) == []
+    assert len(carols(lab, word, MESSAGES + 2, patience=3)) == MESSAGES + 1
+
+
+def test_an_unknown_name_is_said_to_be_unknown(lab: Lab) -> None:
+    done = mastio(lab.folder, "outbound", "release", f"nobody@{lab.site.domains[0]}")
+    assert done.returncode == 65
+    assert "nobody is paused" in done.stderr
+
+
+def test_a_user_without_limits_has_none(lab: Lab, new_user: Callable[..., User]) -> None:
+    word, user = token(), new_user(NEWSLETTER)
+    for number in range(MESSAGES + 2):
+        send(lab, user, f"{word} {number}")
+    assert len(carols(lab, word, MESSAGES + 2)) == MESSAGES + 2
+    assert user[0] not in paused(lab)
+
+
+def test_many_new_people_in_one_message_hold_it(lab: Lab, new_user: Callable[..., User]) -> None:
+    user = new_user()
+    known = [f"carol+{token()}@{CAROL.partition('@')[2]}" for _ in range(5)]
+    webmail = the(lab, Role.WEBMAIL).name
+    text = message(user[0], known[0], token()).as_string()
+    code, words = remote(
+        lab, webmail, to_many, host=lab.site.internal_name(the(lab, Role.STORE).name),
+        port=services.SUBMISSIONS.port, user=user[0], password=user[1], recipients=known, content=text,
+    )  # fmt: skip
+    assert code == 250, words
+    assert paused(lab)[user[0]] == "5 new recipients in a day, more than 4"
+    assert held(lab, user[0])[0]["recipients"] == known
+
+
+def to_many(
+    host: str, port: int, user: str, password: str, recipients: list[str], content: str
+) -> list[object]:
+    """Submit one message for several; the last reply."""
+    import smtplib
+    import ssl
+
+    context = ssl.create_default_context(cafile="/etc/mastio/pki/ca.pem")
+    with smtplib.SMTP_SSL(host, port, timeout=60, context=context) as client:
+        client.login(user, password)
+        client.mail(user)
+        for recipient in recipients:
+            client.rcpt(recipient)
+        code, words = client.data(content)
+    return [code, words.decode()]
+
+
+def test_mail_that_comes_back_counts(lab: Lab, new_user: Callable[..., User]) -> None:
+    user = new_user()
+    for _ in range(MESSAGES):
+        send(lab, user, token(), f"{token()}@nowhere.{CAROL.partition('@')[2]}")
+    end = time.monotonic() + 60
+    while user[0] not in paused(lab) and time.monotonic() < end:
+        time.sleep(1)
+    assert paused(lab)[user[0]] == "3 bounces in a day, more than 2"

@@ -1,0 +1,20 @@
+"""A site with other settings for a while: `with tuned(lab, "[bans]\\nfailures = 3\\n"): …`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.lab.conftest import TheLab as Lab
+
+
+@contextmanager
+def tuned(lab: Lab, settings: str) -> Iterator[None]:
+    """Adds tables to the site file and applies it; afterwards everything is as before."""
+    path = lab.folder / "site.toml"
+    before = path.read_text()
+    path.write_text(f"{before}\n{settings}")
+    try:
+        lab.mastio("apply", "--yes")
+        yield
+    finally:
+        path.write_text(before)
+        lab.mastio("apply", "--yes")

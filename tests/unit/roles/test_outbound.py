@@ -1,0 +1,104 @@
+"""What one user may send: counted, held, released from zero; told of once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mastio.roles.store.outbound import DAY, HOUR, Book, Policy, requests
+
+LIMITS = {
+    "messages_per_hour": 3, "recipients_per_hour": 6, "new_recipients_per_day": 4,
+    "bounces_per_day": 2, "exempt": ["news@x.test"],
+}  # fmt: skip
+BOB = "bob@x.test"
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Book:
+    return Book(str(tmp_path / "outbound.sqlite"), LIMITS)
+
+
+def send(book: Book, now: float, *recipients: str, user: str = BOB) -> bool:
+    to = list(recipients or ["carol@y.test"])
+    return book.message(user, user, to, len(to), f"Q{now}", now)
+
+
+def reason(book: Book) -> str:
+    (found,) = book.paused()
+    return str(found["reason"])
+
+
+def test_the_message_beyond_the_limit_and_all_that_follow_are_held(book: Book) -> None:
+    assert [send(book, now) for now in (1, 2, 3, 4, 5)] == [False, False, False, True, True]
+    assert reason(book) == "4 messages in an hour, more than 3"
+    assert book.owners() == {"Q4": BOB, "Q5": BOB}
+    assert book.notices() == [(BOB, "4 messages in an hour, more than 3")]
+    assert not send(book, 6, user="alice@x.test"), "another user is not concerned"
+    assert send(book, 6 + 2 * DAY), "time alone releases nobody"
+
+
+def test_slowly_is_not_too_much(book: Book) -> None:
+    assert not any(send(book, number * HOUR / 2) for number in range(20))
+
+
+def test_a_release_counts_from_zero(book: Book) -> None:
+    assert [send(book, now) for now in (1, 2, 3, 4)][-1]
+    book.resume(BOB, 5)
+    assert [send(book, now) for now in (6, 7, 8, 9)] == [False, False, False, True]
+
+
+def test_recipients_and_new_people_count(book: Book) -> None:
+    assert not send(book, 1, "a@y.test", "b@y.test", "c@y.test", "A@y.test")
+    assert send(book, 2, "a@y.test", "b@y.test", "c@y.test")
+    assert reason(book) == "7 recipients in an hour, more than 6"
+    book.resume(BOB, 3)
+    assert send(book, 4, "d@y.test", "e@y.test", "f@y.test", "g@y.test", "h@y.test")
+    assert reason(book) == "5 new recipients in a day, more than 4"
+
+
+def test_the_exempt_have_no_limit(book: Book) -> None:
+    assert not any(send(book, now, user="news@x.test") for now in range(9))
+
+
+def test_bounces_count_up_to_what_was_written(book: Book) -> None:
+    for now in range(9):
+        book.bounced(BOB, now)
+    send(book, 10)
+    for now in range(11, 30):
+        book.bounced(BOB, now)
+    assert book.paused() == [], "forged ones pause nobody who hardly writes"
+    send(book, 31, "a@y.test", "b@y.test")
+    for now in range(32, 40):
+        book.bounced(BOB, now)
+    assert reason(book) == "3 bounces in a day, more than 2"
+    assert book.alarm
+
+
+def ask(**values: str) -> dict[str, str]:
+    return {"sasl_username": BOB, "sender": BOB, "instance": "i1", **values}
+
+
+def test_postfix_is_answered(book: Book) -> None:
+    policy = Policy(book)
+    answers: list[str] = []
+    for number in range(4):
+        step: dict[str, Any] = {"instance": f"i{number}"}
+        answers.append(
+            policy.answer(ask(protocol_state="RCPT", recipient="a@y.test", **step), number + 1)
+        )
+        end = ask(
+            protocol_state="END-OF-MESSAGE", recipient_count="1", queue_id=f"Q{number}", **step
+        )
+        answers.append(policy.answer(end, number + 1))
+    assert [it.split()[0] for it in answers] == ["DUNNO"] * 7 + ["HOLD"]
+    bounce = {"sasl_username": "", "sender": "", "protocol_state": "RCPT", "recipient": BOB}
+    assert policy.answer(bounce, 9) == "DUNNO"
+
+
+def test_questions_are_lines_up_to_an_empty_one() -> None:
+    lines = iter(["request=smtpd_access_policy\n", "sender=\n", "helo=a=b\n", "\n", "x=1\n", "\n"])
+    assert list(requests(lines)) == [  # type: ignore[arg-type]
+        {"request": "smtpd_access_policy", "sender": "", "helo": "a=b"},
+        {"x": "1"},
+    ]
