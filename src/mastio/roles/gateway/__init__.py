@@ -19,16 +19,17 @@ The templates stand beside this file, in a folder per program; each says why, wi
 |---|---|
 | `postfix` | Postfix |
 | `scanners` | Rspamd, ClamAV, Valkey |
+| `signing` | DKIM, in Rspamd |
 
 Names come from the machine's own validating resolver (`roles/resolver`).
 """
 
 from mastio.context import Context
-from mastio.roles.gateway import postfix, scanners
+from mastio.roles.gateway import postfix, scanners, signing
 from mastio.roles.gateway.files import together
 from mastio.state import HostState
 
 
 def build(ctx: Context) -> HostState:
     """The gateway's part of a machine that carries gateway-in, gateway-out or both."""
-    return together(scanners.build(ctx), postfix.build(ctx))
+    return together(scanners.build(ctx), signing.build(ctx), postfix.build(ctx))

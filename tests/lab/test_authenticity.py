@@ -1,0 +1,101 @@
+"""Authenticity: what the site publishes is in DNS to the letter, and what it sends proves who it is."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from mastio.lab import internet, outside
+from tests.lab import mail
+from tests.lab.conftest import TheLab as Lab
+from tests.lab.conftest import mastio
+from tests.lab.mail import CAROL, message, token
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def alice(lab: Lab) -> tuple[str, str]:
+    address = f"alice@{lab.site.domains[0]}"
+    return address, lab.accounts[address]
+
+
+def signatures(lab: Lab, alice: tuple[str, str]) -> dict[str, str]:
+    """Carol's verdict on each signature of a message from alice, by selector."""
+    word = token()
+    code, text = mail.submit(lab, *alice, message(alice[0], CAROL, f"Signed {word}"))
+    assert code == 250, text
+    (got,) = mail.at_carols(lab, word)
+    verdict = str(got["Authentication-Results"]).replace("\n", " ")
+    parts = [part.split() for part in verdict.split(";") if "dkim=" in part]
+    return {
+        field.removeprefix("header.s="): part[0].removeprefix("dkim=")
+        for part in parts
+        for field in part
+        if field.startswith("header.s=")
+    }
+
+
+# --- names
+
+
+def test_dns_answers_what_the_site_publishes_validated(lab: Lab) -> None:
+    done = mastio(lab.folder, "dns", "--check", "--json")
+    findings = json.loads(done.stdout)
+    assert done.returncode == 0, [it for it in findings if it["verdict"] != "same"]
+    assert all(it["secure"] for it in findings) and len(findings) > 20
+
+
+def test_a_resolver_that_is_not_there_is_no_verdict(lab: Lab) -> None:
+    done = mastio(lab.folder, "dns", "--check", "--resolver", "203.0.113.99")
+    assert done.returncode == 69 and "no answer" in done.stderr
+
+
+def test_the_policy_is_served_under_a_name_that_its_certificate_has(lab: Lab) -> None:
+    url = f"https://mta-sts.{lab.site.domains[0]}/.well-known/mta-sts.txt"
+    got = lab.run(outside.MACHINE, ["curl", "-sS", "--fail", "--cacert", outside.TRUSTED, url])
+    assert got.code == 0, got.stderr
+    assert f"mx: {lab.site.mx_host}" in got.stdout.decode()
+    other = lab.run(
+        outside.MACHINE, ["curl", "-s", "--fail", "--cacert", outside.TRUSTED, url + "x"]
+    )
+    assert other.code != 0
+
+
+# --- DKIM
+
+
+def test_outgoing_mail_is_signed_by_both_keys(lab: Lab, alice: tuple[str, str]) -> None:
+    verdicts = signatures(lab, alice)
+    assert sorted(selector[-1] for selector in verdicts) == ["e", "r"]
+    assert set(verdicts.values()) == {"pass"}, verdicts
+
+
+@pytest.fixture
+def rotated(lab: Lab) -> Iterator[dict[str, str]]:
+    """The DKIM keys rotated in the vault, not yet on the machines: selector → state."""
+    lab.mastio("dkim", "rotate")
+    yield {it["selector"]: it["state"] for it in json.loads(lab.mastio("dkim", "list", "--json"))}
+
+
+def test_keys_rotate_without_a_gap(
+    lab: Lab, alice: tuple[str, str], rotated: dict[str, str]
+) -> None:
+    new = {it for it, state in rotated.items() if state == "signing"}
+    # The keys after the next are not in DNS yet: that shows, and nobody can rotate a second time.
+    done = mastio(lab.folder, "dns", "--check")
+    assert done.returncode == 2 and "missing: " in done.stdout, done.stdout
+    again = mastio(lab.folder, "dkim", "rotate")
+    assert again.returncode == 65 and "not in DNS" in again.stderr, again.stderr
+    # Before the apply the old keys sign, after it the new ones; both verify all the time.
+    assert set(signatures(lab, alice).values()) == {"pass"}
+    lab.mastio("apply", "--yes")
+    verdicts = signatures(lab, alice)
+    assert set(verdicts) == new and set(verdicts.values()) == {"pass"}
+    # The gateway's resolver may still remember that they were not there; the name server does not.
+    server = str(internet.nameserver(lab.site)[0])
+    assert mastio(lab.folder, "dns", "--check", "--resolver", server).returncode == 0
+
+
+def test_nothing_is_due_after_a_rotation(lab: Lab) -> None:
+    assert "nothing is due" in lab.mastio("dkim", "rotate", "--if-due")
