@@ -1,11 +1,15 @@
 """Authenticity: what the site publishes is in DNS to the letter, and what it sends proves who it is."""
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
+from mastio import services
 from mastio.lab import internet, outside
+from mastio.lab.outside import domains
+from mastio.site.model import Role
 from tests.lab import mail
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
@@ -99,3 +103,103 @@ def test_keys_rotate_without_a_gap(
 
 def test_nothing_is_due_after_a_rotation(lab: Lab) -> None:
     assert "nothing is due" in lab.mastio("dkim", "rotate", "--if-due")
+
+
+# --- how mail leaves
+
+
+def send(lab: Lab, alice: tuple[str, str], domain: str) -> str:
+    """Alice writes to carol's address at a domain of the test; the word to find it by."""
+    word = token()
+    code, text = mail.submit(
+        lab, *alice, message(alice[0], f"{outside.USER}@{domain}", f"Way {word}")
+    )
+    assert code == 250, text
+    return word
+
+
+def way_to(lab: Lab, host: str) -> str:
+    """What the sending gateway logged of its TLS connections with a host."""
+    gateway = mail.the(lab, Role.GATEWAY_OUT).name
+    log = lab.run(gateway, ["journalctl", "-q", "--no-pager", "-o", "cat", "-t", "postfix/smtp"])
+    lines = log.stdout.decode(errors="replace").splitlines()
+    return "\n".join(it for it in lines if "TLS connection established" in it and host in it)
+
+
+@pytest.fixture
+def waiting(lab: Lab) -> Iterator[Callable[[str], str]]:
+    """Why a message to a domain waits in the sending gateway's queue; it is taken out afterwards."""
+    gateway = mail.the(lab, Role.GATEWAY_OUT).name
+    seen: list[str] = []
+
+    def why(domain: str) -> str:
+        end = time.monotonic() + mail.PATIENCE
+        while time.monotonic() < end:
+            for item in map(json.loads, lab.run(gateway, ["postqueue", "-j"]).stdout.splitlines()):
+                for recipient in item["recipients"]:
+                    if recipient["address"].endswith(f"@{domain}") and "delay_reason" in recipient:
+                        seen.append(item["queue_id"])
+                        return str(recipient["delay_reason"])
+            time.sleep(1)
+        pytest.fail(f"nothing waits for {domain}")
+
+    yield why
+    for queue_id in seen:
+        lab.run(gateway, ["postsuper", "-d", queue_id])
+
+
+def test_a_domain_without_any_policy_gets_its_mail(lab: Lab, alice: tuple[str, str]) -> None:
+    assert mail.at_carols(lab, send(lab, alice, domains.PLAIN))
+
+
+def test_dane_is_verified(lab: Lab, alice: tuple[str, str]) -> None:
+    assert mail.at_carols(lab, send(lab, alice, outside.DOMAIN))
+    assert "Verified TLS connection" in way_to(lab, outside.MX)
+
+
+def test_an_mta_sts_policy_that_holds_is_verified(lab: Lab, alice: tuple[str, str]) -> None:
+    assert mail.at_carols(lab, send(lab, alice, domains.STS))
+    assert "Verified TLS connection" in way_to(lab, domains.mx(domains.STS))
+
+
+def test_a_certificate_that_breaks_the_mta_sts_policy_stops_the_mail(
+    lab: Lab, alice: tuple[str, str], waiting: Callable[[str], str]
+) -> None:
+    word = send(lab, alice, domains.BROKEN_STS)
+    assert "certificate" in waiting(domains.BROKEN_STS)
+    assert not mail.at_carols(lab, word, patience=1)
+
+
+def test_a_key_that_is_not_the_tlsa_records_stops_the_mail(
+    lab: Lab, alice: tuple[str, str], waiting: Callable[[str], str]
+) -> None:
+    word = send(lab, alice, domains.BROKEN_DANE)
+    assert "certificate" in waiting(domains.BROKEN_DANE)
+    assert not mail.at_carols(lab, word, patience=1)
+
+
+def test_a_sound_mta_sts_policy_does_not_excuse_a_broken_dane(
+    lab: Lab, alice: tuple[str, str], waiting: Callable[[str], str]
+) -> None:
+    word = send(lab, alice, domains.BROKEN_BOTH)
+    assert "certificate" in waiting(domains.BROKEN_BOTH)
+    assert not mail.at_carols(lab, word, patience=1)
+
+
+def test_the_gateways_way_to_the_web_leads_to_policies_only(lab: Lab) -> None:
+    gateway = mail.the(lab, Role.GATEWAY_OUT).name
+    watch = mail.the(lab, Role.WATCH)
+    proxy = f"{lab.site.internal_name(watch.name)}:{services.POLICIES.port}"
+    program = (
+        "import http.client, sys\n"
+        "c = http.client.HTTPSConnection(sys.argv[1], timeout=20)\n"
+        "c.set_tunnel(sys.argv[2], 443)\n"
+        "try:\n    c.connect()\nexcept OSError as e:\n    print(e)\n"
+    )
+
+    def says(host: str) -> str:
+        done = lab.run(gateway, ["python3", "-I", "-c", program, proxy, host])
+        return (done.stdout + done.stderr).decode()
+
+    assert "403" in says(outside.MX)
+    assert says(f"mta-sts.{domains.STS}") == ""

@@ -99,6 +99,17 @@ def test_relay_port_knows_the_store_by_its_certificate() -> None:
     assert relay.count("permit_tls_clientcerts, reject") == 2
 
 
+def test_what_leaves_is_verified_as_the_receiver_wants_and_what_stays_is_not_asked_about() -> None:
+    state = built(split_site(), "gateway-out")
+    socket = "socketmap:unix:/run/mastio-tls-policy/policy.sock:policy"
+    assert parameter(state, "smtp_tls_policy_maps") == socket
+    assert "smtp_tls_policy_maps=\n" in text(state, "/etc/postfix/master.cf")
+    drop_in = text(state, "/etc/systemd/system/postfix-mta-sts-resolver.service.d/mastio.conf")
+    assert "https_proxy=http://watch.demo.internal:3129" in drop_in
+    receiving = text(built(split_site(), "gateway-in"), "/etc/postfix/main.cf")
+    assert "policy_maps" not in receiving
+
+
 def test_delivers_to_the_store_verified() -> None:
     state = built(demo_site())
     assert parameter(state, "relay_transport") == "store:[store.demo.internal]:24"

@@ -11,6 +11,8 @@ RECIPIENTS = "/var/lib/mastio/recipients"
 MILTER = "/run/rspamd/milter.sock"
 CLAMD = "/run/clamav/clamd.ctl"
 VALKEY = "/run/valkey/valkey.sock"
+POLICY = "/run/mastio-tls-policy/policy.sock"
+"""Where Postfix asks how to secure the way to a domain."""
 
 
 NOTHING: Mapping[str, object] = MappingProxyType({})
