@@ -3,6 +3,8 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from email.message import EmailMessage
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from tests.lab import mail
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import CAROL, message, token
+from tests.unit.reports import samples
 
 pytestmark = pytest.mark.lab
 
@@ -203,3 +206,44 @@ def test_the_gateways_way_to_the_web_leads_to_policies_only(lab: Lab) -> None:
 
     assert "403" in says(outside.MX)
     assert says(f"mta-sts.{domains.STS}") == ""
+
+
+# --- what others report
+
+
+def report_mail(lab: Lab, local: str, attachment: bytes, subtype: str) -> EmailMessage:
+    letter = message(CAROL, f"{local}@{lab.site.domains[0]}", f"Report {token()}")
+    letter.add_attachment(attachment, "application", subtype, filename=f"report.{subtype}")
+    return letter
+
+
+def reported(lab: Lab) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(lab.mastio("reports", "--json"))
+    return found
+
+
+def test_reports_that_come_in_are_read(lab: Lab) -> None:
+    before, name = reported(lab), token()
+    dmarc = samples.DMARC.replace("r-1", name).encode()
+    tls = samples.TLS.replace("t-1", name).encode()
+    mail.from_carol(lab, report_mail(lab, "dmarc-reports", samples.zipped(dmarc), "zip"))
+    mail.from_carol(lab, report_mail(lab, "tls-reports", samples.gzipped(tls), "tlsrpt+gzip"))
+    mail.from_carol(lab, report_mail(lab, "dmarc-reports", b"\x1f\x8bnonsense", "gzip"))
+    end = time.monotonic() + mail.PATIENCE
+    while (now := reported(lab))["reports"] < before["reports"] + 2 and time.monotonic() < end:
+        time.sleep(1)
+    assert now["reports"] == before["reports"] + 2
+    assert now["unverified"] == before["unverified"]
+    domain = now["domains"]["fortress.test"]
+    assert domain["failed"]["2001:db8::66"] >= 3 and domain["sessions"] >= 100
+    while reported(lab)["unreadable"] <= before["unreadable"] and time.monotonic() < end:
+        time.sleep(1)
+    assert reported(lab)["unreadable"] == before["unreadable"] + 1
+
+
+def test_the_reports_addresses_are_nobodys_mailbox(lab: Lab) -> None:
+    address = f"dmarc-reports@{lab.site.domains[0]}"
+    done = mastio(lab.folder, "alias", "add", address, f"alice@{lab.site.domains[0]}")
+    assert done.returncode == 65 and "is taken" in done.stderr, done.stderr
+    assert mail.recipient(lab, address)[0] == 250
+    assert mail.recipient(lab, f"dmarc-report@{lab.site.domains[0]}")[0] == 550

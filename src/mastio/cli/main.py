@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "apply": ("plan", "Make the machines what the site file says"),
     "dns": ("dns", "Print what must stand in DNS, or check it"),
     "dkim": ("dkim", "Let the next DKIM keys sign"),
+    "reports": ("reports", "What other organisations report of our mail"),
     "secrets": ("secrets", "List and rotate generated secrets"),
     "domain": ("accounts", "Mail domains"),
     "user": ("accounts", "Mailboxes"),

@@ -9,6 +9,7 @@
 login and each recipient, and only `mastio-directory`, the user that owns the file, writes it.
 *Everything a user sends* (submission, Sieve redirects and answers) leaves through the gateway's filters,
 even to a neighbour; the gateway hands it back by delivery, which alone expands aliases and forwards.
+*Reports* about the site's mail (DMARC, TLS) go to a program that reads them (`mastio.reports`).
 The machine asks no DNS and calls nobody but the gateway.
 """
 
@@ -17,8 +18,9 @@ from pathlib import Path
 from mastio import services
 from mastio.context import PKI, Context, bracketed
 from mastio.pki import fingerprint
+from mastio.reports import read as report_reader
 from mastio.services import Service
-from mastio.site.model import DUTIES
+from mastio.site.model import DUTIES, REPORTS
 from mastio.state import Check, Command, Directory, File, HostState, Unit, User
 
 DIRECTORY = "/var/lib/mastio/directory/directory.sqlite"
@@ -27,6 +29,11 @@ OWNER = "mastio-directory"
 """The user and group that own the directory; the user is the only one beside root who may write it."""
 VMAIL = "/var/vmail"
 """All mailboxes; they belong to the user vmail."""
+REPORTER = "mastio-reports"
+"""The user who reads other organisations' reports, and keeps what they say in `REPORT_FOLDER`."""
+REPORT_FOLDER = "/var/lib/mastio/reports"
+_REPORT_PROGRAM = "/usr/local/lib/mastio/take-report"
+_LARGEST_REPORT = 12 * 1024 * 1024
 _PASSWORD_SOCKET = "/run/mastio-password.sock"  # noqa: S105 — a path
 _SCHEMA = "/usr/local/share/mastio/directory.sql"
 _SIEVE = "/etc/dovecot/sieve/spam"
@@ -43,12 +50,13 @@ def build(ctx: Context) -> HostState:
             "postfix", "postfix-sqlite", "python3", "sqlite3", "stunnel4",
         ),
         debconf=("postfix postfix/main_mailer_type select No configuration",),
-        files=(*_directory(ctx), *_dovecot(ctx), *_postfix(ctx), *_password(ctx)),
+        files=(*_directory(ctx), *_dovecot(ctx), *_postfix(ctx), *_password(ctx), _reports()),
         directories=(
             Directory(str(Path(DIRECTORY).parent), OWNER, OWNER, 0o750),
             Directory(VMAIL, "vmail", "vmail", 0o750),
+            Directory(REPORT_FOLDER, REPORTER, REPORTER, 0o750),
         ),
-        users=(User("vmail", home=VMAIL), User(OWNER)),
+        users=(User("vmail", home=VMAIL), User(OWNER), User(REPORTER)),
         units=(
             Unit("mastio-directory.service", (_SCHEMA, f"{_UNITS}/mastio-directory.service")),
             Unit(
@@ -131,12 +139,15 @@ def _postfix(ctx: Context) -> tuple[File, ...]:
     return (
         _file(
             ctx, "/etc/postfix/main.cf", "main.cf.j2",
-            gateways=gateways, trusted=trusted,
+            gateways=gateways, trusted=trusted, report_names=REPORTS,
+            reports=f"reports.{ctx.site.name}.internal",
         ),
         _file(
             ctx, "/etc/postfix/master.cf", "master.cf.j2",
             delivery=_sockets(ctx, services.DELIVERY),
             submissions=_sockets(ctx, services.SUBMISSIONS),
+            reporter=REPORTER, report_program=_REPORT_PROGRAM, report_folder=REPORT_FOLDER,
+            report_size=_LARGEST_REPORT,
         ),
         _file(ctx, "/etc/postfix/header_checks", "header_checks.j2"),
         *(
@@ -148,9 +159,14 @@ def _postfix(ctx: Context) -> tuple[File, ...]:
         ),
         _file(
             ctx, f"{_UNITS}/postfix.service.d/mastio.conf", "postfix.service.j2",
-            directory=DIRECTORY, vmail=VMAIL,
+            directory=DIRECTORY, vmail=VMAIL, reports=REPORT_FOLDER,
         ),
     )  # fmt: skip
+
+
+def _reports() -> File:
+    """The program to which Postfix hands reports: a module of ours that needs nothing else."""
+    return File(_REPORT_PROGRAM, Path(report_reader.__file__).read_text(), mode=0o755)
 
 
 def _password(ctx: Context) -> tuple[File, ...]:
