@@ -52,7 +52,7 @@ def test_a_user_and_what_follows(house: House) -> None:
             "postmaster",
             "root",
             "tls-reports",
-        )  # fmt: skip
+        )
     ]
     assert (house.maps / "domains").read_text() == f"{D} OK\n"
     assert house.directory.stat().st_mode & 0o777 == 0o640
