@@ -13,7 +13,7 @@ class Exit(IntEnum):
     OK = 0
     FAILED = 1
     CHANGES = 2
-    """`plan` found something to do."""
+    """`plan` found something to do, or `dns --check` something that differs."""
     USAGE = 64
     """The command line is wrong."""
     DATA = 65

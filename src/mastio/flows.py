@@ -82,6 +82,7 @@ POLICY: tuple[PolicyRow, ...] = (
     PolicyRow(_R.GATEWAY_IN, _R.GATEWAY_OUT, services.RELAY, _P.MUTUAL_TLS, "bounces and delay notices"),
     PolicyRow(Party.EVERYONE, _R.WATCH, services.SYSLOG, _P.MUTUAL_TLS, "logs leave at once"),
     PolicyRow(Party.EVERYONE, _R.WATCH, services.PROXY, _P.SIGNED, "packages and signatures"),
+    PolicyRow(_R.GATEWAY_OUT, _R.WATCH, services.POLICIES, _P.TLS, "fetch receivers' MTA-STS policies"),
     PolicyRow(Party.EVERYONE, _R.WATCH, services.NTP, _P.NETWORK, "one time for all logs"),
     PolicyRow(_R.WATCH, Party.EVERYONE, services.SSH, _P.KEYS, "the only way in"),
     PolicyRow(Party.ADMIN, _R.WATCH, services.SSH, _P.KEYS, "administrators come in"),

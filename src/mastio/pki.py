@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY_DAYS = 3650
@@ -58,7 +58,9 @@ def issued_by(pem: str, authority: str) -> bool:
     return True
 
 
-def _private(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
+def _private(
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey,
+) -> str:
     return key.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
@@ -69,6 +71,16 @@ def _private(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
 def rsa_key(bits: int = 2048) -> str:
     """A new RSA private key, PKCS #8 PEM; 2048 bits is what DKIM needs (RFC 8301)."""
     return _private(rsa.generate_private_key(public_exponent=65537, key_size=bits))
+
+
+def ed25519_key() -> str:
+    """A new Ed25519 private key, PKCS #8 PEM, for DKIM (RFC 8463)."""
+    return _private(ed25519.Ed25519PrivateKey.generate())
+
+
+def server_key() -> str:
+    """A new key as certificates here have it (EC P-256), PKCS #8 PEM."""
+    return _private(ec.generate_private_key(ec.SECP256R1()))
 
 
 def _builder(subject: str, issuer: x509.Name, days: int) -> x509.CertificateBuilder:
@@ -113,13 +125,20 @@ def authority(name: str, days: int = AUTHORITY_DAYS) -> tuple[str, str]:
     return _private(key), certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def issue(ca_key: str, ca_cert: str, *dns_names: str, days: int = LEAF_DAYS) -> tuple[str, str]:
-    """A certificate for `dns_names`, server and client alike: a new private key and the certificate."""
+def issue(
+    ca_key: str, ca_cert: str, *dns_names: str, days: int = LEAF_DAYS, key_pem: str = ""
+) -> tuple[str, str]:
+    """A certificate for `dns_names`, server and client alike: its private key, and itself.
+
+    The key is a new one unless `key_pem` gives it.
+    """
     signer = serialization.load_pem_private_key(ca_key.encode(), None)
     if not isinstance(signer, ec.EllipticCurvePrivateKey):
         raise TypeError("the authority's key is not an EC key")
     issuer = x509.load_pem_x509_certificate(ca_cert.encode())
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = serialization.load_pem_private_key((key_pem or server_key()).encode(), None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TypeError("the server's key is not an EC key")
     certificate = (
         _builder(dns_names[0], issuer.subject, days)
         .public_key(key.public_key())

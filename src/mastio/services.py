@@ -45,9 +45,10 @@ DNS = Service("dns", 53, (Transport.TCP, Transport.UDP), "names (RFC 1035)")
 SSH = _tcp("ssh", 22, "administration")
 SYSLOG = _tcp("syslog", 6514, "logs, by RELP over TLS")
 PROXY = _tcp("proxy", 3128, "Debian packages and signatures, allow-listed")
+POLICIES = _tcp("policies", 3129, "MTA-STS policies of receivers, hosts mta-sts.* only")
 NTP = Service("ntp", 123, (Transport.UDP,), "time (RFC 5905)")
 
 ALL: tuple[Service, ...] = (
     SMTP, DELIVERY, SUBMISSIONS, RELAY, IMAPS, SIEVE, PASSWORD, LEARN,
-    HTTP, HTTPS, DNS, SSH, SYSLOG, PROXY, NTP,
+    HTTP, HTTPS, DNS, SSH, SYSLOG, PROXY, POLICIES, NTP,
 )  # fmt: skip

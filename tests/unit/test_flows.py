@@ -54,6 +54,11 @@ def test_only_the_store_trains_the_filter_and_every_receiving_gateway_is_trained
         assert {it for it in cells(expand(site)) if it[2] == 11334} == {("store", gateway, 11334)}
 
 
+def test_only_the_sending_gateway_fetches_policies() -> None:
+    found = {it for it in cells(expand(sites.split_site())) if it[2] == 3129}
+    assert found == {("gateway-out", "watch", 3129)}
+
+
 @pytest.mark.parametrize("site", [sites.demo_site(), sites.split_site(), sites.v4_site()])
 def test_the_store_has_no_path_to_the_internet(site: Site) -> None:
     matrix = expand(site)

@@ -78,3 +78,41 @@ def test_one_token_can_be_rotated(vault: Vault) -> None:
 def test_a_name_that_matches_nothing_is_refused(vault: Vault) -> None:
     with pytest.raises(MastioError, match="no secret is called 'host/stoer'"):
         secrets.rotate(vault, demo_site(), ["host/stoer"])
+
+
+def test_only_the_keys_that_sign_leave_the_vault(vault: Vault) -> None:
+    site = demo_site()
+    held = secrets.for_machine(vault, site, site.machine("gateway"))
+    assert {name for name in held if name.startswith("dkim/")} == {
+        "dkim/fortress.test/ring",
+        "dkim/fortress.test/k1r",
+        "dkim/fortress.test/k1e",
+    }
+    assert not any(name.endswith("/next") for name in held)
+
+
+def test_a_rotation_signs_with_the_keys_that_were_next(vault: Vault) -> None:
+    site = demo_site()
+    coming = vault["dkim/fortress.test/k2r"]
+    secrets.rotate_dkim(vault, site, "fortress.test")
+    held = secrets.for_machine(vault, site, site.machine("gateway"))
+    assert held["dkim/fortress.test/k2r"] == coming
+    assert "dkim/fortress.test/k1r" not in held
+    assert {"dkim/fortress.test/k1r", "dkim/fortress.test/k3e"} <= set(vault)
+
+
+def test_a_compromised_key_is_forgotten(vault: Vault) -> None:
+    secrets.rotate_dkim(vault, demo_site(), "fortress.test", compromised=True)
+    assert "dkim/fortress.test/k1r" not in vault
+
+
+def test_a_dkim_key_is_never_replaced_under_its_name(vault: Vault) -> None:
+    with pytest.raises(MastioError, match="DKIM keys follow each other"):
+        secrets.rotate(vault, demo_site(), ["dkim/*"])
+
+
+def test_the_mx_takes_over_the_key_that_dns_knows_already(vault: Vault) -> None:
+    coming = vault["public/mx.fortress.test/next"]
+    secrets.rotate(vault, demo_site(), ["public/mx.fortress.test"])
+    assert vault["public/mx.fortress.test/key"] == coming
+    assert vault["public/mx.fortress.test/next"] != coming

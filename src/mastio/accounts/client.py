@@ -22,7 +22,7 @@ from mastio.accounts.model import Change, clean, plain, subject
 from mastio.errors import Exit, MastioError
 from mastio.roles import store
 from mastio.roles.gateway.files import RECIPIENTS
-from mastio.site.model import DUTIES, Role, Site
+from mastio.site.model import DUTIES, REPORTS, Role, Site
 from mastio.transport import Transport, ended, last_line
 
 _TIMEOUT = 120
@@ -165,6 +165,7 @@ class Accounts:
             vmail=store.VMAIL,
             admin=self._site.admin_mail,
             duties=list(DUTIES),
+            reports=[f"{name}@{self._site.domains[0]}" for name in REPORTS],
             site_domains=list(self._site.domains),
             changes=[plain(it) for it in changes],
             dry=dry,

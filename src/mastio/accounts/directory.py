@@ -3,8 +3,8 @@
 Only this file, `ways` and the standard library: `client` sends them there with a request in JSON:
 
     {"path": …/directory.sqlite, "schema": SQL, "owner": user, "vmail": /var/vmail, "admin": address,
-     "duties": local parts that lead to "admin", "site_domains": […], "dry": false,
-     "changes": [{"do": "add_user", …}, …], "want": "recipients" | "listing" | ""}
+     "duties": local parts that lead to "admin", "reports": addresses that a program reads,
+     "site_domains": […], "dry": false, "changes": [{"do": "add_user", …}, …], "want": "recipients" | "listing" | ""}
     {"errors": [{"change": index, "what": …, "hint": …}], "notes": […], "generation": N, …}
 
 Addresses come in canonical form (`model.clean`). With one error nothing has changed. `generation`
@@ -38,6 +38,7 @@ class Request(TypedDict):
     vmail: str
     admin: str
     duties: list[str]
+    reports: list[str]
     site_domains: list[str]
     changes: list[dict[str, Any]]
     dry: bool
@@ -249,7 +250,8 @@ def answer(request: Request) -> dict[str, Any]:
                 f"mail to postmaster has no recipient: make the administrator's mailbox {ways.admin}"
             )
         if request["want"] == "recipients":
-            result |= {"recipients": recipients(ways), "domains": sorted(ways.domains)}
+            accepted = sorted({*recipients(ways), *request["reports"]})
+            result |= {"recipients": accepted, "domains": sorted(ways.domains)}
         elif request["want"] == "listing":
             result |= listing(directory, ways)
     return result
@@ -278,6 +280,11 @@ def _apply(directory: Directory, changes: list[dict[str, Any]]) -> Iterator[Faul
         if do not in CHANGES:
             raise ValueError(f"unknown change {do}")
         try:
+            if fields.get("address") in directory.request["reports"] and do.startswith("add_"):
+                raise RefusedError(
+                    f"{fields['address']} is taken: other organisations send reports there",
+                    "`mastio reports` shows what they say",
+                )
             getattr(directory, do)(**fields)
         except RefusedError as refused:
             yield Fault(change=index, what=refused.what, hint=refused.hint)

@@ -16,6 +16,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "flows": ("flows", "Show the flow matrix, or draw it"),
     "plan": ("plan", "Show what apply would change"),
     "apply": ("plan", "Make the machines what the site file says"),
+    "dns": ("dns", "Print what must stand in DNS, or check it"),
+    "dkim": ("dkim", "Let the next DKIM keys sign"),
+    "reports": ("reports", "What other organisations report of our mail"),
     "secrets": ("secrets", "List and rotate generated secrets"),
     "domain": ("accounts", "Mail domains"),
     "user": ("accounts", "Mailboxes"),
@@ -29,7 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 """Command → its module in `mastio.cli` and one line of help. Modules load only when used."""
 
 EPILOG = """\
-Exit codes: 0 done or nothing to do, 1 failed, 2 plan has changes, 64 wrong usage, 65 wrong input
+Exit codes: 0 done or nothing to do, 1 failed, 2 plan has changes or DNS differs, 64 wrong usage, 65 wrong input
 (nothing was changed), 69 a machine is unreachable, 73 the box lacks something, 75 another mastio is at
 work, 77 not permitted, 130 interrupted."""
 

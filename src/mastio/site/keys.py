@@ -8,7 +8,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import cast
 
-from mastio.site.model import Bans, Outbound, Policy, Reach, Role, Site, Topology
+from mastio.site.model import (
+    Bans,
+    Dmarc,
+    Dns,
+    MtaSts,
+    Outbound,
+    Policy,
+    Reach,
+    Role,
+    Site,
+    Topology,
+)  # fmt: skip
 
 SCHEMA = 1
 """The version of the file's format."""
@@ -150,6 +161,26 @@ KEYS: tuple[Key, ...] = (
     _policy("spam_reject_score", "From this Rspamd score on, mail is refused.", 0.1, 1000),
     _policy("log_days", "How long the machines' logs are kept, in days.", 1, 3650),
     _policy("quarantine_days", "How long mail in quarantine is kept, in days.", 1, 3650),
+    _policy("dkim_days", "How long a DKIM key signs, in days; see `mastio dkim rotate`.", 1, 3650),
+    Key(
+        "dns.dmarc",
+        Kind.TEXT,
+        f"What receivers do with mail that only pretends to be yours: {_names(Dmarc)}.",
+        f"`{Dns().dmarc}`",
+    ),
+    Key(
+        "dns.mta_sts",
+        Kind.TEXT,
+        f"What senders do when TLS with the gateway cannot be verified: {_names(MtaSts)}.",
+        f"`{Dns().mta_sts}`",
+    ),
+    Key(
+        "dns.caa",
+        Kind.TEXTS,
+        "Authorities that may issue certificates for your names; empty: no CAA records.",
+        ", ".join(f"`{it}`" for it in Dns().caa),
+    ),
+    Key("dns.parked", Kind.TEXTS, "Domains of yours that neither send nor take mail.", "none"),
     Key(
         "proxy.mirrors",
         Kind.TEXTS,

@@ -10,6 +10,9 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 DUTIES = ("postmaster", "abuse", "hostmaster", "root", "mailer-daemon")
 """What each domain owes the world (RFC 2142) and its machines: mail to these goes to `admin_mail`."""
+DMARC_REPORTS, TLS_REPORTS = "dmarc-reports", "tls-reports"
+"""At the main domain, where other organisations' reports come in (RFC 9990, RFC 8460)."""
+REPORTS = (DMARC_REPORTS, TLS_REPORTS)
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
@@ -88,6 +91,8 @@ class Policy:
     """How long watch keeps the machines' logs, in days."""
     quarantine_days: int = 30
     """How long mail in quarantine is kept, in days."""
+    dkim_days: int = 180
+    """How long a DKIM key signs before the next one takes over, in days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +124,34 @@ class Bans:
     longest_seconds: int = 7 * 24 * 3600
     never: tuple[Network, ...] = ()
     """Networks that are never banned, beside the site's own and its administrators'."""
+
+
+class Dmarc(StrEnum):
+    """What receivers are asked to do with mail that only pretends to be from the site."""
+
+    REJECT = "reject"
+    QUARANTINE = "quarantine"
+    NONE = "none"
+
+
+class MtaSts(StrEnum):
+    """What senders are asked to do when TLS with the gateway cannot be verified."""
+
+    ENFORCE = "enforce"
+    TESTING = "testing"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Dns:
+    """What the site publishes beyond what follows from the rest."""
+
+    dmarc: Dmarc = Dmarc.REJECT
+    mta_sts: MtaSts = MtaSts.ENFORCE
+    caa: tuple[str, ...] = ("letsencrypt.org",)
+    """Authorities that may issue certificates for the site's names; empty: no word on it."""
+    parked: tuple[str, ...] = ()
+    """Domains of the organisation that neither send nor take mail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +186,7 @@ class Site:
     policy: Policy = field(default_factory=Policy)
     outbound: Outbound = field(default_factory=Outbound)
     bans: Bans = field(default_factory=Bans)
+    dns: Dns = field(default_factory=Dns)
 
     def machine(self, name: str) -> Machine:
         """The machine called `name`; KeyError when there is none."""

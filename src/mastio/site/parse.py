@@ -18,8 +18,12 @@ from mastio.site import values
 from mastio.site.layout import lay_out
 from mastio.site.model import (
     DUTIES,
+    REPORTS,
     Address,
     Bans,
+    Dmarc,
+    Dns,
+    MtaSts,
     Network,
     Outbound,
     Policy,
@@ -34,7 +38,7 @@ __all__ = ["Problem", "SiteFileError", "load", "parse"]
 
 _LONGEST_NAME = 32
 _T = TypeVar("_T")
-_E = TypeVar("_E", Topology, Reach)
+_E = TypeVar("_E", Topology, Reach, Dmarc, MtaSts)
 
 
 def load(path: Path) -> Site:
@@ -96,6 +100,7 @@ def _site(raw: Raw, folder: Path | None) -> Site:
             exempt=_many(raw, ("outbound", "exempt"), values.mail),
         ),
         bans=_bans(raw),
+        dns=_dns(raw, domains),
         **({"mirrors": _mirrors(raw)} if raw.has("proxy", "mirrors") else {}),
     )
 
@@ -135,13 +140,14 @@ def _many(
 
 
 def _choice(raw: Raw, name: str, among: type[_E], default: _E) -> _E:
-    if not raw.has(name):
+    path = tuple(name.split("."))
+    if not raw.has(*path):
         return default
     try:
-        return among(raw.text(name))
+        return among(raw.text(*path))
     except ValueError:
-        hint = did_you_mean(raw.text(name), among)
-        raw.problems.add((name,), f"{raw.text(name)!r} is unknown", hint)
+        hint = did_you_mean(raw.text(*path), among)
+        raw.problems.add(path, f"{raw.text(*path)!r} is unknown", hint)
         return default
 
 
@@ -176,7 +182,7 @@ def _admins(raw: Raw, reach: Reach) -> tuple[tuple[Network, ...], tuple[str, ...
 def _admin(text: str, domains: tuple[str, ...]) -> str:
     mail = values.mail(text)
     local, _, domain = mail.partition("@")
-    if domain in domains and local in DUTIES:
+    if domain in domains and local in (*DUTIES, *REPORTS):
         raise ValueError(f"{mail} is itself for the administrator: name a person's mailbox")
     return mail
 
@@ -194,6 +200,22 @@ def _ssh_config(raw: Raw, folder: Path | None) -> str:
 def _mirrors(raw: Raw) -> tuple[str, ...]:
     return _many(
         raw, ("proxy", "mirrors"), values.domain, least="machines could not fetch their updates"
+    )
+
+
+def _dns(raw: Raw, domains: tuple[str, ...]) -> Dns:
+    parked = _many(raw, ("dns", "parked"), values.domain)
+    for domain in set(parked) & set(domains):
+        raw.problems.add(
+            ("dns", "parked", raw.texts("dns", "parked").index(domain)),
+            f"{domain} has mail (domains)",
+            "keep it in one of the two",
+        )
+    return Dns(
+        dmarc=_choice(raw, "dns.dmarc", Dmarc, Dmarc.REJECT),
+        mta_sts=_choice(raw, "dns.mta_sts", MtaSts, MtaSts.ENFORCE),
+        caa=_many(raw, ("dns", "caa"), values.domain) if raw.has("dns", "caa") else Dns().caa,
+        parked=parked,
     )
 
 

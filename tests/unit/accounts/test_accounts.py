@@ -43,7 +43,16 @@ def test_a_user_and_what_follows(house: House) -> None:
     assert [(it.name, it.users) for it in found.domains] == [(D, 1)]
     assert house.recipients() == [
         f"{it}@{D}"
-        for it in ("abuse", "alice", "hostmaster", "mailer-daemon", "postmaster", "root")
+        for it in (
+            "abuse",
+            "alice",
+            "dmarc-reports",
+            "hostmaster",
+            "mailer-daemon",
+            "postmaster",
+            "root",
+            "tls-reports",
+        )
     ]
     assert (house.maps / "domains").read_text() == f"{D} OK\n"
     assert house.directory.stat().st_mode & 0o777 == 0o640
@@ -53,7 +62,7 @@ def test_a_user_and_what_follows(house: House) -> None:
 def test_the_administrator_is_missed(house: House) -> None:
     (note,) = house.accounts.change([BOB]).notes
     assert f"make the administrator's mailbox alice@{D}" in note
-    assert house.recipients() == [f"bob@{D}"]
+    assert house.recipients() == [f"bob@{D}", f"dmarc-reports@{D}", f"tls-reports@{D}"]
 
 
 def test_changes_of_a_user(house: House) -> None:

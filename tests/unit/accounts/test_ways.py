@@ -57,7 +57,7 @@ def test_any_sequence_leaves_a_sound_directory(batches: list[list[dict[str, obje
     with tempfile.TemporaryDirectory() as folder:
         request = directory.Request(
             path=f"{folder}/d.sqlite", schema=_SCHEMA, owner="nobody", vmail=folder, admin="u@a.test",
-            duties=["postmaster"], site_domains=["a.test"], changes=[], dry=False, want="recipients",
+            duties=["postmaster"], reports=[], site_domains=["a.test"], changes=[], dry=False, want="recipients",
         )  # fmt: skip
         before = directory.answer(request)
         for batch in batches:

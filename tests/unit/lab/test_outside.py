@@ -17,10 +17,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mastio import pki
+from mastio import secrets as needs
+from mastio.dns import records as make
 from mastio.lab import internet as segment
 from mastio.lab import outside
 from mastio.lab.outside import zones
 from mastio.site.model import Address, Site
+from mastio.vault import Vault
 from tests import sites
 
 SITE = sites.demo_site()
@@ -28,10 +31,10 @@ V4, V6 = sites.PUBLIC4, sites.PUBLIC6
 
 
 @pytest.fixture(scope="module")
-def secrets() -> dict[str, str]:
-    known = {"dkim/fortress.test/m1": pki.rsa_key(), "dkim/fortress.test/m2": pki.rsa_key()}
-    known["public-ca/key"], known["public-ca/cert"] = pki.authority("the lab's public authority")
-    return known | outside.ensure(known)
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    vault = Vault(tmp_path_factory.mktemp("vault"), {})
+    needs.ensure(vault, replace(SITE, domains=("fortress.test", "lab.fortress.test")))
+    return {**vault, **outside.ensure(vault)}
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +92,15 @@ def test_the_public_address_leads_back_to_the_mx_alone(
 
 
 def test_every_dkim_selector_is_published(texts: dict[str, str], secrets: dict[str, str]) -> None:
-    for domain, selector in (
-        ("fortress.test", "m1"),
-        ("fortress.test", "m2"),
-        ("outside.test", "m1"),
+    for domain, selector, kind in (
+        ("fortress.test", "k1r", "rsa; p=MIIB"),
+        ("fortress.test", "k1e", "ed25519; p="),
+        ("fortress.test", "k2r", "rsa; p=MIIB"),
+        ("fortress.test", "k2e", "ed25519; p="),
+        ("outside.test", "m1", "rsa; p=MIIB"),
     ):
         (record,) = find(texts, f"{selector}._domainkey.{domain}", "TXT")
-        assert record.startswith('"v=DKIM1; k=rsa; p=MIIB')
+        assert record.startswith(f'"v=DKIM1; k={kind}')
     assert not any("PRIVATE" in text for text in texts.values())
 
 
@@ -201,4 +206,4 @@ def test_reverse_zones_are_cut_at_octets_and_nibbles() -> None:
 
 
 def test_long_text_is_cut_into_strings() -> None:
-    assert zones.text("a" * 300) == f'"{"a" * 255}" "{"a" * 45}"'
+    assert make.text("a" * 300) == f'"{"a" * 255}" "{"a" * 45}"'

@@ -27,9 +27,19 @@ def authority() -> tuple[str, str]:
     return pki.authority("test")
 
 
+@cache
+def signing_keys() -> tuple[str, str]:
+    return pki.rsa_key(), pki.ed25519_key()
+
+
 def built(site: Site, name: str = "gateway", internet: Internet = OFFLINE) -> HostState:
     secrets = {f"host/{it.name}/cert": certificate(it.name) for it in site.machines}
-    secrets |= {f"dkim/{domain}/m1": "a private key\n" for domain in site.domains}
+    for domain in site.domains:
+        secrets[f"dkim/{domain}/ring"] = "3 signing 2026-05-01\n4 next 2026-05-01\n"
+        secrets |= {
+            f"dkim/{domain}/k3r": signing_keys()[0],
+            f"dkim/{domain}/k3e": signing_keys()[1],
+        }
     return gateway.build(Context(site, expand(site), site.machine(name), internet, secrets))
 
 
@@ -89,6 +99,17 @@ def test_relay_port_knows_the_store_by_its_certificate() -> None:
     assert relay.count("permit_tls_clientcerts, reject") == 2
 
 
+def test_what_leaves_is_verified_as_the_receiver_wants_and_what_stays_is_not_asked_about() -> None:
+    state = built(split_site(), "gateway-out")
+    socket = "socketmap:unix:/run/mastio-tls-policy/policy.sock:policy"
+    assert parameter(state, "smtp_tls_policy_maps") == socket
+    assert "smtp_tls_policy_maps=\n" in text(state, "/etc/postfix/master.cf")
+    drop_in = text(state, "/etc/systemd/system/postfix-mta-sts-resolver.service.d/mastio.conf")
+    assert "https_proxy=http://watch.demo.internal:3129" in drop_in
+    receiving = text(built(split_site(), "gateway-in"), "/etc/postfix/main.cf")
+    assert "policy_maps" not in receiving
+
+
 def test_delivers_to_the_store_verified() -> None:
     state = built(demo_site())
     assert parameter(state, "relay_transport") == "store:[store.demo.internal]:24"
@@ -100,8 +121,10 @@ def test_delivers_to_the_store_verified() -> None:
 def test_dkim_keys_stand_only_where_mail_leaves() -> None:
     site = split_site()
     sending = {file.path: file for file in built(site, "gateway-out").files}
-    key = sending["/etc/rspamd/dkim/fortress.test.m1.key"]
-    assert (key.owner, key.group, key.mode, key.secret) == ("root", "_rspamd", 0o640, True)
+    for selector in ("k3r", "k3e"):
+        key = sending[f"/etc/rspamd/dkim/fortress.test.{selector}.key"]
+        assert (key.owner, key.group, key.mode, key.secret) == ("root", "_rspamd", 0o640, True)
+    assert not any("k4" in path for path in sending)
     receiving = built(site, "gateway-in")
     assert not any("dkim/" in file.path for file in receiving.files)
     assert "enabled = false" in text(receiving, "/etc/rspamd/local.d/dkim_signing.conf")
@@ -166,6 +189,9 @@ def test_only_the_stores_mail_is_signed_and_all_relayed_mail_is_the_sites_own() 
     signed = text(state, "/etc/rspamd/local.d/dkim_signing.conf")
     assert 'sign_networks = ["10.77.3.10", "fd6d:6173:7469:3::a"];' in signed
     assert "allow_envfrom_empty = false;" in signed
+    assert signed.count("selector = ") == 2
+    assert 'selector = "k3r"; path = "/etc/rspamd/dkim/fortress.test.k3r.key";' in signed
+    assert 'selector = "k3e"; path = "/etc/rspamd/dkim/fortress.test.k3e.key";' in signed
     local = text(state, "/etc/rspamd/override.d/options.inc")
     assert '"10.77.1.10"' in local and '"10.77.3.10"' in local
 

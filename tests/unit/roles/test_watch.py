@@ -1,5 +1,6 @@
 """The watch's part: whose logs it takes, whose clock and proxy it is."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -73,3 +74,18 @@ def test_alone_it_serves_nobody() -> None:
 @pytest.mark.parametrize("site", [sites.demo_site(), sites.split_site(), sites.v4_site()])
 def test_it_is_deterministic(site: Site) -> None:
     assert built(site) == built(site)
+
+
+def test_policies_come_through_a_proxy_of_their_own_for_the_sending_gateway_alone() -> None:
+    state = built(sites.split_site())
+    config = content(state, "/etc/tinyproxy/mastio-policies.conf")
+    assert re.findall("^Allow (.*)$", config, re.MULTILINE) == [
+        "10.77.5.10",
+        "fd6d:6173:7469:5::a",
+    ]
+    assert "Port 3129\n" in config and "ConnectPort 443\n" in config
+    assert "FilterDefaultDeny Yes\n" in config
+    (allowed,) = content(state, "/etc/tinyproxy/policies").splitlines()
+    assert re.match(allowed, "mta-sts.example.com")
+    assert not re.match(allowed, "evil.mta-sts.example.com")
+    assert not re.match(allowed, "mta-stsx.example.com")

@@ -52,16 +52,16 @@ def test_builds_on_every_topology_and_twice_the_same(site: Site) -> None:
 
 
 def test_listens_on_both_families() -> None:
-    listen = re.findall(r"listen (\S+)", content(build(demo_site()), NGINX))
-    assert listen == [
+    listen = dict.fromkeys(re.findall(r"listen (\S+)", content(build(demo_site()), NGINX)))
+    assert list(listen) == [
         "10.77.2.10:80", "[fd6d:6173:7469:2::a]:80",
         "10.77.2.10:443", "[fd6d:6173:7469:2::a]:443",
     ]  # fmt: skip
 
 
 def test_without_ipv6_nothing_speaks_it() -> None:
-    listen = re.findall(r"listen (\S+)", content(build(v4_site()), NGINX))
-    assert listen == ["10.77.2.10:80", "10.77.2.10:443"]
+    listen = dict.fromkeys(re.findall(r"listen (\S+)", content(build(v4_site()), NGINX)))
+    assert list(listen) == ["10.77.2.10:80", "10.77.2.10:443"]
 
 
 def test_a_machine_that_may_not_offer_it_is_refused() -> None:
@@ -173,3 +173,11 @@ def test_every_daemon_is_fenced_in() -> None:
             re.search(r"^NoNewPrivileges=yes$", file.content, re.MULTILINE)
             or "roundcube-" in file.path
         )
+
+
+def test_the_mta_sts_policy_is_served_under_each_domains_own_name() -> None:
+    site = replace(demo_site(), domains=("fortress.test", "castle.test"))
+    state = build(site)
+    assert "server_name mta-sts.fortress.test mta-sts.castle.test;" in content(state, NGINX)
+    policy = content(state, "/var/www/mastio/mta-sts.txt")
+    assert policy.splitlines()[:3] == ["version: STSv1", "mode: enforce", "mx: mx.fortress.test"]

@@ -5,6 +5,8 @@ it is an organisation of its own with users, an MTA that shares no software with
 client's tools. Nothing in it trusts the site: it looks up the site's names through DNSSEC, checks SPF
 and DKIM of what it receives, and writes what it found into `Authentication-Results`.
 
+Beside its own domain it has some that test how the site sends: see `domains`.
+
 `build` gives its state, which the same agent applies as everywhere; `internet` gives what the site
 must know to live in this internet; `ensure` makes the keys that both need. Its addresses are in
 `mastio.lab.internet`, its names here, its records in `zones`.
@@ -16,12 +18,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from mastio import pki, services
-from mastio.context import Context, Internet
+from mastio.context import Context, Internet, bracketed
+from mastio.dns import records as make
+from mastio.dns import zone
 from mastio.flows import FlowMatrix
 from mastio.lab import internet as segment
-from mastio.lab.outside import zones
+from mastio.lab.outside import domains, zones
 from mastio.services import Service
-from mastio.site.model import Address, Machine, Role, Site
+from mastio.site.model import Address, Machine, Site
 from mastio.state import Check, Command, Directory, File, HostState, Listener, Unit, User
 
 MACHINE = "outside"
@@ -42,12 +46,12 @@ _DNSSEC, _DKIM, _CERT, _KEY = (
     f"{MACHINE}/{name}" for name in ("dnssec", f"dkim/{_SELECTOR}", "cert", "key")
 )
 _AUTHORITY = "public-ca"
-_EXIM, _KNOT, _UNBOUND = "/etc/exim4", "/etc/knot", "/etc/unbound"
+_EXIM, _KNOT, _NGINX, _UNBOUND = "/etc/exim4", "/etc/knot", "/etc/nginx", "/etc/unbound"
 TRUSTED = "/usr/local/share/ca-certificates/internet.crt"
 """Where the public authority of the lab stands on `outside`."""
 _PACKAGES = (
     "bind9-dnsutils", "ca-certificates", "curl", "exim4-daemon-heavy", "knot", "knot-dnssecutils",
-    "libnet-ssleay-perl", "nmap", "openssl", "python3", "socat", "swaks", "unbound",
+    "libnet-ssleay-perl", "nginx-light", "nmap", "openssl", "python3", "socat", "swaks", "unbound",
 )  # fmt: skip
 
 
@@ -76,8 +80,10 @@ def ensure(secrets: Mapping[str, str]) -> dict[str, str]:
         or _KEY not in secrets
         or pki.days_left(certificate) < pki.RENEW_DAYS
         or not pki.issued_by(certificate, authority)
+        or pki.names(certificate) != {MX, *domains.certified()}
     ):
-        made[_KEY], made[_CERT] = pki.issue(secrets[f"{_AUTHORITY}/key"], authority, MX)
+        ca = secrets[f"{_AUTHORITY}/key"], authority
+        made[_KEY], made[_CERT] = pki.issue(*ca, MX, *domains.certified())
     return made
 
 
@@ -94,39 +100,32 @@ def internet(site: Site, secrets: Mapping[str, str]) -> Internet:
 def zone_texts(site: Site, secrets: Mapping[str, str]) -> Mapping[str, str]:
     """Every zone of this internet, signed, by its name without the last dot ("" is the root).
 
-    All selectors that `secrets` knows of a domain (`dkim/<domain>/<selector>`) are published.
+    The site's records are what `mastio dns` prints, to the letter.
     """
-    mx = _public(site, Role.GATEWAY_IN)
+    own = segment.mta(site)
     records = [
-        *zones.mail(DOMAIN, MX, segment.mta(site)),
-        zones.dkim(DOMAIN, _SELECTOR, secrets[_DKIM]),
-        *zones.hosts(MX, segment.mta(site)),
-        zones.tlsa(MX, services.SMTP.port, secrets[_CERT]),
-        *zones.hosts(NS, segment.nameserver(site)),
-        *zones.hosts(RESOLVER, segment.resolver(site)),
-        *zones.hosts(STRANGER, segment.stranger(site)),
-        *zones.hosts(ADMIN, segment.admin(site)),
-        *zones.hosts(site.mx_host, mx),
-        zones.Record(site.mx_host, "TXT", zones.text("v=spf1 a -all")),
-        # Where both share an address, it leads back to the MX: mail servers look, browsers do not.
-        *(
-            record
-            for address in _public(site, Role.WEBMAIL)
-            for record in zones.hosts(site.webmail_host, (address,))
-            if record.type != "PTR" or address not in mx
-        ),
+        *zone.records(site, secrets),
+        make.mx(DOMAIN, MX),
+        make.spf(DOMAIN, own),
+        make.dmarc(DOMAIN, "reject", f"postmaster@{DOMAIN}"),
+        make.dkim(DOMAIN, _SELECTOR, secrets[_DKIM]),
+        make.tlsa(MX, services.SMTP.port, secrets[_CERT]),
+        *domains.records(own),
     ]
-    for domain in site.domains:
-        records += zones.mail(domain, site.mx_host, _public(site, Role.GATEWAY_OUT))
-    for name, key in secrets.items():
-        kind, _, rest = name.partition("/")
-        domain, _, selector = rest.partition("/")
-        if kind == "dkim" and domain in site.domains:
-            records.append(zones.dkim(domain, selector, key))
-    apexes = {DOMAIN, *site.domains, *(zones.reverse_zone(net) for net in segment.networks(site))}
-    for host in (site.mx_host, site.webmail_host):
-        if not any(host == apex or host.endswith(f".{apex}") for apex in apexes):
-            apexes.add(host)
+    for name, addresses in (
+        (MX, own),
+        (NS, segment.nameserver(site)),
+        (RESOLVER, segment.resolver(site)),
+        (STRANGER, segment.stranger(site)),
+        (ADMIN, segment.admin(site)),
+    ):
+        records += make.hosts(name, addresses)
+        records += (make.pointer(address, name) for address in addresses)
+    apexes = {
+        DOMAIN,
+        *zone.apexes(site),
+        *(zones.reverse_zone(net) for net in segment.networks(site)),
+    }
     return zones.zones(apexes, records, _server(site), secrets[_DNSSEC])
 
 
@@ -137,16 +136,16 @@ def build(site: Site, secrets: Mapping[str, str]) -> HostState:
     """
     machine = Machine(MACHINE, (), "internet", segment.outside(site))
     ctx = Context(site, FlowMatrix(site, ()), machine, internet(site, secrets), secrets)
-    names, mail = _names(ctx, zone_texts(site, secrets)), _mail(ctx)
+    names, mail, web = _names(ctx, zone_texts(site, secrets)), _mail(ctx), _web(ctx)
     return HostState(
         packages=_PACKAGES,
-        files=(*names.files, *mail.files, File(TRUSTED, ctx.internet.authorities)),
+        files=(*names.files, *mail.files, *web.files, File(TRUSTED, ctx.internet.authorities)),
         directories=mail.directories,
         users=mail.users,
-        units=(*names.units, *mail.units),
-        checks=(*names.checks, *mail.checks),
+        units=(*names.units, *mail.units, *web.units),
+        checks=(*names.checks, *mail.checks, *web.checks),
         commands=(Command("trust the public authority", ("update-ca-certificates",), (TRUSTED,)),),
-        listeners=(*names.listeners, *mail.listeners),
+        listeners=(*names.listeners, *mail.listeners, *web.listeners),
     )
 
 
@@ -188,8 +187,8 @@ def _mail(ctx: Context) -> HostState:
     """Exim: an MTA with another history, another TLS library and its own view of SPF and DKIM."""
     addresses = segment.mta(ctx.site)
     configuration = ctx.render(
-        __file__, "exim4.conf.j2", addresses=addresses, domain=DOMAIN, mx=MX, user=USER, maildir=MAILDIR,
-        selector=_SELECTOR, folder=_EXIM,
+        __file__, "exim4.conf.j2", addresses=addresses, domain=DOMAIN, mx=MX, user=USER,
+        others=domains.ALL, maildir=MAILDIR, selector=_SELECTOR, folder=_EXIM,
     )  # fmt: skip
     return HostState(
         files=(
@@ -208,6 +207,26 @@ def _mail(ctx: Context) -> HostState:
     )
 
 
+def _web(ctx: Context) -> HostState:
+    """nginx serves the MTA-STS policies of the test domains."""
+    addresses = segment.mta(ctx.site)
+    return HostState(
+        files=(
+            File(
+                f"{_NGINX}/nginx.conf",
+                ctx.render(
+                    __file__, "nginx.conf.j2", addresses=[bracketed(it) for it in addresses],
+                    certificate=f"{_EXIM}/tls.pem", key=f"{_EXIM}/tls.key",
+                    policies=domains.policies(),
+                ),
+            ),
+        ),
+        units=(Unit("nginx.service", (_NGINX, _EXIM)),),
+        checks=(Check("nginx", ("nginx", "-t", "-q"), (_NGINX, _EXIM)),),
+        listeners=_listeners(services.HTTPS, addresses),
+    )  # fmt: skip
+
+
 def _private(path: str, content: str) -> File:
     return File(path, content, group="Debian-exim", mode=0o640, secret=True)
 
@@ -218,13 +237,6 @@ def _listeners(service: Service, addresses: tuple[Address, ...]) -> tuple[Listen
         for address in addresses
         for transport in service.transports
     )
-
-
-def _public(site: Site, role: Role) -> tuple[Address, ...]:
-    """Where the internet meets `role`: at the perimeter, or at its own machines when there is none."""
-    if site.carrying(Role.FIREWALL):
-        return site.public
-    return tuple(address for machine in site.carrying(role) for address in machine.addresses)
 
 
 def _server(site: Site) -> zones.Server:

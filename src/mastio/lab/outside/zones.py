@@ -5,32 +5,29 @@
 must trust. Signing needs no running server and no clock: Ed25519 signatures (RFC 8080) are the same for
 the same input, and their validity is fixed, so that building twice gives the same bytes.
 
->>> print(zones(["fortress.test"], mail("fortress.test", "mx.fortress.test", ()), server, key)["fortress.test"])
+>>> print(zones(["fortress.test"], [mx("fortress.test", "mx.fortress.test")], server, key)["fortress.test"])
 fortress.test. 60 IN SOA ns.outside.test. hostmaster.ns.outside.test. 1 600 60 86400 60
 fortress.test. 60 IN NS ns.outside.test.
 fortress.test. 60 IN MX 10 mx.fortress.test.
 ...
 """
 
-from base64 import b64encode
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha256
 
 import dns.dnssec
 import dns.dnssectypes
 import dns.name
 import dns.reversename
 import dns.zone
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
-from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from dns.rdtypes.ANY.DNSKEY import DNSKEY
 from dns.rdtypes.dnskeybase import Flag
 
+from mastio.dns.records import Record
 from mastio.errors import MastioError
 from mastio.site.model import Address, Network
 
@@ -40,16 +37,6 @@ TTL = 60
 _INCEPTION = datetime(2025, 1, 1, tzinfo=UTC)
 _EXPIRATION = datetime(2085, 1, 1, tzinfo=UTC)
 _SERIAL = 1  # nobody transfers these zones, so that nobody compares serials
-_STRING = 255  # the longest character-string in a TXT record (RFC 1035, 3.3)
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Record:
-    """One record: the owner's absolute name without the last dot, the type, and its data as text."""
-
-    owner: str
-    type: str
-    data: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,49 +45,6 @@ class Server:
 
     name: str
     addresses: tuple[Address, ...]
-
-
-def text(value: str) -> str:
-    """A TXT record's data, cut into character-strings."""
-    parts = [value[start : start + _STRING] for start in range(0, len(value), _STRING)]
-    return " ".join(f'"{part}"' for part in parts)
-
-
-def hosts(name: str, addresses: Iterable[Address]) -> tuple[Record, ...]:
-    """A and AAAA records of a host, and the PTR records that lead back to it."""
-    records: list[Record] = []
-    for address in addresses:
-        records.append(Record(name, "A" if address.version == 4 else "AAAA", str(address)))
-        records.append(Record(_bare(dns.reversename.from_address(str(address))), "PTR", f"{name}."))
-    return tuple(records)
-
-
-def mail(domain: str, mx: str, senders: Iterable[Address]) -> tuple[Record, ...]:
-    """What a domain that takes its mail seriously publishes: MX, SPF (RFC 7208), DMARC (RFC 7489).
-
-    `senders` are the addresses from which its mail leaves, and no others.
-    """
-    sources = " ".join(f"ip{address.version}:{address}" for address in senders)
-    return (
-        Record(domain, "MX", f"10 {mx}."),
-        Record(domain, "TXT", text(f"v=spf1 {sources} -all")),
-        Record(
-            f"_dmarc.{domain}", "TXT", text(f"v=DMARC1; p=reject; rua=mailto:postmaster@{domain}")
-        ),
-    )
-
-
-def dkim(domain: str, selector: str, private_pem: str) -> Record:
-    """The public half of a DKIM key (RFC 6376, 3.6.1)."""
-    key = serialization.load_pem_private_key(private_pem.encode(), None)
-    value = f"v=DKIM1; k=rsa; p={b64encode(_spki(key.public_key())).decode()}"
-    return Record(f"{selector}._domainkey.{domain}", "TXT", text(value))
-
-
-def tlsa(host: str, port: int, certificate_pem: str) -> Record:
-    """The public key that a server shows (RFC 6698: DANE-EE, SPKI, SHA-256; RFC 7672 for mail)."""
-    key = x509.load_pem_x509_certificate(certificate_pem.encode()).public_key()
-    return Record(f"_{port}._tcp.{host}", "TLSA", f"3 1 1 {sha256(_spki(key)).hexdigest()}")
 
 
 def reverse_zone(network: Network) -> str:
@@ -165,12 +109,6 @@ def hints(server: Server) -> str:
         kind = "A" if address.version == 4 else "AAAA"
         lines.append(f"{server.name}. 3600000 {kind} {address}")
     return "".join(f"{line}\n" for line in lines)
-
-
-def _spki(key: PublicKeyTypes) -> bytes:
-    return key.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
 
 
 def _bare(name: dns.name.Name) -> str:

@@ -10,6 +10,7 @@ and sent with DANE where there is any.
 |---|---|
 | the store | mail waits in the queue (retried each minute, 5 days) |
 | Rspamd, ClamAV, Valkey | the sender is asked to try again (451): nothing passes unseen |
+| what knows the receivers' TLS policies | mail to the internet waits in the queue |
 
 `gateway-in` and `gateway-out` may be one machine or two; each part is built only where its role is. Apart,
 `gateway-in` hands its bounces and delay notices to `gateway-out` on the relay port.
@@ -20,12 +21,14 @@ The templates stand beside this file, in a folder per program; each says why, wi
 | `postfix` | Postfix |
 | `scanners` | Rspamd, ClamAV, Valkey |
 | `learning` | Bayes, and the door by which users' verdicts come in |
+| `signing` | DKIM, in Rspamd |
+| `policies` | DANE and MTA-STS of receivers |
 
 Names come from the machine's own validating resolver (`roles/resolver`).
 """
 
 from mastio.context import Context
-from mastio.roles.gateway import learning, postfix, scanners
+from mastio.roles.gateway import learning, policies, postfix, scanners, signing
 from mastio.roles.gateway.files import together
 from mastio.site.model import Role
 from mastio.state import HostState
@@ -34,4 +37,5 @@ from mastio.state import HostState
 def build(ctx: Context) -> HostState:
     """The gateway's part of a machine that carries gateway-in, gateway-out or both."""
     lessons = (learning.build(ctx),) if ctx.machine.has(Role.GATEWAY_IN) else ()
-    return together(scanners.build(ctx), postfix.build(ctx), *lessons)
+    parts = (scanners, signing, policies, postfix)
+    return together(*(part.build(ctx) for part in parts), *lessons)

@@ -12,6 +12,8 @@ MILTER = "/run/rspamd/milter.sock"
 CLAMD = "/run/clamav/clamd.ctl"
 VALKEY = "/run/valkey/valkey.sock"
 CONTROLLER = "/run/rspamd/controller.sock"
+POLICY = "/run/mastio-tls-policy/policy.sock"
+"""Where Postfix asks how to secure the way to a domain."""
 
 
 NOTHING: Mapping[str, object] = MappingProxyType({})

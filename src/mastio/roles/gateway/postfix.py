@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from mastio import pki, services
 from mastio.context import PKI, Context, bracketed
-from mastio.roles.gateway.files import RECIPIENTS, drop_in, drop_in_folder, etc
+from mastio.roles.gateway.files import POLICY, RECIPIENTS, drop_in, drop_in_folder, etc
 from mastio.site.model import Role
 from mastio.state import Check, Command, Directory, HostState, Unit
 
@@ -27,6 +27,7 @@ def build(ctx: Context) -> HostState:
         "store": ctx.peers(services.DELIVERY)[0],
         "onward": _onward(ctx) if not sends else (),
         "recipients": RECIPIENTS,
+        "tls_policy": POLICY,
         "families": _families(ctx),
         "relayers": [
             {

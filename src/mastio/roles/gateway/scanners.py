@@ -13,7 +13,6 @@ from mastio.roles.gateway.files import RECIPIENTS, drop_in, drop_in_folder, etc,
 from mastio.site.model import Address, Role
 from mastio.state import Check, File, HostState, Unit
 
-DKIM_SELECTOR = "m1"
 RSPAMD, CLAMD_SOCKET, CLAMD, FRESHCLAM, VALKEY = (
     "rspamd.service",
     "clamav-daemon.socket",
@@ -22,8 +21,7 @@ RSPAMD, CLAMD_SOCKET, CLAMD, FRESHCLAM, VALKEY = (
     "valkey-server.service",
 )
 LOCAL = ("options.inc", "logging.inc", "worker-proxy.inc", "worker-controller.inc", "actions.conf",
-         "redis.conf", "antivirus.conf", "force_actions.conf", "greylist.conf", "dkim_signing.conf",
-         "milter_headers.conf")  # fmt: skip
+         "redis.conf", "antivirus.conf", "force_actions.conf", "greylist.conf", "milter_headers.conf")  # fmt: skip
 AUTHOR_RULE = "rspamd/lua.local.d/sender_is_author.lua"
 UNREACHABLE = ("fuzzy_check", "url_redirector", "rspamd_update")
 """Modules that speak their own protocol or HTTP to the internet."""
@@ -47,7 +45,6 @@ def _rspamd(ctx: Context) -> HostState:
         "relay_addresses": _addresses(callers),
         "store_addresses": _addresses(stores),
         "domains": f"{RECIPIENTS}/domains",
-        "selector": DKIM_SELECTOR,
     }
     off = (*UNREACHABLE, *(LOOKED_UP if ctx.internet.offline else ()))
     return HostState(
@@ -58,7 +55,6 @@ def _rspamd(ctx: Context) -> HostState:
             *((etc(ctx, AUTHOR_RULE, values),) if sends else ()),
             File("/etc/rspamd/local.d/worker-normal.inc", "enabled = false;\n"),
             *(File(f"/etc/rspamd/local.d/{name}.conf", "enabled = false;\n") for name in off),
-            *(_dkim_key(ctx, domain) for domain in (ctx.site.domains if sends else ())),
             drop_in(ctx, RSPAMD),
         ),
         units=(Unit(RSPAMD, reads=("/etc/rspamd/", drop_in_folder(RSPAMD))),),
@@ -68,16 +64,6 @@ def _rspamd(ctx: Context) -> HostState:
 
 def _addresses(peers: Iterable[Peer]) -> list[Address]:
     return [address for peer in peers for address in peer.addresses]
-
-
-def _dkim_key(ctx: Context, domain: str) -> File:
-    return File(
-        f"/etc/rspamd/dkim/{domain}.{DKIM_SELECTOR}.key",
-        ctx.secret(f"dkim/{domain}/{DKIM_SELECTOR}"),
-        group="_rspamd",
-        mode=0o640,
-        secret=True,
-    )
 
 
 def _clamav(ctx: Context) -> HostState:

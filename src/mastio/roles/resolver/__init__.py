@@ -23,7 +23,8 @@ def build(ctx: Context) -> HostState:
     given = (("root.key", internet.trust_anchor), ("root.hints", internet.root_hints))
     config = ctx.render(__file__, "unbound.conf.j2", loopback=LOOPBACK, versions=versions)
     return HostState(
-        packages=("dns-root-data", "unbound"),
+        # dnspython: `mastio dns --check` asks from here in the lab
+        packages=("dns-root-data", "python3-dnspython", "unbound"),
         files=(
             File(f"{CONFIG}unbound.conf", config),
             *(File(f"{CONFIG}{name}", content) for name, content in given if content),

@@ -15,6 +15,7 @@
 login and each recipient, and only `mastio-directory`, the user that owns the file, writes it.
 *Everything a user sends* (submission, Sieve redirects and answers) leaves through the gateway's filters,
 even to a neighbour; the gateway hands it back by delivery, which alone expands aliases and forwards.
+*Reports* about the site's mail (DMARC, TLS) go to a program that reads them (`mastio.reports`).
 The machine asks no DNS and calls nobody but the gateway.
 """
 
@@ -25,9 +26,10 @@ from pathlib import Path
 from mastio import services
 from mastio.context import PKI, Context, bracketed
 from mastio.pki import fingerprint
+from mastio.reports import read as report_reader
 from mastio.roles.store import holding, learning
 from mastio.services import Service
-from mastio.site.model import DUTIES
+from mastio.site.model import DUTIES, REPORTS
 from mastio.state import Check, Command, Directory, File, HostState, Unit, User
 
 DIRECTORY = "/var/lib/mastio/directory/directory.sqlite"
@@ -41,6 +43,11 @@ OWNER = "mastio-directory"
 """The user and group that own the directory; the user is the only one beside root who may write it."""
 VMAIL = "/var/vmail"
 """All mailboxes; they belong to the user vmail."""
+REPORTER = "mastio-reports"
+"""The user who reads other organisations' reports, and keeps what they say in `REPORT_FOLDER`."""
+REPORT_FOLDER = "/var/lib/mastio/reports"
+_REPORT_PROGRAM = "/usr/local/lib/mastio/take-report"
+_LARGEST_REPORT = 12 * 1024 * 1024
 _PASSWORD_SOCKET = "/run/mastio-password.sock"  # noqa: S105 — a path
 _SCHEMA = "/usr/local/share/mastio/directory.sql"
 _SIEVE = "/etc/dovecot/sieve/spam"
@@ -61,15 +68,16 @@ def build(ctx: Context) -> HostState:
         debconf=("postfix postfix/main_mailer_type select No configuration",),
         files=(
             *_directory(ctx), *_dovecot(ctx), *_postfix(ctx), *_outbound(ctx), *_password(ctx),
-            *lessons.files, *held.files,
+            _reports(), *lessons.files, *held.files,
         ),
         directories=(
             Directory(str(Path(DIRECTORY).parent), OWNER, OWNER, 0o750),
             Directory(VMAIL, "vmail", "vmail", 0o750),
             Directory(_COUNTS, _COUNTER, _COUNTER, 0o750),
+            Directory(REPORT_FOLDER, REPORTER, REPORTER, 0o750),
             *lessons.directories, *held.directories,
         ),
-        users=(User("vmail", home=VMAIL), User(OWNER), User(_COUNTER), *held.users),
+        users=(User("vmail", home=VMAIL), User(OWNER), User(_COUNTER), User(REPORTER), *held.users),
         units=(
             Unit("mastio-directory.service", (_SCHEMA, f"{_UNITS}/mastio-directory.service")),
             Unit(
@@ -157,7 +165,8 @@ def _postfix(ctx: Context) -> tuple[File, ...]:
     return (
         _file(
             ctx, "/etc/postfix/main.cf", "main.cf.j2",
-            gateways=gateways, trusted=trusted, quarantine_user=holding.USER,
+            gateways=gateways, trusted=trusted, quarantine_user=holding.USER, report_names=REPORTS,
+            reports=f"reports.{ctx.site.name}.internal",
         ),
         _file(
             ctx, "/etc/postfix/master.cf", "master.cf.j2",
@@ -165,6 +174,8 @@ def _postfix(ctx: Context) -> tuple[File, ...]:
             submissions=_sockets(ctx, services.SUBMISSIONS),
             quarantine_user=holding.USER, quarantine_program=holding.PROGRAM,
             counter=_COUNTER, outbound=OUTBOUND,
+            reporter=REPORTER, report_program=_REPORT_PROGRAM, report_folder=REPORT_FOLDER,
+            report_size=_LARGEST_REPORT,
         ),
         _file(ctx, "/etc/postfix/header_checks", "header_checks.j2"),
         *(
@@ -176,7 +187,7 @@ def _postfix(ctx: Context) -> tuple[File, ...]:
         ),
         _file(
             ctx, f"{_UNITS}/postfix.service.d/mastio.conf", "postfix.service.j2",
-            directory=DIRECTORY, vmail=VMAIL, writable=(holding.FOLDER, _COUNTS),
+            directory=DIRECTORY, vmail=VMAIL, writable=(holding.FOLDER, _COUNTS, REPORT_FOLDER),
         ),
     )  # fmt: skip
 
@@ -194,6 +205,11 @@ def _outbound(ctx: Context) -> tuple[File, ...]:
         _file(ctx, f"{unit}.path", "notify.path.j2", counts=_COUNTS),
         _file(ctx, f"{unit}.service", "notify.service.j2", program=OUTBOUND, counts=_COUNTS),
     )
+
+
+def _reports() -> File:
+    """The program to which Postfix hands reports: a module of ours that needs nothing else."""
+    return File(_REPORT_PROGRAM, Path(report_reader.__file__).read_text(), mode=0o755)
 
 
 def _password(ctx: Context) -> tuple[File, ...]:

@@ -5,6 +5,7 @@
 | rsyslog | the logs of all, over mutual TLS; one folder per machine, one file per day |
 | chrony | the site's clock, also when the internet is away |
 | tinyproxy | packages and signatures, from the mirrors that the site file names and from nowhere else |
+| tinyproxy again | MTA-STS policies (RFC 8461) for the sending gateway, from hosts called mta-sts.* |
 
 Whose log a line is says the address it came from, never the line itself: the peer must hold a
 certificate of a machine of the site, and only that machine can wear its address (the firewall ties
@@ -34,19 +35,37 @@ def build(ctx: Context) -> HostState:
     units: list[Unit] = []
     packages = ["openssh-client"]
     if _offers(ctx, services.PROXY):
-        sandbox = "/etc/systemd/system/tinyproxy.service.d/"
+        allowed = ctx.render(__file__, "allowed.j2")
+        proxy = _proxy(ctx, "tinyproxy", services.PROXY, "/etc/tinyproxy/allowed", allowed)
         packages.append("tinyproxy")
-        files += [
-            File("/etc/tinyproxy/tinyproxy.conf", ctx.render(__file__, "tinyproxy.conf.j2")),
-            File("/etc/tinyproxy/allowed", ctx.render(__file__, "allowed.j2")),
-            File(f"{sandbox}mastio.conf", ctx.render(__file__, "tinyproxy.service.j2")),
-        ]
-        units.append(Unit("tinyproxy.service", ("/etc/tinyproxy/", sandbox, "/etc/resolv.conf")))
+        files += proxy.files
+        units += proxy.units
+    if _offers(ctx, services.POLICIES):
+        name = "mastio-policies"
+        proxy = _proxy(ctx, name, services.POLICIES, "/etc/tinyproxy/policies", "^mta-sts\\.\n")
+        unit = ctx.render(__file__, "policies.service.j2", config=f"/etc/tinyproxy/{name}.conf")
+        files += (*proxy.files, File(f"/etc/systemd/system/{name}.service", unit))
+        units += proxy.units
     return HostState(
         packages=tuple(packages),
         files=tuple(files),
         directories=(Directory(LOGS, group="adm", mode=0o750),),
         units=tuple(units),
+    )
+
+
+def _proxy(ctx: Context, name: str, service: Service, filter_: str, allowed: str) -> HostState:
+    """A tinyproxy of its own, with its configuration, filter and sandbox."""
+    config = f"/etc/tinyproxy/{name}.conf"
+    unit = f"/etc/systemd/system/{name}.service"
+    values = {"name": name, "service": service, "filter": filter_}
+    return HostState(
+        files=(
+            File(config, ctx.render(__file__, "tinyproxy.conf.j2", **values)),
+            File(filter_, allowed),
+            File(f"{unit}.d/mastio.conf", ctx.render(__file__, "tinyproxy.service.j2", **values)),
+        ),
+        units=(Unit(f"{name}.service", (config, filter_, unit, "/etc/resolv.conf")),),
     )
 
 
