@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from mastio import pki, services
+from mastio import secrets, services
 from mastio.context import Context, Internet
 from mastio.flows import expand
 from mastio.roles.gateway import learnd, learning
 from mastio.roles.store import learn
 from mastio.roles.store import learning as store_learning
 from mastio.site.model import Site
+from mastio.vault import Vault
 from tests.sites import demo_site, split_site, v4_site
 
 SITES = pytest.mark.parametrize(
@@ -231,14 +232,15 @@ def test_every_receiving_gateway_is_taught_and_only_by_the_store(site: Site) -> 
             assert f"accept = {address}:{services.LEARN.port}\n" in stunnel
 
 
-def test_a_lone_sending_gateway_is_not_taught() -> None:
+def test_a_lone_sending_gateway_is_not_taught(tmp_path: Path) -> None:
     from mastio.roles import gateway
 
     site = split_site()
-    certificate = pki.issue(*pki.authority("test"), "x.test")[1]
-    known = {f"host/{it.name}/cert": certificate for it in site.machines}
-    known |= {f"dkim/{domain}/m1": "key" for domain in site.domains}
+    vault = Vault(tmp_path, {})
+    secrets.ensure(vault, site)
     for name, taught in (("gateway-in", True), ("gateway-out", False)):
-        ctx = Context(site, expand(site), site.machine(name), Internet(), known)
+        machine = site.machine(name)
+        known = secrets.for_machine(vault, site, machine)
+        ctx = Context(site, expand(site), machine, Internet(), known)
         files = {file.path for file in gateway.build(ctx).files}
         assert ("/etc/rspamd/local.d/classifier-bayes.conf" in files) == taught
