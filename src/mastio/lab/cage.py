@@ -130,8 +130,9 @@ class Cage:
         """PID 1 of the machine that nspawn runs in the cage, as the box numbers it."""
         for part in ("payload/init.scope", "payload"):
             for pid in self.pids(part):
-                if _is_first(pid):
-                    return pid
+                with suppress(OSError):
+                    if _is_init(pid):
+                        return pid
         return None
 
     def memory(self) -> int | None:
@@ -185,18 +186,6 @@ class Cage:
                     parent.rmdir()
 
 
-def _is_first(pid: int) -> bool:
-    """Whether a process is PID 1 of its PID namespace (proc_pid_status(5), NSpid).
-
-    The least PID will not do: commands run in a machine live beside its PID 1, and numbers start over.
-    """
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return False
-    return any(line.startswith("NSpid:") and line.split()[-1] == "1" for line in lines)
-
-
 def cages(site: str) -> tuple[Cage, ...]:
     """All cages of the lab `site` that exist, whoever made them."""
     root = hierarchy() or _MOUNT
@@ -211,3 +200,15 @@ def cages(site: str) -> tuple[Cage, ...]:
         if folder.is_dir()
     }
     return tuple(Cage(site, name) for name in sorted(names))
+
+
+def _is_init(pid: int) -> bool:
+    """Whether a process is the first of a PID namespace below the box's (proc_pid_status(5)).
+
+    The lowest number proves nothing: numbers start again, and PID 1's short-lived children then
+    have lower ones.
+    """
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("NSpid:"):
+            return line.split()[2:][-1:] == ["1"]
+    return False
