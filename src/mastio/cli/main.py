@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "user": ("accounts", "Mailboxes"),
     "alias": ("accounts", "Addresses that lead elsewhere"),
     "sync": ("accounts", "Give the gateways the current list of recipients"),
+    "greylist": ("greylist", "Who must come again, who never has to, who is not wanted"),
     "lab": ("lab", "The whole site as machines on this box"),
 }
 """Command → its module in `mastio.cli` and one line of help. Modules load only when used."""

@@ -83,9 +83,68 @@ class Policy:
     spam_reject_score: float = 15.0
     """From this Rspamd score on, mail is refused in the SMTP dialogue."""
     greylist_score: float = 4.0
-    """From this Rspamd score on, mail is greylisted."""
+    """From this Rspamd score on, mail from senders without a history is greylisted."""
+    greylist_delay: int = 300
+    """How long greylisted mail must wait before it is tried again, in seconds."""
     log_days: int = 90
     """How long watch keeps the machines' logs, in days."""
+
+
+class Treatment(StrEnum):
+    """What becomes of a message with an attachment that a policy names."""
+
+    REJECT = "reject"
+    QUARANTINE = "quarantine"
+    """Delivered with a header by which the store files it away from the reader."""
+    MARK = "mark"
+
+
+class Topic(StrEnum):
+    """What spam is about, as far as words tell it."""
+
+    DRUGS = "drugs"
+    GAMBLING = "gambling"
+    ADULT = "adult"
+    CRYPTO = "crypto"
+    LOANS = "loans"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Senders: mail addresses, domains (with all below them) and client networks."""
+
+    addresses: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    networks: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Leaning:
+    """How the filter leans for the mail to one domain; what is None is as in the whole site."""
+
+    domain: str
+    spam_junk_score: float | None = None
+    spam_reject_score: float | None = None
+    greylist_score: float | None = None
+    welcome: Listing = field(default_factory=Listing)
+    block: Listing = field(default_factory=Listing)
+    topics: tuple[tuple[Topic, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What the gateway lets in; thresholds for the whole site are in `Policy`."""
+
+    dangerous_attachments: Treatment = Treatment.REJECT
+    macro_documents: Treatment = Treatment.QUARANTINE
+    encrypted_archives: Treatment = Treatment.QUARANTINE
+    trusted_forwarders: tuple[str, ...] = ()
+    """Domains whose ARC seals (RFC 8617) are believed when a forwarded message fails DMARC."""
+    welcome: Listing = field(default_factory=Listing)
+    block: Listing = field(default_factory=Listing)
+    topics: tuple[tuple[Topic, float], ...] = ()
+    """By what to multiply a topic's score; 1 where nothing is said."""
+    domains: tuple[Leaning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +177,7 @@ class Site:
     mirrors: tuple[str, ...] = ("deb.debian.org", "security.debian.org", "database.clamav.net")
     """Hosts that watch's proxy lets machines fetch from."""
     policy: Policy = field(default_factory=Policy)
+    filter: Filter = field(default_factory=Filter)
 
     def machine(self, name: str) -> Machine:
         """The machine called `name`; KeyError when there is none."""

@@ -32,6 +32,10 @@ RESOLVER = f"resolver.{DOMAIN}"
 STRANGER = f"stranger.{DOMAIN}"
 """A host that is in no SPF record: what it sends in others' names is forged."""
 ADMIN = f"admin.{DOMAIN}"
+PLAIN = "plain.test"
+"""A domain whose owner publishes no policy at all: anybody may write in its name."""
+CAUTIOUS = "cautious.test"
+"""A domain whose DMARC policy is `quarantine`, and from which nobody may send."""
 USER = "carol"
 """Gets all mail to the domain, in the Maildir `MAILDIR`."""
 HOME = f"/home/{USER}"
@@ -116,6 +120,12 @@ def zone_texts(site: Site, secrets: Mapping[str, str]) -> Mapping[str, str]:
             if record.type != "PTR" or address not in mx
         ),
     ]
+    for domain, policy in ((PLAIN, ""), (CAUTIOUS, "quarantine")):
+        records.append(zones.Record(domain, "MX", f"10 {MX}."))
+        if policy:
+            records.append(zones.Record(domain, "TXT", zones.text("v=spf1 -all")))
+            dmarc = zones.text(f"v=DMARC1; p={policy}")
+            records.append(zones.Record(f"_dmarc.{domain}", "TXT", dmarc))
     for domain in site.domains:
         records += zones.mail(domain, site.mx_host, _public(site, Role.GATEWAY_OUT))
     for name, key in secrets.items():
@@ -123,7 +133,13 @@ def zone_texts(site: Site, secrets: Mapping[str, str]) -> Mapping[str, str]:
         domain, _, selector = rest.partition("/")
         if kind == "dkim" and domain in site.domains:
             records.append(zones.dkim(domain, selector, key))
-    apexes = {DOMAIN, *site.domains, *(zones.reverse_zone(net) for net in segment.networks(site))}
+    apexes = {
+        DOMAIN,
+        PLAIN,
+        CAUTIOUS,
+        *site.domains,
+        *(zones.reverse_zone(net) for net in segment.networks(site)),
+    }
     for host in (site.mx_host, site.webmail_host):
         if not any(host == apex or host.endswith(f".{apex}") for apex in apexes):
             apexes.add(host)

@@ -28,6 +28,7 @@ def build(ctx: Context) -> HostState:
         "onward": _onward(ctx) if not sends else (),
         "recipients": RECIPIENTS,
         "families": _families(ctx),
+        "own_names": tuple(dict.fromkeys((ctx.site.mx_host, *ctx.site.domains))),
         "relayers": [
             {
                 "name": it.machine,
