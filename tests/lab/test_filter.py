@@ -26,11 +26,15 @@ PILLS = "Cheap viagra and cialis pills: take a loan, refinance your mortgage, fo
 TUNED = f"""
 [policy]
 greylist_delay = 4
+spam_junk_score = 8.0
 
 [filter]
 trusted_forwarders = ["{outside.DOMAIN}"]
 welcome = ["friend@{outside.PLAIN}", "{CAROL}"]
 block = ["foe@{outside.PLAIN}", "unwanted.{outside.DOMAIN}"]
+
+[filter.domains."fortress.test"]
+topics.gambling = 0
 """
 
 
@@ -245,6 +249,13 @@ def test_a_welcome_sender_must_be_proven(lab: Lab, alice: tuple[str, str]) -> No
     assert send(lab, letter, CAROL, alice[0], forged=False)[0] == 250
     assert arrives(lab, alice, word)
     assert send(lab, message(friend, alice[0], token(), PILLS), friend, alice[0])[0] == 451
+
+
+def test_a_domain_may_speak_of_what_it_likes(lab: Lab, alice: tuple[str, str]) -> None:
+    sender, one, two = somebody(), "a loan, your mortgage", "casino, jackpot, poker, betting"
+    letter = message(sender, alice[0], token(), f"{one}; {two}")
+    assert send(lab, letter, sender, alice[0])[0] == 250, "a topic with weight 0 counts"
+    assert send(lab, message(sender, alice[0], token(), PILLS), somebody(), alice[0])[0] == 451
 
 
 # --- greylisting
