@@ -148,7 +148,8 @@ def segments(address: str, port: int, source: str, steps: list[list[str]], tls: 
             if tls:
                 context = ssl.create_default_context()
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-                while "\n" not in said:
+                before = len(said)
+                while "\n" not in said[before:]:
                     got = plain.recv(65536)
                     if not got:
                         return said
@@ -325,4 +326,4 @@ def test_a_forged_verdict_is_not_believed(lab: Lab, alice: tuple[str, str]) -> N
     assert mail.deliver(lab, letter)[0] == 250
     (got,) = mail.inbox(lab, *alice, word)
     verdicts = [str(it) for it in got.get_all("Authentication-Results", [])]
-    assert verdicts and not [it for it in verdicts if lab.site.domains[0] in it.partition(";")[2]]
+    assert verdicts and not [it for it in verdicts if "=pass" in it]
