@@ -155,8 +155,9 @@ def segments(address: str, port: int, source: str, steps: list[list[str]], tls: 
                         return said
                     said += got.decode(errors="replace")
                 with context.wrap_socket(plain) as secure:
+                    said += "TLS "
                     secure.settimeout(3)
-                    return said + "TLS " + secure.recv(65536).decode(errors="replace")
+                    return said + secure.recv(65536).decode(errors="replace")
             plain.settimeout(8)
             while got := plain.recv(65536):
                 said += got.decode(errors="replace")
@@ -274,8 +275,10 @@ SPOOFS = {
     "lower-case": "from: <{own}>",
     "two-own-first": "From: <{own}>\r\nFrom: <{me}>",
     "two-own-last": "From: <{me}>\r\nFrom: <{own}>",
-    "space-before-colon": "From : <{own}>",
-    "space-and-another": "From : <{own}>\r\nFrom: <{me}>",
+    # Not in the first line: Postfix takes "From " there for a mailbox's separator, and puts it away.
+    "space-before-colon": "X-First: x\r\nFrom : <{own}>",
+    "space-and-another": "X-First: x\r\nFrom : <{own}>\r\nFrom: <{me}>",
+    "another-and-space": "From: <{me}>\r\nFrom\t: <{own}>",
     "two-authors": "From: <{me}>, <{own}>",
     "two-authors-own-first": "From: <{own}>, <{me}>",
     "group": "From: us:{own};",
