@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "quarantine": ("quarantine", "Mail that is held back"),
     "outbound": ("outbound", "Outgoing mail that is held"),
     "ban": ("ban", "Clients that the firewall keeps out"),
+    "greylist": ("greylist", "Who must come again, who never has to, who is not wanted"),
     "lab": ("lab", "The whole site as machines on this box"),
 }
 """Command → its module in `mastio.cli` and one line of help. Modules load only when used."""

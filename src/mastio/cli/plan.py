@@ -109,10 +109,18 @@ def _tell_gateways(app: App, transport: Transport, changed: set[str]) -> Exit:
         late = [why for _, why in Accounts(site, transport).sync().late]
     except MastioError as error:
         late = [error.message]
+    from mastio.greylist.client import Greylist
+
+    for told in Greylist(site, transport, app.folder).push():
+        if told.why:
+            late.append(told.why)
     for why in late:
-        click.secho(f"warning: the gateways' list of recipients: {why}", fg="yellow", err=True)
+        click.secho(f"warning: the gateways' lists: {why}", fg="yellow", err=True)
     if late:
-        click.echo("  → `mastio sync` brings it when the machines are back", err=True)
+        click.echo(
+            "  → the next apply (recipients: `mastio sync`) brings it when the machines are back",
+            err=True,
+        )
     return Exit.UNAVAILABLE if late else Exit.OK
 
 

@@ -12,14 +12,17 @@ from mastio.site.model import (
     Bans,
     Dmarc,
     Dns,
+    Filter,
     MtaSts,
     Outbound,
     Policy,
     Reach,
     Role,
     Site,
+    Topic,
     Topology,
-)  # fmt: skip
+    Treatment,
+)
 
 SCHEMA = 1
 """The version of the file's format."""
@@ -67,6 +70,45 @@ def _policy(name: str, meaning: str, least: float, most: float) -> Key:
 def _whole(table: str, fields: type, name: str, meaning: str, most: float) -> Key:
     default = fields.__dataclass_fields__[name].default  # type: ignore[attr-defined]
     return Key(f"{table}.{name}", Kind.WHOLE, meaning, f"{default}", 1, most)
+
+
+def _attachments(name: str, what: str) -> Key:
+    default = Filter.__dataclass_fields__[name].default
+    meaning = f"What to do with {what}: {_names(Treatment)}."
+    return Key(f"filter.{name}", Kind.TEXT, meaning, f"`{default}`")
+
+
+def _leanings(below: str, whose: str) -> tuple[Key, ...]:
+    """The keys that a site has, and each of its domains may have for itself."""
+    senders = "mail addresses, domains (with all below them) and networks"
+    return (
+        Key(
+            f"{below}.welcome",
+            Kind.TEXTS,
+            f"Senders whose mail {whose} is never spam: {senders}. Addresses and domains must be "
+            "proven by SPF or DKIM. Malware is refused all the same.",
+            "none",
+        ),
+        Key(
+            f"{below}.block",
+            Kind.TEXTS,
+            f"Senders whose mail {whose} is refused: {senders}.",
+            "none",
+        ),
+        Key(
+            f"{below}.topics.*",
+            Kind.NUMBER,
+            f"By what to multiply the score of what mail {whose} is about: {_names(Topic)}; "
+            "0: it does not count.",
+            "1",
+            0,
+            10,
+        ),
+    )
+
+
+def _threshold(name: str, meaning: str) -> Key:
+    return Key(f"filter.domains.*.{name}", Kind.NUMBER, meaning, f"`policy.{name}`", 0.1, 1000)
 
 
 _MIRRORS = cast(tuple[str, ...], Site.__dataclass_fields__["mirrors"].default)
@@ -157,6 +199,12 @@ KEYS: tuple[Key, ...] = (
     _policy(
         "greylist_score", "From this Rspamd score on, mail must come a second time.", 0.1, 1000
     ),
+    _policy(
+        "greylist_delay",
+        "How long such mail must wait before it is tried again, in seconds.",
+        1,
+        86_400,
+    ),
     _policy("spam_junk_score", "From this Rspamd score on, mail is filed in Junk.", 0.1, 1000),
     _policy("spam_reject_score", "From this Rspamd score on, mail is refused.", 0.1, 1000),
     _policy("log_days", "How long the machines' logs are kept, in days.", 1, 3650),
@@ -181,6 +229,24 @@ KEYS: tuple[Key, ...] = (
         ", ".join(f"`{it}`" for it in Dns().caa),
     ),
     Key("dns.parked", Kind.TEXTS, "Domains of yours that neither send nor take mail.", "none"),
+    _attachments(
+        "dangerous_attachments",
+        "attachments that a click would run (programs, scripts, shortcuts, disk images), also in archives",
+    ),
+    _attachments("macro_documents", "office documents with macros"),
+    _attachments("encrypted_archives", "archives with a password, which no scanner can look into"),
+    Key(
+        "filter.trusted_forwarders",
+        Kind.TEXTS,
+        "Domains whose forwarding is trusted: when their ARC seal says that the sender was proven, a "
+        "message that fails DMARC on its way over them is not refused.",
+        "none",
+    ),
+    *_leanings("filter", "to the site"),
+    _threshold("greylist_score", "As in `policy`, for mail to one of `domains`."),
+    _threshold("spam_junk_score", "As in `policy`, for mail to one of `domains`."),
+    _threshold("spam_reject_score", "As in `policy`, for mail to one of `domains`."),
+    *_leanings("filter.domains.*", "to one of `domains`"),
     Key(
         "proxy.mirrors",
         Kind.TEXTS,

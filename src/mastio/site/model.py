@@ -86,7 +86,9 @@ class Policy:
     spam_reject_score: float = 15.0
     """From this Rspamd score on, mail is refused in the SMTP dialogue."""
     greylist_score: float = 4.0
-    """From this Rspamd score on, mail is greylisted."""
+    """From this Rspamd score on, mail from senders without a history is greylisted."""
+    greylist_delay: int = 300
+    """How long greylisted mail must wait before it is tried again, in seconds."""
     log_days: int = 90
     """How long watch keeps the machines' logs, in days."""
     quarantine_days: int = 30
@@ -154,6 +156,63 @@ class Dns:
     """Domains of the organisation that neither send nor take mail."""
 
 
+class Treatment(StrEnum):
+    """What becomes of a message with an attachment that a policy names."""
+
+    REJECT = "reject"
+    QUARANTINE = "quarantine"
+    """Delivered with a header by which the store files it away from the reader."""
+    MARK = "mark"
+
+
+class Topic(StrEnum):
+    """What spam is about, as far as words tell it."""
+
+    DRUGS = "drugs"
+    GAMBLING = "gambling"
+    ADULT = "adult"
+    CRYPTO = "crypto"
+    LOANS = "loans"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Senders: mail addresses, domains (with all below them) and client networks."""
+
+    addresses: tuple[str, ...] = ()
+    domains: tuple[str, ...] = ()
+    networks: tuple[Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Leaning:
+    """How the filter leans for the mail to one domain; what is None is as in the whole site."""
+
+    domain: str
+    spam_junk_score: float | None = None
+    spam_reject_score: float | None = None
+    greylist_score: float | None = None
+    welcome: Listing = field(default_factory=Listing)
+    block: Listing = field(default_factory=Listing)
+    topics: tuple[tuple[Topic, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """What the gateway lets in; thresholds for the whole site are in `Policy`."""
+
+    dangerous_attachments: Treatment = Treatment.REJECT
+    macro_documents: Treatment = Treatment.QUARANTINE
+    encrypted_archives: Treatment = Treatment.QUARANTINE
+    trusted_forwarders: tuple[str, ...] = ()
+    """Domains whose ARC seals (RFC 8617) are believed when a forwarded message fails DMARC."""
+    welcome: Listing = field(default_factory=Listing)
+    block: Listing = field(default_factory=Listing)
+    topics: tuple[tuple[Topic, float], ...] = ()
+    """By what to multiply a topic's score; 1 where nothing is said."""
+    domains: tuple[Leaning, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Site:
     """A whole site. Everything later is computed from it."""
@@ -187,6 +246,7 @@ class Site:
     outbound: Outbound = field(default_factory=Outbound)
     bans: Bans = field(default_factory=Bans)
     dns: Dns = field(default_factory=Dns)
+    filter: Filter = field(default_factory=Filter)
 
     def machine(self, name: str) -> Machine:
         """The machine called `name`; KeyError when there is none."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mastio.errors import Exit, MastioError
-from mastio.site import values
+from mastio.site import filtering, values
 from mastio.site.layout import lay_out
 from mastio.site.model import (
     DUTIES,
@@ -94,13 +94,14 @@ def _site(raw: Raw, folder: Path | None) -> Site:
         admin_networks=admin_networks,
         admin_keys=admin_keys,
         ssh_config=_ssh_config(raw, folder),
-        policy=_policy(raw),
         outbound=Outbound(
             **_numbers(raw, "outbound"),
             exempt=_many(raw, ("outbound", "exempt"), values.mail),
         ),
         bans=_bans(raw),
         dns=_dns(raw, domains),
+        policy=(policy := _policy(raw)),
+        filter=filtering.parse(raw, domains, policy),
         **({"mirrors": _mirrors(raw)} if raw.has("proxy", "mirrors") else {}),
     )
 

@@ -71,8 +71,10 @@ def test_it_knows_every_name_of_the_lab(texts: dict[str, str]) -> None:
         "",
         "0.0.0.0.3.1.1.0.8.b.d.0.1.0.0.2.ip6.arpa",
         "113.0.203.in-addr.arpa",
+        "cautious.test",
         "fortress.test",
         "outside.test",
+        "plain.test",
     ]
     assert find(texts, "fortress.test", "MX") == ["10 mx.fortress.test."]
     assert find(texts, "fortress.test", "TXT") == [f'"v=spf1 ip4:{V4} ip6:{V6} -all"']

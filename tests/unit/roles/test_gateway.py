@@ -1,7 +1,10 @@
 """The gateway's part: what its roles carry, what must never change, and that it is deterministic."""
 
+import json
 import re
+from dataclasses import replace
 from functools import cache
+from ipaddress import ip_network
 
 import pytest
 
@@ -10,7 +13,7 @@ from mastio.context import Context, Internet
 from mastio.flows import expand
 from mastio.roles import gateway
 from mastio.roles.gateway.files import CLAMD, MILTER, VALKEY
-from mastio.site.model import Site
+from mastio.site.model import Filter, Leaning, Listing, Site, Topic
 from mastio.state import HostState
 from tests.sites import demo_site, split_site, v4_site
 
@@ -208,3 +211,38 @@ def test_a_receiving_gateway_sends_its_bounces_through_the_sending_one() -> None
     assert fingerprint in parameter(built(site, "gateway-out"), "relay_clientcerts")
     assert "relayhost" not in text(built(demo_site()), "/etc/postfix/main.cf")
     assert "\nout " not in text(built(demo_site()), "/etc/postfix/master.cf")
+
+
+def test_the_rules_are_data_from_the_site_file() -> None:
+    listing = Listing(("a@x.test",), ("y.test",), (ip_network("192.0.2.0/24"),))
+    leaning = Leaning("fortress.test", spam_junk_score=4.5, topics=((Topic.DRUGS, 0.0),))
+    site = replace(
+        demo_site(),
+        filter=Filter(trusted_forwarders=("lists.test",), welcome=listing, domains=(leaning,)),
+    )
+    state = built(site)
+    found = json.loads(text(state, "/etc/rspamd/mastio/rules.json"))
+    assert found["relays"] == ["10.77.3.10", "fd6d:6173:7469:3::a"]
+    assert found["trusted_forwarders"] == ["lists.test"]
+    assert found["site"]["welcome"] == {
+        "senders": ["a@x.test", "y.test"],
+        "networks": ["192.0.2.0/24"],
+    }
+    assert found["domains"]["fortress.test"]["topics"] == {"drugs": 0.0}
+    assert '"add header" = 4.5' in text(state, "/etc/rspamd/local.d/settings.conf")
+    assert "/etc/rspamd/local.d/settings.conf" not in {it.path for it in built(demo_site()).files}
+
+
+def test_what_the_store_obeys_only_we_may_say() -> None:
+    state = built(demo_site())
+    assert "/^X-Mastio-/ IGNORE" in parameter(state, "header_checks")
+    assert parameter(state, "nested_header_checks") == ""
+    assert "/^X-Mastio-/ IGNORE" in text(state, "/etc/postfix/outbound_headers")
+
+
+def test_malware_is_refused_before_any_policy_is_asked() -> None:
+    state = built(demo_site())
+    assert "HeuristicScanPrecedence false" in text(state, "/etc/clamav/clamd.conf")
+    signatures = text(state, "/var/lib/clamav/mastio.cdb").splitlines()
+    assert signatures and all(it.startswith("Heuristics.") for it in signatures)
+    assert 'expression = "CLAM_VIRUS"' in text(state, "/etc/rspamd/local.d/force_actions.conf")

@@ -36,6 +36,10 @@ RESOLVER = f"resolver.{DOMAIN}"
 STRANGER = f"stranger.{DOMAIN}"
 """A host that is in no SPF record: what it sends in others' names is forged."""
 ADMIN = f"admin.{DOMAIN}"
+PLAIN = "plain.test"
+"""A domain whose owner publishes no policy at all: anybody may write in its name."""
+CAUTIOUS = "cautious.test"
+"""A domain whose DMARC policy is `quarantine`, and from which nobody may send."""
 USER = "carol"
 """Gets all mail to the domain, in the Maildir `MAILDIR`."""
 HOME = f"/home/{USER}"
@@ -112,6 +116,12 @@ def zone_texts(site: Site, secrets: Mapping[str, str]) -> Mapping[str, str]:
         make.tlsa(MX, services.SMTP.port, secrets[_CERT]),
         *domains.records(own),
     ]
+    # Two domains of strangers: one that says nothing of itself, one that asks for caution.
+    records += (make.mx(PLAIN, MX), make.mx(CAUTIOUS, MX))
+    records += (
+        make.spf(CAUTIOUS, ()),
+        make.dmarc(CAUTIOUS, "quarantine", f"postmaster@{CAUTIOUS}"),
+    )
     for name, addresses in (
         (MX, own),
         (NS, segment.nameserver(site)),
@@ -123,6 +133,8 @@ def zone_texts(site: Site, secrets: Mapping[str, str]) -> Mapping[str, str]:
         records += (make.pointer(address, name) for address in addresses)
     apexes = {
         DOMAIN,
+        PLAIN,
+        CAUTIOUS,
         *zone.apexes(site),
         *(zones.reverse_zone(net) for net in segment.networks(site)),
     }

@@ -8,6 +8,8 @@ from mastio.state import File, HostState
 
 RECIPIENTS = "/var/lib/mastio/recipients"
 """Where `mastio` pushes the maps `domains` and `recipients` (accounts are data, not configuration)."""
+LISTS = "/var/lib/mastio/filter"
+"""Where `mastio greylist` pushes its lists."""
 MILTER = "/run/rspamd/milter.sock"
 CLAMD = "/run/clamav/clamd.ctl"
 VALKEY = "/run/valkey/valkey.sock"

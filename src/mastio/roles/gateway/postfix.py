@@ -29,6 +29,7 @@ def build(ctx: Context) -> HostState:
         "recipients": RECIPIENTS,
         "tls_policy": POLICY,
         "families": _families(ctx),
+        "own_names": tuple(dict.fromkeys((ctx.site.mx_host, *ctx.site.domains))),
         "relayers": [
             {
                 "name": it.machine,

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from mastio import services
 from mastio.context import Context, Peer
+from mastio.roles.gateway import rules
 from mastio.roles.gateway.files import RECIPIENTS, drop_in, drop_in_folder, etc, together
 from mastio.site.model import Address, Role
 from mastio.state import Check, File, HostState, Unit
@@ -21,7 +22,7 @@ RSPAMD, CLAMD_SOCKET, CLAMD, FRESHCLAM, VALKEY = (
     "valkey-server.service",
 )
 LOCAL = ("options.inc", "logging.inc", "worker-proxy.inc", "worker-controller.inc", "actions.conf",
-         "redis.conf", "antivirus.conf", "force_actions.conf", "greylist.conf", "milter_headers.conf")  # fmt: skip
+         "redis.conf", "antivirus.conf", "force_actions.conf", "milter_headers.conf")  # fmt: skip
 AUTHOR_RULE = "rspamd/lua.local.d/sender_is_author.lua"
 UNREACHABLE = ("fuzzy_check", "url_redirector", "rspamd_update")
 """Modules that speak their own protocol or HTTP to the internet."""
@@ -33,7 +34,9 @@ EICAR = "58354f2150254041505b345c505a58353428505e2937434329377d2445494341522d535
 
 def build(ctx: Context) -> HostState:
     """The scanners and their memory."""
-    return together(_valkey(ctx), _clamav(ctx), _rspamd(ctx))
+    sends = ctx.machine.has(Role.GATEWAY_OUT)
+    relays = _addresses(ctx.callers(services.RELAY)) if sends else []
+    return together(_valkey(ctx), _clamav(ctx), _rspamd(ctx), rules.build(ctx, relays))
 
 
 def _rspamd(ctx: Context) -> HostState:
@@ -79,7 +82,7 @@ def _clamav(ctx: Context) -> HostState:
         drop_in(ctx, CLAMD),
         drop_in(ctx, CLAMD_SOCKET),
     ]
-    reads = ("/etc/clamav/clamd.conf", signatures, drop_in_folder(CLAMD))
+    reads = ("/etc/clamav/clamd.conf", "/var/lib/clamav/mastio.", drop_in_folder(CLAMD))
     units = [
         Unit(CLAMD_SOCKET, reads=(drop_in_folder(CLAMD_SOCKET),)),
         Unit(CLAMD, reads=reads),
