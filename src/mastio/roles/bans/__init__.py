@@ -5,8 +5,8 @@
 Two ends of one thing. *Watch* has all logs, so it counts there (`counter`, from the table `offences`). The
 *guards* are the perimeter firewall, or without one every machine: there the program `guard` keeps the bans and
 nftables' sets, and judges for itself whom it never bans. Both ends know each other by the keys of
-their certificates inside the site, so there is no further secret: watch's logs root in at a guard
-only as far as the forced command goes.
+their certificates inside the site, so there is no further secret; at a guard, watch's
+key gets as far as the forced command goes.
 """
 
 import json
