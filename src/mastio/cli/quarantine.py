@@ -23,7 +23,7 @@ def which(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--recipient", default="", metavar="PART", help="Address or domain.")
     @click.option("--sender", default="", metavar="PART", help="In the envelope or in From:.")
     @click.option("--reason", default="", metavar="PART", help="Why it is held back.")
-    @click.option("--subject", default="", metavar="PART")
+    @click.option("--subject", default="", metavar="PART", help="With this in the subject.")
     @click.option("--older", type=click.FloatRange(0), metavar="DAYS", help="Here for so long.")
     @wraps(command)
     def wrapped(

@@ -24,7 +24,9 @@ for path in sorted(pathlib.Path(PAYLOAD.decode()).glob("*.jsonl")):
 
 
 @click.command()
-@click.option("--days", default=30, show_default=True, type=click.IntRange(1, 400))
+@click.option(
+    "--days", default=30, show_default=True, type=click.IntRange(1, 400), help="Of so many days."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_app
 def reports(app: App, days: int, as_json: bool) -> None:

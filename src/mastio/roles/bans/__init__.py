@@ -93,7 +93,7 @@ def _guarding(ctx: Context) -> HostState:
             File("/etc/ssh/sshd_config.d/20-mastio-bans.conf", config),
             File("/etc/ssh/authorized_keys.d/bans", keys),
         ]
-        units.append(Unit("ssh.service", (f"{PKI}/host.",), reload=True))
+        units.append(Unit("ssh.service", (f"{PKI}/host.pem", f"{PKI}/host.key"), reload=True))
     return HostState(
         files=tuple(files),
         directories=(Directory(BANS, mode=0o700),),

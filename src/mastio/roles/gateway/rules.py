@@ -14,6 +14,8 @@ from mastio.site.model import Address, Leaning, Listing, Policy, Site, Topic
 from mastio.state import Command, Directory, File, HostState
 
 RULES = "/etc/rspamd/mastio/rules.json"
+CONTAINERS = "/var/lib/clamav/mastio.cdb"
+"""ClamAV's signatures of what may not be inside archives, however deep."""
 LUA = ("authenticity", "attachments", "lists", "topics", "greylisting")
 LIVE = ("allow", "allow-networks", "block", "block-networks")
 
@@ -63,7 +65,7 @@ def build(ctx: Context, relays: Iterable[Address]) -> HostState:
         etc(ctx, "rspamd/mastio/house.lua", values),
         File(RULES, json.dumps(rules(ctx.site, relays), indent=1) + "\n"),
         File("/etc/rspamd/local.d/greylist.conf", "# See greylisting.lua.\nenabled = false;\n"),
-        File("/var/lib/clamav/mastio.cdb", deeper()),
+        File(CONTAINERS, deeper()),
     )
     if leanings:
         files = (*files, etc(ctx, "rspamd/local.d/settings.conf", {"leanings": leanings}))

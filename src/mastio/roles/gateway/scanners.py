@@ -82,7 +82,7 @@ def _clamav(ctx: Context) -> HostState:
         drop_in(ctx, CLAMD),
         drop_in(ctx, CLAMD_SOCKET),
     ]
-    reads = ("/etc/clamav/clamd.conf", "/var/lib/clamav/mastio.", drop_in_folder(CLAMD))
+    reads = ("/etc/clamav/clamd.conf", signatures, rules.CONTAINERS, drop_in_folder(CLAMD))
     units = [
         Unit(CLAMD_SOCKET, reads=(drop_in_folder(CLAMD_SOCKET),)),
         Unit(CLAMD, reads=reads),

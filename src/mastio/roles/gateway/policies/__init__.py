@@ -40,16 +40,17 @@ def build(ctx: Context) -> HostState:
         etc(ctx, _CONFIG[5:], values, template="policies/mta-sts-daemon.yml"),
         etc(ctx, f"{trust[5:]}mastio.conf", values, template=f"systemd/{_STS_UNIT}.conf"),
     ]
-    commands = []
+    commands, reads = [], [_CONFIG, trust]
     if ctx.internet.authorities:
         files.append(File(_AUTHORITY, ctx.internet.authorities))
         refresh = ("update-ca-certificates",)
         commands.append(Command("trust the internet's authority", refresh, reads=(_AUTHORITY,)))
+        reads.append(_AUTHORITY)
     return HostState(
         packages=("ca-certificates", "postfix-mta-sts-resolver", "python3-dnspython"),
         files=tuple(files),
         units=(
-            Unit(_STS_UNIT, reads=(_CONFIG, trust, _AUTHORITY)),
+            Unit(_STS_UNIT, reads=tuple(reads)),
             Unit(_UNIT, reads=(_PROGRAM, _UNIT_FILE)),
         ),
         commands=tuple(commands),

@@ -1,0 +1,89 @@
+-- Attachments that the site's policy names, by what is in them, not by what they are called alone. What
+-- they get is in the site file: refused, filed away by the store (X-Mastio-Quarantine), or only marked
+-- (X-Mastio-Attachment). The headers are ours: Postfix removes them from all that comes in.
+--
+-- Mail that leaves the site is held to refusals only: there is no store behind it to file it away.
+local house = dofile("/etc/rspamd/mastio/house.lua")
+local lua_mime = require "lua_mime"
+local NAME = "ATTACHMENTS"
+
+local dangerous, documents = {}, {}
+for _, extension in ipairs(house.rules.dangerous) do dangerous[extension] = true end
+for _, extension in ipairs(house.rules.macros) do documents[extension] = true end
+
+-- Windows drops dots and blanks at the end, and a right-to-left mark (U+202E) turns "exe.pdf" round.
+local function judge(name, found)
+  if name:find("\226\128\174", 1, true) then
+    found.dangerous_attachments = "a file name that is turned round"
+  end
+  local plain = name:lower():gsub("[%s.%z]+$", "")
+  local extension = plain:match("%.([%w-]+)$") or ""
+  if dangerous[extension] then
+    local former = plain:match("%.([%w-]+)%.[%w-]+$")
+    found.dangerous_attachments = former and #former <= 4
+      and "a file of type ." .. extension .. " that looks like ." .. former
+      or "a file of type ." .. extension
+  end
+  if documents[extension] or plain:find("vbaproject%.bin$") then
+    found.macro_documents = "a document with macros"
+  end
+end
+
+local MACROS = "_\0V\0B\0A\0_\0P\0R\0O\0J\0E\0C\0T\0"  -- a stream's name in an OLE2 file, UTF-16
+
+local function look(part, found)
+  local name = part:get_filename()
+  if name and name ~= "" and not part:is_message() then judge(name, found) end
+  local sort = (part:get_detected_ext() or ""):lower()
+  if dangerous[sort] then found.dangerous_attachments = found.dangerous_attachments or "a program" end
+  if part:is_archive() then
+    local archive = part:get_archive()
+    for _, inner in ipairs(archive:get_files_full() or {}) do
+      judge(inner.name or "", found)
+      if inner.encrypted then found.encrypted_archives = "an archive with a password" end
+    end
+  elseif not part:is_multipart() then
+    local content = part:get_content()
+    if content and content:sub(1, 4) == "\208\207\17\224" and content:find(MACROS, 1, true) then
+      found.macro_documents = "a document with macros"
+    end
+  end
+end
+
+-- What ClamAV found deeper, in archives within archives; see antivirus.conf. The last two are Rspamd's names.
+local DEEPER = {
+  CLAM_DANGEROUS = { "dangerous_attachments", "a dangerous file in an archive" },
+  CLAM_MACROS = { "macro_documents", "a document with macros" },
+  CLAM_VIRUS_MACRO = { "macro_documents", "a document with macros" },
+  CLAM_VIRUS_ENCRYPTED = { "encrypted_archives", "an archive with a password" },
+}
+
+local function leaves(task)
+  if not house.from_inside(task) then return false end
+  for _, recipient in ipairs(task:get_recipients("smtp") or {}) do
+    if house.own_domain(recipient.domain) then return false end
+  end
+  return true
+end
+
+house.rule(NAME, 2, function(task)
+  local found = {}
+  for _, part in ipairs(task:get_parts() or {}) do look(part, found) end
+  for symbol, what in pairs(DEEPER) do
+    if task:has_symbol(symbol) then found[what[1]] = found[what[1]] or what[2] end
+  end
+  local by = { reject = {}, quarantine = {}, mark = {} }
+  for kind, reason in pairs(found) do table.insert(by[house.rules[kind]], reason) end
+  for _, reasons in pairs(by) do table.sort(reasons) end
+  if by.reject[1] then
+    return house.refuse(task, NAME, "it has " .. table.concat(by.reject, " and "))
+  end
+  if leaves(task) then return end
+  local headers = {}
+  if by.quarantine[1] then headers["X-Mastio-Quarantine"] = table.concat(by.quarantine, "; ") end
+  if by.mark[1] then headers["X-Mastio-Attachment"] = table.concat(by.mark, "; ") end
+  if next(headers) then
+    task:insert_result(NAME, 0.0, headers["X-Mastio-Quarantine"] or headers["X-Mastio-Attachment"])
+    lua_mime.modify_headers(task, { add = headers })
+  end
+end)

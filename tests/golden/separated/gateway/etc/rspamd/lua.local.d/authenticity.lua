@@ -1,0 +1,86 @@
+-- Who is it from? SPF, DKIM, DMARC and ARC are checked by Rspamd; here their verdicts are obeyed.
+--
+--  * A message needs one From: that all readers understand alike (RFC 5322, 3.6.2).
+--  * Who claims to be one of us, in From: or in the envelope, must prove it, whatever DNS says.
+--  * A domain's DMARC policy (RFC 7489) is done as it asks: reject, or Junk.
+--  * A trusted forwarder's ARC seal (RFC 8617) that says "was proven when it came to me" stands for the proof.
+--
+-- Not for mail that machines of the site hand over: the store knows who wrote it.
+local house = dofile("/etc/rspamd/mastio/house.lua")
+local rspamd_util = require "rspamd_util"
+local NAME = "AUTHENTICITY"
+
+local trusted = {}
+for _, domain in ipairs(house.rules.trusted_forwarders) do trusted[domain] = true end
+
+-- The last seal counts: whoever changed the message after a trusted one sealed it, sealed it anew.
+local function vouched_for(task)
+  local verdict = ((task:get_symbol("ARC_ALLOW") or {})[1] or {}).options or {}
+  local domain, instance = (verdict[1] or ""):match("^([^:]+):.*i=(%d+)$")
+  if not domain or not trusted[domain:lower()] then return false end
+  for _, header in ipairs(task:get_header_full("ARC-Authentication-Results") or {}) do
+    local value = header.decoded:lower()
+    if value:match("^%s*i%s*=%s*(%d+)") == instance then
+      return value:find("dmarc%s*=%s*pass") ~= nil
+        or (not value:find("dmarc%s*=%s*[a-z]") and value:find("[ds][kp][if]m?%s*=%s*pass") ~= nil)
+    end
+  end
+  return false
+end
+
+-- Why readers may see different authors in it, or nil.
+local function ambiguous(task)
+  if task:get_header_count("From") ~= 1 then return "there must be one From:" end
+  local raw = task:get_header_raw("From") or ""
+  if raw:find("[%z\1-\8\11\12\14-\31\127]") then return "control characters in From:" end
+  local authors = rspamd_util.parse_mail_address(raw, task:get_mempool()) or {}
+  if #authors ~= 1 or not (authors[1].addr or ""):find("@") then
+    return "From: must have one address"
+  end
+end
+
+-- Our domains that From: shows outside of quotes, wherever in it an address may be read.
+local function claimed(task)
+  local found = {}
+  local text = (task:get_header("From") or ""):gsub('"[^"]*"%s*<', "<")
+  for domain in text:gmatch("@%s*([%w._-]+)") do
+    local own = house.own_domain((domain:gsub("%.$", "")))
+    if own then found[own] = true end
+  end
+  for _, person in ipairs({ house.sender(task), house.author(task) }) do
+    local own = house.own_domain(person.domain)
+    if own then found[own] = true end
+  end
+  return found
+end
+
+local function proves(task, own)
+  for domain in pairs(house.proven(task)) do
+    if house.is_below(domain, own) then return true end
+  end
+end
+
+house.rule(NAME, 1, function(task)
+  if house.from_inside(task) then return end
+  local vouched = vouched_for(task)
+  if vouched then task:insert_result("TRUSTED_FORWARDER", 1.0) end
+  local why = ambiguous(task)
+  if why then return house.refuse(task, NAME, why) end
+  for own in pairs(claimed(task)) do
+    if not vouched and not proves(task, own) then
+      if task:has_symbol("R_SPF_DNSFAIL") or task:has_symbol("R_DKIM_TEMPFAIL") then
+        return house.later(task, NAME, "it cannot be checked now who sent it")
+      end
+      return house.refuse(task, NAME, "it claims to be from " .. own .. ", and nothing proves that")
+    end
+  end
+  if vouched then return end
+  if task:has_symbol("DMARC_POLICY_REJECT") then
+    local domain = house.author(task).domain or "its sender"
+    return house.refuse(task, NAME, "it is not from " .. domain .. ", whose DMARC policy is to reject it")
+  end
+  if task:has_symbol("DMARC_POLICY_QUARANTINE") then
+    task:set_pre_result("add header", "DMARC quarantine", NAME, nil, nil, "least")
+  end
+end)
+rspamd_config:set_metric_symbol({ name = "TRUSTED_FORWARDER", score = -3.0, group = "mastio" })

@@ -1,0 +1,157 @@
+-- Greylisting: suspicious mail from senders without a history is asked to come again later. Real mail
+-- servers do, most robots do not; and when it comes again it is judged anew, with what was learned since.
+--
+-- Never asked: whom a user has written to, who has sent clean mail before, who is proven by SPF or DKIM and
+-- not yet at the score for Junk, who is welcome, and what `mastio greylist allow` names.
+-- A second try is known by the sender and its network, or by the message itself: a provider may come from
+-- another of its addresses. A message that is not suspicious is never asked, whatever else its sender sent.
+--
+-- In Valkey (all of it expires): mastio:grey:* who waits and waited, mastio:clean:* who has a history,
+-- mastio:wrote:* whom users wrote to, mastio:counts totals. Does Valkey not answer: try again later.
+local house = dofile("/etc/rspamd/mastio/house.lua")
+local cryptobox = require "rspamd_cryptobox_hash"
+local lua_redis = require "lua_redis"
+local rspamd_logger = require "rspamd_logger"
+local NAME = "GREYLISTING"
+local DAY = 86400
+local WINDOW, MEMORY, HISTORY, WROTE = 2 * DAY, 35 * DAY, 90 * DAY, 180 * DAY
+
+local redis = lua_redis.parse_redis_server("greylisting")
+local allowed = rspamd_config:add_map({ url = "/var/lib/mastio/filter/allow", type = "map", description = "never greylisted" })
+local allowed_networks = rspamd_config:add_map({
+  url = "/var/lib/mastio/filter/allow-networks", type = "radix", description = "networks never greylisted",
+})
+
+-- KEYS: by sender, by message, then reasons to let it pass. ARGV: now, delay, window, memory, who, whom,
+-- from where, score. Answers "known", "wait" or "pass", and for "wait" the seconds left.
+local judge = lua_redis.add_redis_script([[
+for i = 3, #KEYS do
+  if redis.call('EXISTS', KEYS[i]) == 1 then
+    redis.call('HINCRBY', 'mastio:counts', 'known', 1)
+    return { 'known', 0 }
+  end
+end
+local now, delay = tonumber(ARGV[1]), tonumber(ARGV[2])
+local first = tonumber(redis.call('HGET', KEYS[1], 'first') or redis.call('HGET', KEYS[2], 'first') or now)
+for i = 1, 2 do
+  if redis.call('HSETNX', KEYS[i], 'first', first) == 1 then redis.call('EXPIRE', KEYS[i], ARGV[3]) end
+end
+redis.call('HSET', KEYS[1], 'sender', ARGV[5], 'recipient', ARGV[6], 'address', ARGV[7], 'score', ARGV[8])
+redis.call('HINCRBY', KEYS[1], 'tries', 1)
+if now - first < delay then
+  if now == first then redis.call('HINCRBY', 'mastio:counts', 'delayed', 1) end
+  return { 'wait', delay - (now - first) }
+end
+if redis.call('HSETNX', KEYS[1], 'passed', now) == 1 then
+  redis.call('HINCRBY', 'mastio:counts', 'passed', 1)
+  redis.call('EXPIRE', KEYS[1], ARGV[4])
+  redis.call('EXPIRE', KEYS[2], ARGV[4])
+end
+return { 'pass', 0 }
+]], redis)
+
+local function key(kind, ...)
+  local hash = cryptobox.create()
+  for _, text in ipairs({ ... }) do hash:update(text .. "\n") end
+  return "mastio:" .. kind .. ":" .. hash:base32():sub(1, 24)
+end
+
+local function network(task)
+  local ip = task:get_ip()
+  if not (ip and ip:is_valid()) then return "none" end
+  return tostring(ip:apply_mask(ip:get_version() == 4 and 24 or 64))
+end
+
+local function address(person)
+  return (person.addr or ""):lower()
+end
+
+-- Under what names a sender has a history: proven domains that stand for From:, else sender and network.
+local function names(task)
+  local domain = house.speaks_for(task, house.author(task).domain)
+  local found = { key("clean", address(house.sender(task)), network(task)) }
+  if domain then table.insert(found, key("clean", domain, address(house.author(task)))) end
+  return found
+end
+
+local function recipients(task)
+  local found = {}
+  for _, recipient in ipairs(task:get_recipients("smtp") or {}) do
+    table.insert(found, recipient.addr:lower())
+  end
+  table.sort(found)
+  return table.concat(found, " ")
+end
+
+local function is_allowed(task)
+  for _, person in ipairs({ house.sender(task), house.author(task) }) do
+    if allowed:get_key(address(person)) then return true end
+    for each in house.upwards(person.domain) do
+      if allowed:get_key(each) then return true end
+    end
+  end
+  local ip = task:get_ip()
+  return ip and ip:is_valid() and allowed_networks:get_key(ip)
+end
+
+local FORGED = { "R_SPF_FAIL", "R_SPF_SOFTFAIL", "R_DKIM_REJECT", "DMARC_POLICY_QUARANTINE" }
+local function looks_forged(task)
+  for _, symbol in ipairs(FORGED) do
+    if task:has_symbol(symbol) then return true end
+  end
+end
+
+house.rule(NAME, 8, function(task)
+  local action = task:get_metric_action()
+  if house.from_inside(task) or action == "reject" or action == "soft reject" then return end
+  local score, leaning = task:get_metric_score()[1], house.leaning(task)
+  if score < leaning.greylist_score or is_allowed(task) then return end
+  if score < leaning.spam_junk_score and house.speaks_for(task, house.author(task).domain) then return end
+
+  local sender, whom, where = address(house.sender(task)), recipients(task), network(task)
+  local body = cryptobox.create_specific("md5", task:get_rawbody()):hex()
+  local keys = {
+    key("grey", sender, whom, where),
+    key("seen", sender, whom, address(house.author(task)), task:get_subject() or "", body),
+  }
+  for _, name in ipairs(names(task)) do table.insert(keys, name) end
+  if not looks_forged(task) then table.insert(keys, "mastio:wrote:" .. address(house.author(task))) end
+
+  local function answer(err, data)
+    if err or type(data) ~= "table" then
+      rspamd_logger.errx(task, "greylisting: Valkey: %s", err)
+      return house.later(task, NAME, "the greylist is not ready")
+    end
+    task:insert_result(NAME, 0.0, data[1], tostring(data[2]))
+    if data[1] == "wait" then house.later(task, NAME, "greylisted for " .. tostring(data[2]) .. " s") end
+  end
+  local asked = lua_redis.exec_redis_script(judge, { task = task, is_write = true, key = keys[1] }, answer, keys, {
+    tostring(math.floor(task:get_timeval(true) or 0)), tostring(house.rules.greylist_delay),
+    tostring(WINDOW), tostring(MEMORY), sender, whom, tostring(task:get_ip()), string.format("%.1f", score),
+  })
+  if not asked then house.later(task, NAME, "the greylist is not ready") end
+end)
+
+-- What is remembered of mail that was let through.
+local function remember(task, name, seconds)
+  lua_redis.redis_make_request(task, redis, name, true, function(err)
+    if err then rspamd_logger.errx(task, "greylisting: Valkey: %s", err) end
+  end, "SETEX", { name, tostring(seconds), "1" })
+end
+
+rspamd_config:register_symbol({
+  name = "GREYLISTING_MEMORY", type = "idempotent", group = "mastio",
+  callback = function(task)
+    if task:get_metric_action() ~= "no action" then return end
+    if house.from_inside(task) then
+      if not house.own_domain(house.sender(task).domain) then return end
+      for _, recipient in ipairs(task:get_recipients("smtp") or {}) do
+        if not house.own_domain(recipient.domain) then
+          remember(task, "mastio:wrote:" .. recipient.addr:lower(), WROTE)
+        end
+      end
+    elseif task:get_metric_score()[1] < house.leaning(task).greylist_score and not looks_forged(task) then
+      for _, name in ipairs(names(task)) do remember(task, name, HISTORY) end
+    end
+  end,
+})
