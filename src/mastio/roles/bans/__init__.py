@@ -27,6 +27,7 @@ FIFO = "/run/mastio-offences"
 _USER = "mastio-bans"
 _COUNTER = "/usr/local/lib/mastio/mastio-offences"
 _KNOWN = "/etc/mastio/bans-known-hosts"
+_SETTINGS = "/etc/mastio/bans-counter.json"
 _UNITS = "/etc/systemd/system"
 
 
@@ -126,7 +127,7 @@ def _counting(ctx: Context) -> HostState:
     return HostState(
         files=(
             File(_COUNTER, _beside("counter.py"), mode=0o755),
-            File("/etc/mastio/bans-counter.json", json.dumps(config, indent=1) + "\n"),
+            File(_SETTINGS, json.dumps(config, indent=1) + "\n"),
             File(_KNOWN, known),
             File("/etc/rsyslog.d/10-offences.conf", ctx.render(__file__, "rsyslog.conf.j2", words=words, fifo=FIFO)),
             File(units["socket"], ctx.render(__file__, "counter.socket.j2", fifo=FIFO, user=_USER)),
@@ -137,7 +138,7 @@ def _counting(ctx: Context) -> HostState:
             Unit("mastio-offences.socket", (units["socket"],)),
             Unit(
                 "mastio-offences.service",
-                (units["service"], units["socket"], _COUNTER, "/etc/mastio/bans-", f"{PKI}/host.key", "/etc/hosts"),
+                (units["service"], units["socket"], _COUNTER, _SETTINGS, _KNOWN, f"{PKI}/host.key", "/etc/hosts"),
             ),
         ),
     )  # fmt: skip

@@ -46,7 +46,7 @@ def build(ctx: Context) -> HostState:
         directories=(Directory("/etc/stunnel"),),
         units=(
             Unit("mastio-learn.socket", (f"{_UNITS}/mastio-learn.socket",)),
-            Unit("mastio-learn-tls.service", (_STUNNEL, f"{_UNITS}/mastio-learn-tls", f"{PKI}/")),
+            Unit("mastio-learn-tls.service", (_STUNNEL, f"{PKI}/")),
             Unit("stunnel4.service", masked=True),  # Debian's, which would run our file as root
         ),
     )

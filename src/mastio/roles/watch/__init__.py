@@ -65,7 +65,7 @@ def _proxy(ctx: Context, name: str, service: Service, filter_: str, allowed: str
             File(filter_, allowed),
             File(f"{unit}.d/mastio.conf", ctx.render(__file__, "tinyproxy.service.j2", **values)),
         ),
-        units=(Unit(f"{name}.service", (config, filter_, unit, "/etc/resolv.conf")),),
+        units=(Unit(f"{name}.service", (config, filter_, "/etc/resolv.conf")),),
     )
 
 
