@@ -23,7 +23,7 @@ from mastio.lab import demo, forward, host, up
 from mastio.lab.model import LabMachine, Link
 from mastio.lab.provider import Lab as Provider
 from mastio.lab.transport import NspawnTransport
-from mastio.site.model import Site
+from mastio.site.model import Role, Site
 from mastio.transport import Result, Transport
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -125,3 +125,16 @@ def lab(as_root: None) -> Iterator[TheLab]:
     yield TheLab(folder, site, accounts, url, NspawnTransport(site.name))
     if not (was_up or os.environ.get("MASTIO_KEEP_LAB")):
         provider.down()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def clean_slate(request: pytest.FixtureRequest) -> None:
+    """No module pays for the offences of another: bans are lifted, and counting begins anew."""
+    here = [it for it in request.session.items if getattr(it, "module", None) is request.module]
+    if not any("lab" in getattr(it, "fixturenames", ()) for it in here):
+        return
+    lab: TheLab = request.getfixturevalue("lab")
+    for machine in lab.site.carrying(Role.WATCH):
+        lab.run(machine.name, ["systemctl", "restart", "mastio-offences.service"])
+    for ban in json.loads(lab.mastio("ban", "list", "--json")):
+        lab.mastio("ban", "lift", ban["client"])

@@ -3,6 +3,7 @@
 Each table has a control that must succeed, so that a site which refuses everything does not pass.
 """
 
+from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
@@ -14,10 +15,19 @@ from mastio.site.model import Role
 from tests.lab import mail
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import CAROL, message, token
+from tests.lab.tuned import tuned
 
 pytestmark = pytest.mark.lab
 
 FAMILIES = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patient(lab: Lab) -> Iterator[None]:
+    """Who tries all of this is banned after the first ten; here we want to hear the refusals."""
+    networks = ", ".join(f'"{it}"' for it in internet.networks(lab.site))
+    with tuned(lab, f"[bans]\nnever = [{networks}]\n"):
+        yield
 
 
 @pytest.fixture
