@@ -45,8 +45,3 @@ SSH = _tcp("ssh", 22, "administration")
 SYSLOG = _tcp("syslog", 6514, "logs, by RELP over TLS")
 PROXY = _tcp("proxy", 3128, "Debian packages and signatures, allow-listed")
 NTP = Service("ntp", 123, (Transport.UDP,), "time (RFC 5905)")
-
-ALL: tuple[Service, ...] = (
-    SMTP, DELIVERY, SUBMISSIONS, RELAY, IMAPS, SIEVE, PASSWORD,
-    HTTP, HTTPS, DNS, SSH, SYSLOG, PROXY, NTP,
-)  # fmt: skip

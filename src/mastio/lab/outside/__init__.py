@@ -19,12 +19,13 @@ from mastio import pki, services
 from mastio.context import Context, Internet
 from mastio.flows import FlowMatrix
 from mastio.lab import internet as segment
+from mastio.lab.model import OUTSIDE
 from mastio.lab.outside import zones
 from mastio.services import Service
 from mastio.site.model import Address, Machine, Role, Site
 from mastio.state import Check, Command, Directory, File, HostState, Listener, Unit, User
 
-MACHINE = "outside"
+MACHINE = OUTSIDE
 DOMAIN = "outside.test"
 MX = f"mx.{DOMAIN}"
 NS = f"ns.{DOMAIN}"
