@@ -37,7 +37,6 @@ class Protection(StrEnum):
     SIGNED = "signed packages"
     NETWORK = "the site's own network"
     PLAIN = "plain, nothing secret"
-    VERIFIED_TLS = "TLS, DANE and MTA-STS verified"
 
 
 class Party(StrEnum):

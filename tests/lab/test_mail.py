@@ -125,6 +125,16 @@ def test_mail_waits_at_the_gateway_while_the_store_is_away(
     assert not [entry for entry in mail.queue(lab) if entry["sender"] == CAROL]
 
 
+def test_the_filter_is_started_only_when_it_answers(lab: Lab, alice: tuple[str, str]) -> None:
+    gateway = mail.the(lab, Role.GATEWAY_IN).name
+    # Without what it keeps from its first start it compiles for seconds before it listens.
+    compiled = ["find", "/var/lib/rspamd", "-name", "*.hs*", "-delete"]
+    assert lab.run(gateway, compiled).code == 0
+    assert lab.run(gateway, ["systemctl", "restart", "rspamd.service"]).code == 0
+    code, text = mail.deliver(lab, message(CAROL, alice[0], token()))
+    assert code == 250, text
+
+
 # --- what the MX refuses
 
 

@@ -80,16 +80,16 @@ class App:
 
     def states(self) -> dict[str, HostState]:
         """The desired state of each machine; in the lab, of `outside` too."""
-        from mastio.build import build
-
         site = self.site()
         if site.reach is not Reach.LAB:
+            from mastio.build import build
+
             return build(site, self.vault, Internet())
         from mastio.lab import ground, outside
 
-        states = build(site, self.vault, ground.internet(site, self.vault))
-        if self.in_lab:
-            states[outside.MACHINE] = ground.outside_state(site, self.vault)
+        states = ground.states(site, self.vault)
+        if not self.in_lab:  # ssh leads to the site alone
+            del states[outside.MACHINE]
         return states
 
     def transport(self) -> Transport:

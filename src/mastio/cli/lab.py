@@ -17,7 +17,6 @@ from rich.table import Table
 from mastio.cli.common import App, pass_app
 from mastio.lab import demo, forward, ground, host
 from mastio.lab import up as lab_up
-from mastio.lab.model import OUTSIDE
 from mastio.lab.provider import Lab
 from mastio.lab.transport import NspawnTransport
 
@@ -76,8 +75,7 @@ def up(app: App, port: int) -> None:
     if not app.given and demo.found(app.site_file):
         click.echo(f"wrote {app.site_file}, a site to try things on", err=True)
     site = app.site()
-    states = {**app.states(), OUTSIDE: ground.outside_state(site, app.vault)}
-    people = lab_up.up(site, states, Progress(), port)
+    people = lab_up.up(site, ground.states(site, app.vault), Progress(), port)
     click.echo(f"up in {time.monotonic() - begun:.1f} s\n")
     click.echo(
         f"the webmail  https://{host.LOOPBACK}:{port}/  (a certificate of the lab's own authority)"

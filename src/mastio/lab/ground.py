@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from ipaddress import ip_network
 
-from mastio.context import Internet
+from mastio.build import build
 from mastio.lab import internet as segment
 from mastio.lab import outside, paths, ssh
 from mastio.site.model import Site
@@ -37,11 +37,8 @@ def _secrets(site: Site, vault: Mapping[str, str]) -> dict[str, str]:
     return {**vault, **own}
 
 
-def internet(site: Site, vault: Mapping[str, str]) -> Internet:
-    """What the site must know of the lab's internet."""
-    return outside.internet(site, _secrets(site, vault))
-
-
-def outside_state(site: Site, vault: Mapping[str, str]) -> HostState:
-    """The desired state of the machine `outside`."""
-    return outside.build(site, _secrets(site, vault))
+def states(site: Site, vault: Mapping[str, str]) -> dict[str, HostState]:
+    """The desired state of every machine of the site in the lab's internet, and of `outside`."""
+    known = _secrets(site, vault)
+    states = build(site, vault, outside.internet(site, known))
+    return {**states, outside.MACHINE: outside.build(site, known)}

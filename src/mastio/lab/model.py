@@ -67,29 +67,15 @@ def _record(link: Link) -> dict[str, object]:
     }
 
 
-def machines(
-    site: Site, states: Mapping[str, HostState], outside_state: HostState
-) -> tuple[LabMachine, ...]:
-    """The machines of `site` and `outside`, as the lab makes them. Pure."""
-    firewalls = site.carrying(Role.FIREWALL)
-    made = [
-        LabMachine(
-            machine.name,
-            machine.name,
-            tuple(sorted(states[machine.name].packages)),
-            states[machine.name].debconf,
-            _links(site, machine, behind=bool(firewalls)),
-        )
-        for machine in site.machines
-    ]
-    everybody_else = Link(internet.SEGMENT, _on_internet(internet.outside(site)))
-    made.append(
-        LabMachine(
-            OUTSIDE, OUTSIDE, tuple(sorted(outside_state.packages)), outside_state.debconf,
-            (everybody_else,),
-        )
-    )  # fmt: skip
-    return tuple(made)
+def machines(site: Site, states: Mapping[str, HostState]) -> tuple[LabMachine, ...]:
+    """The machines of `site` and `outside`, as the lab makes them; `states` has one for each. Pure."""
+    behind = bool(site.carrying(Role.FIREWALL))
+    links = {it.name: _links(site, it, behind=behind) for it in site.machines}
+    links[OUTSIDE] = (Link(internet.SEGMENT, _on_internet(internet.outside(site))),)
+    return tuple(
+        LabMachine(name, name, tuple(sorted(states[name].packages)), states[name].debconf, its)
+        for name, its in links.items()
+    )
 
 
 def _links(site: Site, machine: Machine, *, behind: bool) -> tuple[Link, ...]:

@@ -1,7 +1,7 @@
 """The lab: all machines of a site on this box, from nothing to booted, and back to nothing.
 
     lab = Lab("demo")
-    lab.up(machines(site, states, outside_state), progress)
+    lab.up(machines(site, states), progress)
     lab.down()
 
 Everything is found again by what the kernel knows: cages (`mastio.lab.cage`), namespaces and mounts

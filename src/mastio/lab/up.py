@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mastio import services
 from mastio.lab import forward, house, paths, provider, ssh
-from mastio.lab.model import OUTSIDE, machines
+from mastio.lab.model import machines
 from mastio.lab.provider import Lab, Progress
 from mastio.lab.transport import NspawnTransport
 from mastio.site.model import Site
@@ -26,7 +26,7 @@ def up(
     lab = Lab(site.name)
     taken = any(it.port == port for it in forward.forwards(site.name))
     provider.require(None if taken else port)
-    lab.up(machines(site, states, states[OUTSIDE]), progress)
+    lab.up(machines(site, states), progress)
     ssh.write(site)
     transport = NspawnTransport(site.name)
     with progress.phase("configure"):

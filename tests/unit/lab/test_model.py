@@ -14,7 +14,8 @@ from tests.sites import all_sites, demo_site, single_site, v4_site, webmail_site
 
 def of(site: Site) -> dict[str, LabMachine]:
     states = {it.name: HostState(packages=("b", "a")) for it in site.machines}
-    return {it.name: it for it in machines(site, states, HostState(packages=("swaks",)))}
+    states["outside"] = HostState(packages=("swaks",))
+    return {it.name: it for it in machines(site, states)}
 
 
 def links(machine: LabMachine) -> dict[str, list[str]]:

@@ -141,6 +141,7 @@ def test_nothing_passes_unseen() -> None:
     assert "soft_reject_on_timeout = true" in text(state, "/etc/rspamd/local.d/options.inc")
     drop_in = text(state, "/etc/systemd/system/rspamd.service.d/mastio.conf")
     assert "BindsTo=valkey-server.service" in drop_in
+    assert f"until test -S {MILTER};" in drop_in
 
 
 def test_scanners_are_on_unix_sockets() -> None:
