@@ -31,6 +31,7 @@ gathering = explicit
 host_key_checking = True
 interpreter_python = /usr/bin/python3
 retry_files_enabled = False
+display_ok_hosts = False
 [ssh_connection]
 pipelining = True
 ssh_args = -F {ssh_config} -o ControlMaster=auto -o ControlPersist=60s
@@ -60,7 +61,9 @@ def tasks(state: HostState) -> list[dict[str, Any]]:
         module = {"path": link.path, "src": link.target, "state": "link", "force": True}
         found.append({"name": link.path, "ansible.builtin.file": module})
     for user in state.users:
-        module = {"name": user.name, "append": True, "groups": list(user.groups)}
+        module = {"name": user.name, "shell": user.shell, "create_home": False}
+        if user.groups:
+            module |= {"append": True, "groups": list(user.groups)}
         found.append({"name": user.name, "ansible.builtin.user": module})
     for unit in state.units:
         module = {"name": unit.name, "masked": unit.masked}
