@@ -32,6 +32,7 @@ from mastio.lab import outside
 WAIT = 4
 """Greylisting's delay in the benchmark, in seconds."""
 GREYLIST, VALKEY = "/etc/rspamd/local.d/greylist.conf", "/var/lib/valkey"
+CONTROLLER = "/run/rspamd/controller.sock"
 SESSIONS = 8
 _TIMEOUT = re.compile(rb"timeout *= *[^;]+;")
 
@@ -91,6 +92,9 @@ def blank_filter(app: App) -> Iterator[None]:
         run("install", "-d", "-o", "valkey", "-g", "valkey", "-m", "750", VALKEY)
         run("tee", GREYLIST, stdin=_TIMEOUT.sub(b"timeout = %ds;" % WAIT, before))
         run("systemctl", "start", "valkey-server", "rspamd")
+        # systemd calls it started before its workers listen.
+        wait = f"import os, time\nwhile not os.path.exists({CONTROLLER!r}):\n    time.sleep(0.2)"
+        run("timeout", "60", "python3", "-c", wait)
         yield
     finally:
         run("systemctl", "stop", "rspamd", "valkey-server")
