@@ -160,13 +160,14 @@ class SshTransport(Transport):
     def argv(self, machine: str, command: Sequence[str]) -> list[str]:
         """`ssh … HOST COMMAND`; what follows the host is one string for the remote shell, quoted."""
         options = ["BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=15"]
+        target = self._site.machine(machine)
         if self._folder:
-            path = f"ControlPath={self._folder}/%C"
+            # A socket's path has 104 bytes on some systems, and TMPDIR may be long: no %C here.
+            path = f"ControlPath={self._folder}/{self._site.machines.index(target)}"
             options += ["ControlMaster=auto", path, "ControlPersist=30"]
         else:
             options += ["ControlMaster=no", "ControlPath=none"]
         config = ["-F", self._site.ssh_config] if self._site.ssh_config else []
-        target = self._site.machine(machine)
         host = target.ssh or str(target.addresses[0])
         flags = [flag for option in options for flag in ("-o", option)]
         return ["ssh", "-T", *config, *flags, "--", host, shlex.join(command)]

@@ -1,7 +1,7 @@
 """The machines that lab tests run on.
 
-- `lab`: the whole demonstration site, brought up by `mastio lab up` as a user would; it is left running
-  when the tests end if MASTIO_KEEP_LAB is set, and an already running one is used as it is.
+- `lab`: the whole demonstration site, brought up by `mastio lab up` as a user would; one that ran before
+  the tests (or with MASTIO_KEEP_LAB set) is left running when they end.
 - `scratch`: one fresh Debian 13 machine on a segment of its own, to be broken freely.
 
 All need root. Images come from the usual cache, so a second run is quick.
@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from mastio.lab import forward, host, up
+from mastio.lab import demo, forward, host, up
 from mastio.lab.model import LabMachine, Link
 from mastio.lab.provider import Lab as Provider
 from mastio.lab.transport import NspawnTransport
@@ -112,13 +112,16 @@ def lab(as_root: None) -> Iterator[TheLab]:
     from mastio.cli.common import App
 
     folder = Path(os.environ.get("MASTIO_SITE", REPOSITORY / "demo"))
-    done = mastio(folder, "lab", "up")
-    assert done.returncode == 0, done.stdout + done.stderr
+    demo.found(folder / "site.toml")
     app = App(str(folder))
     site = app.site()
+    provider = Provider(site.name)
+    was_up = any(it.state != "stopped" for it in provider.status())
+    done = mastio(folder, "lab", "up")
+    assert done.returncode == 0, done.stdout + done.stderr
     accounts = json.loads(up.accounts_path(site.name).read_text())
     (way,) = forward.forwards(site.name)
     url = f"https://{host.LOOPBACK}:{way.port}/"
     yield TheLab(folder, site, accounts, url, NspawnTransport(site.name))
-    if not os.environ.get("MASTIO_KEEP_LAB"):
-        Provider(site.name).down()
+    if not (was_up or os.environ.get("MASTIO_KEEP_LAB")):
+        provider.down()

@@ -1,12 +1,16 @@
 """Parts of a machine are united, and contradict each other loudly."""
 
+from pathlib import Path
+
 import pytest
 
+from mastio import secrets
 from mastio.build import build, merge
 from mastio.context import Internet
 from mastio.errors import MastioError
 from mastio.state import File, HostState, Unit, User
-from tests.sites import single_site
+from mastio.vault import Vault
+from tests.sites import demo_site, single_site
 
 
 def united(*states: HostState) -> HostState:
@@ -53,3 +57,17 @@ def test_groups_of_a_user_add_up() -> None:
 def test_gateway_and_store_on_one_machine_are_refused_in_words() -> None:
     with pytest.raises(MastioError, match="mail: the gateway and the store cannot share a machine"):
         build(single_site(), {}, Internet())
+
+
+def test_what_units_checks_and_commands_read_is_there(tmp_path: Path) -> None:
+    """`reads` are paths, not beginnings of names: one that matches nothing restarts nothing."""
+    site, vault = demo_site(), Vault.open(tmp_path)
+    secrets.ensure(vault, site)
+    states = build(site, vault, Internet()).values()
+    paths = {it.path for state in states for it in (*state.files, *state.links)}
+    for state in states:
+        for reader in (*state.units, *state.checks, *state.commands):
+            for place in reader.reads:
+                root = place.rstrip("/")
+                found = any(it == root or it.startswith(f"{root}/") for it in paths)
+                assert found, f"{reader.name} reads {place}"

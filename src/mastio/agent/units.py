@@ -28,6 +28,8 @@ def switch(verbs: dict[str, list[str]]) -> None:
         run(["systemctl", "daemon-reload"])
     if units := verbs.get("mask"):
         must("mask", ["systemctl", "mask", "--now", "--quiet", "--", *units])
+        # How it ended before it was masked no longer counts against the machine.
+        run(["systemctl", "reset-failed", "--", *units])
     if units := verbs.get("unmask"):
         must("unmask", ["systemctl", "unmask", "--quiet", "--", *units])
     starting = [unit for verb in ("start", "restart", "reload") for unit in verbs.get(verb, [])]

@@ -46,9 +46,10 @@ def domain() -> None:
 @pass_app
 def domain_add(app: App, name: str, catch_all: str, as_json: bool) -> Exit:
     """Add a domain."""
+    code = carry_out(app, [AddDomain(name, catch_all)], as_json)
     if canonical(values.domain, name) not in app.site().domains:
         remark(f"mail from {name} is signed (DKIM) once it stands in the site file too: domains")
-    return carry_out(app, [AddDomain(name, catch_all)], as_json)
+    return code
 
 
 @domain.command("list")

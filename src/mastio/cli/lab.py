@@ -78,11 +78,16 @@ def up(app: App, port: int) -> None:
     site = app.site()
     states = {**app.states(), OUTSIDE: ground.outside_state(site, app.vault)}
     people = lab_up.up(site, states, Progress(), port)
-    click.echo(f"up in {time.monotonic() - begun:.1f} s")
-    click.echo(f"the webmail: https://{host.LOOPBACK}:{port}/")
+    click.echo(f"up in {time.monotonic() - begun:.1f} s\n")
+    click.echo(
+        f"the webmail  https://{host.LOOPBACK}:{port}/  (a certificate of the lab's own authority)"
+    )
     for address, password in people.items():
-        click.echo(f"  {address}  password {password}")
-    click.echo(f"somebody outside to write to: {demo.correspondent()}")
+        click.echo(f"  log in as  {address}  {password}")
+    click.echo(f"  write to   {demo.correspondent()}, who is outside")
+    click.echo(
+        "look inside  mastio lab status, mastio lab shell store, mastio plan; end it: mastio lab down"
+    )
 
 
 @lab.command()

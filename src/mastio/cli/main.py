@@ -81,7 +81,7 @@ def main() -> None:
     """Run the command line; never returns."""
     # Whoever reads our output through a pipe may go away; that is no error of ours.
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="mastio", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else Exit.OK)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)

@@ -129,8 +129,10 @@ class Cage:
     def leader(self) -> int | None:
         """PID 1 of the machine that nspawn runs in the cage, as the box numbers it."""
         for part in ("payload/init.scope", "payload"):
-            if pids := self.pids(part):
-                return min(pids)
+            for pid in self.pids(part):
+                with suppress(OSError):
+                    if _is_init(pid):
+                        return pid
         return None
 
     def memory(self) -> int | None:
@@ -198,3 +200,15 @@ def cages(site: str) -> tuple[Cage, ...]:
         if folder.is_dir()
     }
     return tuple(Cage(site, name) for name in sorted(names))
+
+
+def _is_init(pid: int) -> bool:
+    """Whether a process is the first of a PID namespace below the box's (proc_pid_status(5)).
+
+    The lowest number proves nothing: numbers start again, and PID 1's short-lived children then
+    have lower ones.
+    """
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("NSpid:"):
+            return line.split()[2:][-1:] == ["1"]
+    return False

@@ -57,7 +57,7 @@ def build(ctx: Context) -> HostState:
             Unit(
                 "rsyslog.service",
                 # The sender resolves watch's name once: a changed /etc/hosts must reach it.
-                ("/etc/rsyslog", f"{_SYSTEMD}/rsyslog.service.d/", f"{PKI}/", "/etc/hosts"),
+                ("/etc/rsyslog.conf", "/etc/rsyslog.d/", f"{_SYSTEMD}/rsyslog.service.d/", f"{PKI}/", "/etc/hosts"),
             ),
             Unit("ulogd2.service", ("/etc/ulogd.conf", f"{_SYSTEMD}/ulogd2.service.d/")),
             Unit(
@@ -65,12 +65,12 @@ def build(ctx: Context) -> HostState:
                 ("/etc/chrony/", f"{_SYSTEMD}/chrony.service.d/", _CHRONYD, "/etc/hosts"),
             ),
             Unit("ssh.socket", masked=True),
-            Unit("ssh.service", ("/etc/ssh/sshd_config",), reload=True)
+            Unit("ssh.service", ("/etc/ssh/sshd_config.d/",), reload=True)
             if _offers_ssh(ctx)
             else Unit("ssh.service", masked=True),
         ),
         checks=(
-            Check("rsyslog", ("rsyslogd", "-N1"), reads=("/etc/rsyslog", f"{PKI}/")),
+            Check("rsyslog", ("rsyslogd", "-N1"), reads=("/etc/rsyslog.conf", "/etc/rsyslog.d/", f"{PKI}/")),
             Check("chrony", ("chronyd", "-p"), reads=("/etc/chrony/",)),
             *(
                 (Check("sshd", ("sshd", "-t"), reads=("/etc/ssh/",)),)

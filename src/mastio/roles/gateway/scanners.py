@@ -30,8 +30,8 @@ UNREACHABLE = ("fuzzy_check", "url_redirector", "rspamd_update")
 LOOKED_UP = ("rbl", "surbl", "asn", "phishing")
 """Modules that ask public block lists by DNS."""
 UNUSED = ("neural", "history_redis")
-"""Modules whose writing to Valkey each answer to a sender would wait for: a network that learns from
-verdicts nobody has checked, and a history for the web interface, which nobody can reach here."""
+"""Modules that write to Valkey for each message: a network that learns from verdicts nobody has checked,
+and a history for the web interface, which nobody can reach here."""
 EICAR = "58354f2150254041505b345c505a58353428505e2937434329377d2445494341522d5354414e44415244"
 """The beginning of the antivirus test string (eicar.org), in hex, as clamav's .ndb format wants it."""
 

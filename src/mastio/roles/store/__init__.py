@@ -63,7 +63,7 @@ def build(ctx: Context) -> HostState:
             Unit("mastio-password.socket", (f"{_UNITS}/mastio-password.socket",)),
             Unit(
                 "mastio-password-tls.service",
-                ("/etc/stunnel/mastio-password", f"{_UNITS}/mastio-password-tls", f"{PKI}/"),
+                ("/etc/stunnel/mastio-password.conf", f"{PKI}/"),
             ),
             Unit("stunnel4.service", masked=True),  # Debian's, which would run our file as root
         ),

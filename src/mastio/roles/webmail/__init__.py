@@ -37,6 +37,7 @@ TUNNEL = "mastio-password-tunnel"
 TUNNEL_SOCKET = f"/run/{TUNNEL}/socket"
 
 _NGINX = "/etc/nginx/nginx.conf"
+_PUBLIC = (f"{PKI}/public.pem", f"{PKI}/public.key")
 _FPM = f"/etc/php/{PHP}/fpm/php-fpm.conf"
 _POOL = f"/etc/php/{PHP}/fpm/pool.d/webmail.conf"
 _ROUNDCUBE = "/etc/roundcube/config.inc.php"
@@ -80,14 +81,14 @@ def build(ctx: Context) -> HostState:
             ),
             Unit(
                 "nginx.service",
-                (_NGINX, f"{PKI}/public", "/etc/systemd/system/nginx.service.d"),
+                (_NGINX, *_PUBLIC, "/etc/systemd/system/nginx.service.d"),
             ),
             Unit("stunnel4.service", masked=True),  # Debian's, which would run our file as root
             Unit("roundcube-gc.timer"),
             Unit("roundcube-cleandb.timer"),
         ),
         checks=(
-            Check("nginx", ("/usr/sbin/nginx", "-t", "-q"), (_NGINX, f"{PKI}/public")),
+            Check("nginx", ("/usr/sbin/nginx", "-t", "-q"), (_NGINX, *_PUBLIC)),
             Check("php-fpm", (f"/usr/sbin/php-fpm{PHP}", "-t", "-y", _FPM), (_FPM, _POOL)),
             Check("roundcube", (f"/usr/bin/php{PHP}", "-l", _ROUNDCUBE), (_ROUNDCUBE,)),
         ),
