@@ -131,6 +131,8 @@ def main(runs: int, site: str) -> None:
                 raise SystemExit(
                     f"ansible is not content ({done.returncode}):\n{done.stdout[-4000:]}{done.stderr[-2000:]}"
                 )
+            note = "" if turn else " (warm-up)"
+            click.echo(f"mastio {seconds:.2f} s, ansible {ansible_seconds:.2f} s{note}", err=True)
             if turn:
                 times["mastio"].append(seconds)
                 times["ansible"].append(ansible_seconds)

@@ -28,6 +28,9 @@ UNREACHABLE = ("fuzzy_check", "url_redirector", "rspamd_update")
 """Modules that speak their own protocol or HTTP to the internet."""
 LOOKED_UP = ("rbl", "surbl", "asn", "phishing")
 """Modules that ask public block lists by DNS."""
+UNUSED = ("neural", "history_redis")
+"""Modules that write to Valkey for each message: a network that learns from verdicts nobody has checked,
+and a history for the web interface, which nobody can reach here."""
 EICAR = "58354f2150254041505b345c505a58353428505e2937434329377d2445494341522d5354414e44415244"
 """The beginning of the antivirus test string (eicar.org), in hex, as clamav's .ndb format wants it."""
 
@@ -49,7 +52,7 @@ def _rspamd(ctx: Context) -> HostState:
         "store_addresses": _addresses(stores),
         "domains": f"{RECIPIENTS}/domains",
     }
-    off = (*UNREACHABLE, *(LOOKED_UP if ctx.internet.offline else ()))
+    off = (*UNREACHABLE, *UNUSED, *(LOOKED_UP if ctx.internet.offline else ()))
     return HostState(
         packages=("rspamd",),
         files=(

@@ -1,0 +1,210 @@
+"""What the gateway's filter does with real mail: the SpamAssassin corpus, half learned, half judged.
+
+The judged half goes by SMTP from the lab's internet through the real gateway into the real store, each
+message with an envelope sender of its own. All come from one well-kept host (PTR, SPF and HELO agree)
+and the lab has no block lists: spam gets the benefit of every doubt about its origin, so the figures
+say what content rules and Bayes do. Ham is delayed for its content alone.
+
+Greylisting is shortened to a few seconds in the lab while it runs (production: see the site's policy), so
+that the second try of a sender that retries is seen as well. Spam is counted twice: sent by robots that
+never retry, and by servers that do. Rspamd's memory is put aside and brought back at the end.
+"""
+
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+from bench.common import fail, mailbox, maildir, must, remote, running, say, table
+from bench.corpus import Letter, letters
+from bench.gateway import GATEWAY, STORE, no_limits, ours
+from bench.sender import send
+
+from mastio import services
+from mastio.cli.common import App
+from mastio.lab import outside
+
+WAIT = 4
+"""Greylisting's delay in the benchmark, in seconds."""
+GREYLIST, VALKEY = "/etc/rspamd/local.d/greylist.conf", "/var/lib/valkey"
+CONTROLLER = "/run/rspamd/controller.sock"
+SESSIONS = 8
+_TIMEOUT = re.compile(rb"timeout *= *[^;]+;")
+
+
+def learn(lessons: list[Any]) -> dict[str, int]:
+    """Teach Rspamd by its controller; `lessons` are [is spam, text]. What it answered, counted."""
+    import collections
+    import http.client
+    import socket
+    from concurrent.futures import ThreadPoolExecutor
+
+    def one(lesson: list[Any]) -> str:
+        spam, text = lesson
+        connection = http.client.HTTPConnection("localhost", timeout=60)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect("/run/rspamd/controller.sock")
+        connection.request("POST", "/learnspam" if spam else "/learnham", text.encode("latin-1"))
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        return str(answer.status)
+
+    with ThreadPoolExecutor(4) as pool:
+        return dict(collections.Counter(pool.map(one, lessons)))
+
+
+def sorted_mail(folder: str) -> dict[str, Any]:
+    """Where each numbered message lies, "" for the inbox, and what Rspamd gave it."""
+    import pathlib
+    import re
+
+    found = {}
+    for path in pathlib.Path(folder).glob("**/*"):
+        if path.parent.name in ("new", "cur") and path.is_file():
+            head = path.read_bytes().partition(b"\n\n")[0].decode("latin-1")
+            number = re.search(r"^X-Bench: (\d+)", head, re.M)
+            score = re.search(r"^X-Spam-Status: .*score=(\S+)", head, re.M)
+            if number:
+                name = path.parent.parent.name
+                place = name if name.startswith(".") else ""
+                found[number[1]] = [place, float(score[1]) if score else 0.0]
+    return found
+
+
+@contextmanager
+def blank_filter(app: App) -> Iterator[None]:
+    """Rspamd with an empty memory and short greylisting; afterwards as it was."""
+    transport = app.transport()
+
+    def run(*argv: str, stdin: bytes = b"") -> bytes:
+        return must(transport, GATEWAY, *argv, stdin=stdin).stdout
+
+    before = run("cat", GREYLIST)
+    run("systemctl", "stop", "rspamd", "valkey-server")
+    run("mv", VALKEY, f"{VALKEY}.aside")
+    try:
+        run("install", "-d", "-o", "valkey", "-g", "valkey", "-m", "750", VALKEY)
+        run("tee", GREYLIST, stdin=_TIMEOUT.sub(b"timeout = %ds;" % WAIT, before))
+        run("systemctl", "start", "valkey-server", "rspamd")
+        # systemd calls it started before its workers listen.
+        wait = f"import os, time\nwhile not os.path.exists({CONTROLLER!r}):\n    time.sleep(0.2)"
+        run("timeout", "60", "python3", "-c", wait)
+        yield
+    finally:
+        run("systemctl", "stop", "rspamd", "valkey-server")
+        run("tee", GREYLIST, stdin=before)
+        run("rm", "-rf", VALKEY)
+        run("mv", f"{VALKEY}.aside", VALKEY)
+        run("systemctl", "start", "valkey-server", "rspamd")
+
+
+def deliver(app: App, recipient: str, batch: list[Letter]) -> dict[int, Any]:
+    """One try for each; number → [code, text, …]."""
+    way = ours(app, recipient)
+    mails = [[f"b{it.number}@{outside.DOMAIN}", recipient, it.text] for it in batch]
+    sent = remote(
+        way.transport, way.client, send, address=way.address, port=services.SMTP.port,
+        source=way.source, name=way.name, mails=mails, sessions=SESSIONS, waits=[],
+    )  # fmt: skip
+    return {it.number: outcome for it, outcome in zip(batch, sent["outcomes"], strict=True)}
+
+
+def settled(app: App, folder: str, count: int) -> dict[str, Any]:
+    """What lies in the mailbox, as soon as `count` messages do."""
+    seen, end = -1, 0.0
+    while True:
+        found: dict[str, Any] = remote(app.transport(), STORE, sorted_mail, folder=folder)
+        if len(found) >= count:
+            return found
+        if len(found) > seen:
+            seen, end = len(found), time.monotonic() + 90
+        if time.monotonic() > end:
+            fail(f"{len(found)} of {count} accepted messages are in the mailbox")
+        time.sleep(2)
+
+
+@click.command()
+@click.option("--messages", default=0, help="Use that many only; 0: the whole corpus.")
+@click.option("--seed", default=1, show_default=True, help="Decides which half is learned.")
+@click.option("--cache", default="", help="Where the corpus is kept.")
+@click.option("--site", default="", help="The site's folder; its lab must be up.")
+def main(messages: int, seed: int, cache: str, site: str) -> None:
+    """Print caught spam, false positives, and what greylisting delays."""
+    app = running(site)
+    folder = cache or os.environ.get("MASTIO_BENCH_CACHE", "/var/cache/mastio/bench")
+    corpus = letters(Path(folder), seed)[: messages or None]
+    half = len(corpus) // 2
+    lessons, judged = corpus[:half], corpus[half:]
+    with mailbox(app) as recipient, blank_filter(app), no_limits(app, ours(app, recipient).source):
+        say(f"learning {len(lessons)}")
+        answers: Counter[str] = Counter()
+        for start in range(0, half, 500):
+            part = [[it.spam, it.text] for it in lessons[start : start + 500]]
+            answers.update(remote(app.transport(), GATEWAY, learn, lessons=part))
+        say(f"  the controller's answers: {dict(answers)}")
+        say(f"judging {len(judged)}")
+        first: dict[int, Any] = {}
+        for start in range(0, len(judged), 500):
+            first |= deliver(app, recipient, judged[start : start + 500])
+        delayed = [it for it in judged if 400 <= first[it.number][0] < 500]
+        say(f"{len(delayed)} are to come back")
+        time.sleep(WAIT + 1)
+        second = deliver(app, recipient, delayed) if delayed else {}
+        accepted = [it for it in judged if (second.get(it.number) or first[it.number])[0] == 250]
+        lost = [it for it in judged if first[it.number][0] == 0]
+        if lost:
+            fail(f"{len(lost)} messages got no answer, such as {first[lost[0].number]}")
+        places = settled(app, f"{maildir(recipient)}/Maildir", len(accepted))
+    report(judged, first, second, places)
+
+
+def report(
+    judged: list[Letter], first: dict[int, Any], second: dict[int, Any], places: dict[str, Any]
+) -> None:
+    """The tables."""
+
+    def share(part: int, whole: int) -> str:
+        return f"{part} ({100 * part / max(1, whole):.2f} %)"
+
+    rows = []
+    for name, kind in (("ham", False), ("spam", True)):
+        those = [it for it in judged if it.spam is kind]
+        delayed = [it for it in those if it.number in second]
+        still = [it for it in delayed if 400 <= second[it.number][0] < 500]
+        refused = [
+            it for it in those if 500 <= (second.get(it.number) or first[it.number])[0] < 600
+        ]
+        inbox = [it for it in those if places.get(str(it.number), ["?"])[0] == ""]
+        at_once = [it for it in inbox if it.number not in second]
+        junk = [it for it in those if places.get(str(it.number), [""])[0] == ".Junk"]
+        cells = (refused, junk, delayed, still, at_once, inbox)
+        rows.append((name, len(those), *(share(len(it), len(those)) for it in cells)))
+    heads = ("", "judged", "refused", "Junk", "delayed", "delayed again", "inbox at once", "inbox")
+    click.echo(table(heads, rows))
+    ham = [it for it in judged if not it.spam]
+    wrong = [
+        it
+        for it in ham
+        if places.get(str(it.number), ["?"])[0] != ""
+        and not 400 <= (second.get(it.number) or [0])[0] < 500
+    ]
+    click.echo(
+        f"\nfalse positives (ham refused or in Junk)  {share(len(wrong), len(ham))}\n"
+        f"ham delayed                               {share(sum(it.number in second for it in ham), len(ham))}\n"
+        "how long: greylisting's 5 minutes, then the sender's next try (Postfix 5–10 min, Exim 15 min)\n"
+        "spam in the inbox: `inbox at once` from robots that never retry, `inbox` from senders that do"
+    )
+    say(
+        "refused: "
+        + str(Counter(text for code, text, *_ in first.values() if code != 250).most_common(8))
+    )
+
+
+if __name__ == "__main__":
+    main()
