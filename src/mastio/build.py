@@ -6,7 +6,6 @@ an error that names both; nothing silently wins.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
-
 from typing import TypeVar
 
 from mastio import firewall, secrets

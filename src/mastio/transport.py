@@ -25,6 +25,8 @@ from typing import IO, Protocol
 from mastio.errors import Exit, MastioError
 from mastio.site.model import Site
 
+OUTSIDE = "outside"
+"""Not a machine of the site: the one on the internet that looks at it (`Site.verify_outside`)."""
 BOOT = (
     "import sys;i=sys.stdin.buffer;n=int(i.readline());m=int(i.readline());s=i.read(n);"
     "exec(compile(s,'mastio','exec'),{'__name__':'__main__','PAYLOAD':i.read(m)})"
@@ -166,8 +168,11 @@ class SshTransport(Transport):
         else:
             options += ["ControlMaster=no", "ControlPath=none"]
         config = ["-F", self._site.ssh_config] if self._site.ssh_config else []
-        target = self._site.machine(machine)
-        host = target.ssh or str(target.addresses[0])
+        if machine == OUTSIDE:
+            host = self._site.verify_outside
+        else:
+            target = self._site.machine(machine)
+            host = target.ssh or str(target.addresses[0])
         flags = [flag for option in options for flag in ("-o", option)]
         return ["ssh", "-T", *config, *flags, "--", host, shlex.join(command)]
 

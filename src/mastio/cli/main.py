@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "flows": ("flows", "Show the flow matrix, or draw it"),
     "plan": ("plan", "Show what apply would change"),
     "apply": ("plan", "Make the machines what the site file says"),
+    "verify": ("verify", "Prove that the site is as designed, from every machine"),
     "secrets": ("secrets", "List and rotate generated secrets"),
     "domain": ("accounts", "Mail domains"),
     "user": ("accounts", "Mailboxes"),

@@ -150,6 +150,25 @@ KEYS: tuple[Key, ...] = (
         "Hosts from which machines may fetch packages and signatures, through watch.",
         ", ".join(f"`{host}`" for host in _MIRRORS),
     ),
+    Key(
+        "verify.outside",
+        Kind.TEXT,
+        "The ssh name of a machine on the internet (any cheap one) from which `mastio verify` looks at the "
+        "site as strangers do; it needs root there.",
+        "none: what only an outsider can see is *not run*",
+    ),
+    Key(
+        "verify.accepted.*.reason",
+        Kind.TEXT,
+        "Why a failing check (`*` is its identifier, such as `D6`) is accepted for now.",
+        "required with `until`",
+    ),
+    Key(
+        "verify.accepted.*.until",
+        Kind.TEXT,
+        "Until when, as `2027-01-31`; after that day it fails again.",
+        "required with `reason`",
+    ),
 )
 
 

@@ -23,7 +23,7 @@ RSPAMD, CLAMD_SOCKET, CLAMD, FRESHCLAM, VALKEY = (
 )
 LOCAL = ("options.inc", "logging.inc", "worker-proxy.inc", "worker-controller.inc", "actions.conf",
          "redis.conf", "antivirus.conf", "force_actions.conf", "greylist.conf", "dkim_signing.conf",
-         "milter_headers.conf")  # fmt: skip
+         "milter_headers.conf", "dmarc.conf")  # fmt: skip
 AUTHOR_RULE = "rspamd/lua.local.d/sender_is_author.lua"
 UNREACHABLE = ("fuzzy_check", "url_redirector", "rspamd_update")
 """Modules that speak their own protocol or HTTP to the internet."""
