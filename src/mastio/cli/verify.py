@@ -69,7 +69,9 @@ def verify(
     with _progress(as_json) as tell:
         run = runner.run(ground, checks, tell)
     before = history.load(app.folder)
-    history.save(app.folder, run)
+    if not (only or zones or severities):
+        # A run of a few checks says nothing about the site as a whole.
+        history.save(app.folder, run)
     if junit:
         _write(junit, text.junit(run))
     if html:

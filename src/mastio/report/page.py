@@ -20,10 +20,10 @@ from mastio.report.verify import SIGNS, grouped, headline
 from mastio.transport import OUTSIDE
 from mastio.verify import history
 from mastio.verify.model import Cell, Run, Verdict
-from mastio.verify.reach import listed
+from mastio.verify.reach import PUBLIC, listed
 
 _CHART_RUNS = 60
-_WHO = {OUTSIDE: "the internet"}
+_WHO = {OUTSIDE: "the internet", PUBLIC: "public addresses"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +100,8 @@ def _square(cells: Iterable[Cell]) -> Square:
             (cell.leaks, "not filtered"),
             (cell.missing, "silent, must answer"),
         ):
-            if cell.target == OUTSIDE and words == "silent, must answer":
-                continue  # nobody says that the machine outside serves everything
-            if ports:
+            # Nobody says that the machine outside serves everything.
+            if ports and not (cell.target == OUTSIDE and ports == cell.missing):
                 wrong.append(f"{listed(ports, 4)} {words} ({cell.address})")
     allowed = {port for cell in cells for port in cell.expected}
     state = "bad" if wrong else "good" if allowed else "closed"

@@ -7,10 +7,13 @@ machine is taken as if it were already broken into (docs/decisions/0021).
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from mastio import services
+from mastio import firewall, services
+from mastio.apply import plan_all
+from mastio.errors import MastioError
 from mastio.flows import INTERNET
 from mastio.services import Transport
 from mastio.site.model import Address
+from mastio.state import HostState
 from mastio.transport import OUTSIDE
 from mastio.verify import reach
 from mastio.verify.doors import doors
@@ -44,7 +47,7 @@ _UDP_PAYLOADS = {
     services.NTP.port: "e3" + "00" * 47,  # a client's request, version 4 (RFC 5905)
     services.DNS.port: "000001000001000000000000" + "0000020001",  # the root's NS
 }
-_EVERY_PORT = ((1, 65535),)
+_EVERY_PORT = (1, 65535)
 _INSIDE_RATE, _OUTSIDE_RATE = 60_000, 12_000
 """Packets a second: a site's own switches carry more; the internet's ways are not ours."""
 
@@ -58,16 +61,16 @@ def ranges(words: str) -> tuple[tuple[int, int], ...]:
 def _scan(
     vantage: Vantage, targets: tuple[reach.Target, ...]
 ) -> Iterator[tuple[reach.Target, dict[str, object], int]]:
-    tcp = list(_EVERY_PORT if vantage.ground.full else ranges(_USUAL_TCP))
     declared = sorted({it.port for it in services.ALL if Transport.TCP in it.transports})
-    if not vantage.ground.full:
-        tcp += [(port, port) for port in declared]
+    usual = [*ranges(_USUAL_TCP), *((port, port) for port in declared)]
+    tcp = [_EVERY_PORT] if vantage.ground.full else usual
     udp = {int(word): "" for word in _USUAL_UDP.split()} | _UDP_PAYLOADS
     tried = len({port for first, last in tcp for port in range(first, last + 1)}) + len(udp)
     answers = vantage.ask(
-        scan.scan, [str(it.address) for it in targets], [list(it) for it in tcp],
+        scan.scan, [str(it.address) for it in targets], [list(it) for it in tcp], [list(it) for it in usual],
         {str(port): payload for port, payload in udp.items()},
-        rate=_OUTSIDE_RATE if vantage.is_outside else _INSIDE_RATE, passes=2,
+        rate=_OUTSIDE_RATE if vantage.is_outside else _INSIDE_RATE,
+        avoid=[str(it) for it in vantage.site.admin_networks] if vantage.is_outside else [],
     )  # fmt: skip
     for target in targets:
         yield target, answers[str(target.address)], tried
@@ -165,6 +168,19 @@ def banners(vantage: Vantage) -> Iterator[str]:
 _PRODUCTS = ("postfix", "exim", "sendmail", "debian", "dovecot", "rspamd", "postscreen", "linux")
 
 
+def own_rules(vantage: Vantage) -> Iterator[str]:
+    """The rules that are loaded are those of the flow matrix: each layer stands without the others."""
+    name = vantage.name
+    rules = firewall.ruleset(vantage.matrix, vantage.site.machine(name))
+    seen = plan_all(vantage.ground.transport, {name: HostState(firewall=rules)})[name]
+    if isinstance(seen, MastioError):
+        raise seen
+    if change := seen.plan.firewall:
+        yield f"{name}: the firewall's rules are not those of the flow matrix" + "".join(
+            f" ({note})" for note in change.notes
+        )
+
+
 def no_names(vantage: Vantage) -> Iterator[str]:
     """The site answers nobody's DNS questions, and gives no zone away."""
     questions = [["example.com", "A"], [vantage.site.domains[0], "SOA"]]
@@ -225,6 +241,12 @@ CHECKS = (
         "RFC 5358 (open resolvers)",
         "The resolver listens on loopback only; see which rule lets port 53 in (`mastio plan firewall`).",
         no_names,
+    ),
+    Check(
+        "N7", Family.NETWORK, "Each machine's own firewall is the declared one", (Place.EVERY_MACHINE,),
+        Severity.HIGH, "the loaded nftables rules against those made from the flow matrix",
+        "the same: each layer stands even where another one hides that it fell", "docs/decisions/0004; nft(8)",
+        "`mastio plan` shows the difference, `mastio apply` loads the declared rules.", own_rules,
     ),
     Check(
         "N8", Family.NETWORK, "The MX does not introduce itself", (Place.OUTSIDE,), Severity.LOW,

@@ -6,7 +6,7 @@ them, and nothing is changed on the machine. Answers are read from the interface
 
 `scan` returns for each target which TCP ports answered SYN with SYN|ACK (open) or RST (closed), and which
 UDP ports answered (open) or were reported unreachable (closed). Silence is what a firewall that drops
-makes. A lost packet looks like silence too: every port is asked `passes` times.
+makes. A lost packet looks like silence too: the usual ports are asked twice.
 """
 
 from __future__ import annotations
@@ -31,21 +31,26 @@ _PATIENCE = 0.8
 
 
 def scan(
-    targets: list[str], tcp: list[list[int]], udp: dict[str, str], rate: int, passes: int
+    targets: list[str],
+    tcp: list[list[int]],
+    again: list[list[int]],
+    udp: dict[str, str],
+    rate: int,
+    avoid: list[str],
 ) -> dict[str, Any]:
     """What each of `targets` answers.
 
-    `tcp` are ranges of ports, ends included; `udp` maps ports to payloads in hex; `rate` is packets a
-    second for all together.
+    `tcp` are ranges of ports, ends included, and `again` those that are asked a second time; `udp` maps
+    ports to payloads in hex; `rate` is packets a second for all together. Addresses in the networks
+    `avoid` are not used where there are others: a stranger is not to look from where administrators come.
     """
-    ways = [_Way(target) for target in targets]
-    ports = list({port for first, last in tcp for port in range(first, last + 1)})
+    ways = [_Way(target, avoid) for target in targets]
     known = {way.target: way for way in ways}
     ears = [_ear(version) for version in sorted({way.version for way in ways})]
     mouth = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
     began, sent = time.monotonic(), 0
-    for turn in range(passes):
-        random.shuffle(ports)
+    for last in (False, True):
+        ports = _listed(again if last else tcp)
         for way in ways:
             way.turn()
         for start in range(0, len(ports), _BURST):
@@ -62,7 +67,7 @@ def scan(
             for way in ways:
                 _send(mouth, way.datagram(int(number), bytes.fromhex(payload)), way.where)
             _hear(ears, known, 0.001)
-        _hear(ears, known, _PATIENCE if turn == passes - 1 else _PATIENCE / 4)
+        _hear(ears, known, _PATIENCE if last else _PATIENCE / 4)
     return {
         str(way.target): {
             "source": str(way.source),
@@ -71,6 +76,13 @@ def scan(
         }
         for way in ways
     }
+
+
+def _listed(spans: list[list[int]]) -> list[int]:
+    """The ports of ranges, each once, in a random order: a pattern is what others look for."""
+    ports = list({port for first, last in spans for port in range(first, last + 1)})
+    random.shuffle(ports)
+    return ports
 
 
 def _ear(version: int) -> socket.socket:
@@ -94,14 +106,14 @@ def _send(mouth: socket.socket, packet: bytes | bytearray, where: tuple[Any, ...
 class _Way:
     """How packets get to one target: source address, interface, and the next hop's hardware address."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, avoid: list[str]) -> None:
         self.target = ipaddress.ip_address(target)
         self.version = self.target.version
         route = _ip(["-j", f"-{self.version}", "route", "get", target])[0]
         if route.get("type", "unicast") not in ("unicast",) or "dev" not in route:
             raise ValueError(f"there is no route to {target}")
         device = route["dev"]
-        self.source = ipaddress.ip_address(route["prefsrc"])
+        self.source = _source(device, route["prefsrc"], avoid)
         hop = route.get("gateway") or route.get("via", {}).get("host") or target
         self.where = (device, _TYPES[self.version], 0, 0, _hardware(hop, device, self.version))
         self.open: set[tuple[str, int]] = set()
@@ -137,14 +149,14 @@ class _Way:
         return self._header(_UDP, len(head + payload)) + head + payload
 
     def _pseudo(self, protocol: int, length: int) -> bytes:
-        ends = self.source.packed + self.target.packed
+        ends: bytes = self.source.packed + self.target.packed
         return ends + struct.pack(
             "!LL" if self.version == 6 else "!HH",
             *((length, protocol) if self.version == 6 else (protocol, length)),
         )
 
     def _header(self, protocol: int, length: int) -> bytes:
-        ends = self.source.packed + self.target.packed
+        ends: bytes = self.source.packed + self.target.packed
         if self.version == 6:
             return struct.pack("!LHBB", 0x60000000, length, protocol, 64) + ends
         head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + length, 0, 0x4000, 64, protocol, 0) + ends
@@ -226,6 +238,19 @@ def _hardware(hop: str, device: str, version: int) -> bytes:
                 pinger.sendto(echo, (hop, 0))
             time.sleep(0.1)
     raise ValueError(f"nobody on {device} answers for {hop}")
+
+
+def _source(device: str, usual: str, avoid: list[str]) -> Any:
+    """The usual address, or another one of the interface when that is to be avoided."""
+    own = [usual] + [
+        it["local"]
+        for it in _ip(["-j", "addr", "show", "dev", device])[0]["addr_info"]
+        if it["scope"] == "global"
+    ]
+    networks = [ipaddress.ip_network(it) for it in avoid]
+    addresses = [ipaddress.ip_address(it) for it in own]
+    family = [it for it in addresses if it.version == addresses[0].version]
+    return next((it for it in family if not any(it in net for net in networks)), addresses[0])
 
 
 def towards(addresses: list[str]) -> list[str]:
