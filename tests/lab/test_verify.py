@@ -100,7 +100,8 @@ SABOTAGE = (
              "nft insert rule inet mastio forward iifname internet accept; "
              "nft insert rule inet mastio input iifname internet accept", "N1 N7",
              undo="nft -f /etc/nftables.conf"),
-    _postfix("an open relay", "R1", "smtpd_relay_restrictions = permit"),
+    _postfix("an open relay", "R1", "smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination",
+             "mynetworks = 0.0.0.0/0 [::]/0"),
     _postfix("a banner", "N8", "smtpd_banner = $myhostname ESMTP Postfix (Debian)"),
     _postfix("VRFY", "R2", "disable_vrfy_command = no"),
     _postfix("table names", "R3", "show_user_unknown_table_name = yes"),
@@ -142,7 +143,7 @@ SABOTAGE = (
              "sleep 0.5; rm /usr/local/bin/gone", "H5", undo="systemctl stop sabotage.service"),
     Sabotage("a reboot is due", "watch", "touch /run/reboot-required", "P2", undo="rm /run/reboot-required"),
     Sabotage("no protection in the browser", "webmail",
-             "sed -i '/Strict-Transport-Security/s/max-age=63072000/max-age=60/; /X-Frame-Options/d; "
+             "sed -i '/Strict-Transport-Security/s/max-age=63072000/max-age=60/; /X-Content-Type-Options/d; "
              f"/Content-Security-Policy/s/ default-src/ x-src/; s/object-src .none.; //' {_NGINX}", "W1 W2 W3",
              (_NGINX,), "systemctl reload nginx; sleep 1"),
     Sabotage("a weak cipher", "webmail",
@@ -187,7 +188,7 @@ def rounds(sabotage: tuple[Sabotage, ...]) -> list[list[Sabotage]]:
 def sabotaged(lab: Lab, one: Sabotage) -> Iterator[None]:
     """The site with one thing broken; whole again afterwards."""
     saved = " ".join(map(shlex.quote, one.files))
-    kept = f"/root/{one.name.replace(' ', '-')}.tar"
+    kept = shlex.quote(f"/root/{one.name}.tar")
     if saved:
         on(lab, one.machine, f"tar -cPf {kept} {saved}")
     try:

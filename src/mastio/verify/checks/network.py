@@ -108,7 +108,7 @@ def egress(vantage: Vantage) -> Iterator[str | Cell]:
         # A host without a firewall says "closed" to what reaches it: that counts as having left.
         cell = reach.cell(vantage.matrix, vantage.name, target, answer, tried, allowed)
         yield cell
-        left = tuple(it for it in (*cell.answered, *cell.closed) if it not in allowed)
+        left = sorted({*cell.answered, *cell.closed} - {*allowed})
         if left:
             yield f"{vantage.name} reaches the internet on {reach.listed(left)}: no flow allows that"
 

@@ -40,6 +40,7 @@ def smuggling(vantage: Vantage) -> Iterator[str]:
                 yield f"{door.words} takes {name} for the end of a message: {' | '.join(replies[:4])}"
             elif replies and replies[0].startswith("2"):
                 yield f"{door.words} accepted a test message that it must refuse: {replies[0]}"
+                return  # once is enough: each is in somebody's mailbox
 
 
 def pipelining(vantage: Vantage) -> Iterator[str]:
