@@ -10,7 +10,7 @@ from mastio.verify.checks.smuggling import GTUBE, letter
 from mastio.verify.doors import doors
 from mastio.verify.model import Check, Family, Place, Severity
 from mastio.verify.probes import smtp
-from mastio.verify.vantage import Vantage
+from mastio.verify.vantage import Vantage, unknown
 
 EICAR = "X5O!P%@AP[4\\PZX54(P^)7CC)7}$" + "EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
 """Every virus scanner finds this harmless text (https://www.eicar.org)."""
@@ -52,7 +52,8 @@ def _refused(vantage: Vantage, what: str, content: str) -> Iterator[str]:
         if reply.startswith("2"):
             yield f"{door.words} accepted {what}: {reply}"
         elif not reply.startswith("5"):
-            yield f"{door.words} did not refuse {what} for good: {reply}"
+            # The declared answer while a scanner is away: nothing passes, and nothing is proven.
+            raise unknown(f"{door.words} has not decided about {what}: {reply}")
 
 
 def viruses(vantage: Vantage) -> Iterator[str]:
