@@ -145,7 +145,7 @@ def products(vantage: Vantage) -> Iterator[str]:
             continue
         family = ["-6"] if address.version == 6 else []
         said = vantage.output(
-            "nmap", *family, "-n", "-Pn", "-sV", "--version-all", "-p", ",".join(map(str, ports)),
+            "nmap", *family, "-n", "-Pn", "-sV", "-p", ",".join(map(str, ports)),
             "-oG", "-", str(address),
         )  # fmt: skip
         for entry in said.partition("Ports: ")[2].partition("\t")[0].split(", "):
@@ -222,7 +222,7 @@ CHECKS = (
     ),
     Check(
         "N4", Family.NETWORK, "Products and versions cannot be told", (Place.OUTSIDE,), Severity.LOW,
-        "nmap -sV --version-all on each published port", "no product is recognised", "nmap(1), version detection",
+        "nmap -sV on each published port", "no product is recognised", "nmap(1), version detection",
         "See which service talks: smtpd_banner and smtpd_forbidden_commands of Postfix, the Server header "
         "and error pages of nginx.",
         products, full=True, seconds=400,
