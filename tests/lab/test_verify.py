@@ -74,7 +74,7 @@ class Sabotage:
 
 _MAIN, _STORE, _NGINX = "/etc/postfix/main.cf", "/etc/dovecot/dovecot.conf", "/etc/nginx/nginx.conf"
 _RSPAMD = (
-    "systemctl restart rspamd.service; "
+    "valkey-cli -s /run/valkey/valkey.sock flushall >/dev/null; systemctl restart rspamd.service; "
     "for i in $(seq 100); do [ -S /run/rspamd/milter.sock ] && break; sleep 0.1; done; sleep 4"
 )
 _POSTFIX = "postfix reload >/dev/null 2>&1; sleep 2"
