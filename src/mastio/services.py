@@ -47,3 +47,9 @@ SYSLOG = _tcp("syslog", 6514, "logs, by RELP over TLS")
 PROXY = _tcp("proxy", 3128, "Debian packages and signatures, allow-listed")
 POLICIES = _tcp("policies", 3129, "MTA-STS policies of receivers, hosts mta-sts.* only")
 NTP = Service("ntp", 123, (Transport.UDP,), "time (RFC 5905)")
+
+ALL: tuple[Service, ...] = (
+    SMTP, DELIVERY, SUBMISSIONS, RELAY, IMAPS, SIEVE, PASSWORD, LEARN,
+    HTTP, HTTPS, DNS, SSH, SYSLOG, PROXY, POLICIES, NTP,
+)  # fmt: skip
+"""Every service: what a scan looks for first, and how a port is called."""

@@ -25,6 +25,8 @@ from typing import IO, Protocol
 from mastio.errors import Exit, MastioError
 from mastio.site.model import Site
 
+OUTSIDE = "outside"
+"""Not a machine of the site: the one on the internet that looks at it (`Site.verify_outside`)."""
 BOOT = (
     "import sys;i=sys.stdin.buffer;n=int(i.readline());m=int(i.readline());s=i.read(n);"
     "exec(compile(s,'mastio','exec'),{'__name__':'__main__','PAYLOAD':i.read(m)})"
@@ -160,15 +162,18 @@ class SshTransport(Transport):
     def argv(self, machine: str, command: Sequence[str]) -> list[str]:
         """`ssh … HOST COMMAND`; what follows the host is one string for the remote shell, quoted."""
         options = ["BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=15"]
-        target = self._site.machine(machine)
+        if machine == OUTSIDE:
+            host, number = self._site.verify_outside, len(self._site.machines)
+        else:
+            target = self._site.machine(machine)
+            host, number = target.ssh or str(target.addresses[0]), self._site.machines.index(target)
         if self._folder:
             # A socket's path has 104 bytes on some systems, and TMPDIR may be long: no %C here.
-            path = f"ControlPath={self._folder}/{self._site.machines.index(target)}"
+            path = f"ControlPath={self._folder}/{number}"
             options += ["ControlMaster=auto", path, "ControlPersist=30"]
         else:
             options += ["ControlMaster=no", "ControlPath=none"]
         config = ["-F", self._site.ssh_config] if self._site.ssh_config else []
-        host = target.ssh or str(target.addresses[0])
         flags = [flag for option in options for flag in ("-o", option)]
         return ["ssh", "-T", *config, *flags, "--", host, shlex.join(command)]
 

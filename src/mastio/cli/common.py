@@ -9,11 +9,22 @@ import click
 
 from mastio.context import Internet
 from mastio.errors import Exit, MastioError
+from mastio.report.plan import Style
 from mastio.site.model import Reach, Site
 from mastio.state import HostState
 from mastio.transport import Transport
 from mastio.vault import Vault
 
+COLOURS: dict[Style, dict[str, object]] = {
+    Style.PLAIN: {},
+    Style.TITLE: {"bold": True},
+    Style.ADD: {"fg": "green"},
+    Style.REMOVE: {"fg": "red"},
+    Style.CHANGE: {"fg": "yellow"},
+    Style.FAINT: {"fg": "cyan"},
+    Style.WARN: {"fg": "magenta"},
+}
+"""What a line's style looks like."""
 SITE_FILE = "site.toml"
 OVER_SSH = "MASTIO_OVER_SSH"
 """Set in the environment, it makes a lab's machines be reached by ssh, as in production."""

@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dns": ("dns", "Print what must stand in DNS, or check it"),
     "dkim": ("dkim", "Let the next DKIM keys sign"),
     "reports": ("reports", "What other organisations report of our mail"),
+    "verify": ("verify", "Prove that the site is as designed, from every machine"),
     "secrets": ("secrets", "List and rotate generated secrets"),
     "domain": ("accounts", "Mail domains"),
     "user": ("accounts", "Mailboxes"),

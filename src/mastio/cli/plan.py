@@ -9,24 +9,14 @@ import click
 
 from mastio.agent.wire import Event
 from mastio.apply import OnEvent, Outcome, Planned, apply_all, plan_all, site_lock
-from mastio.cli.common import App, pass_app
+from mastio.cli.common import COLOURS, App, pass_app
 from mastio.errors import Exit, MastioError
 from mastio.plan import MachinePlan
 from mastio.report import plan as report
-from mastio.report.plan import Style
 from mastio.site.model import Role
 from mastio.state import HostState
 from mastio.transport import Transport
 
-_COLOURS: dict[Style, dict[str, object]] = {
-    Style.PLAIN: {},
-    Style.TITLE: {"bold": True},
-    Style.ADD: {"fg": "green"},
-    Style.REMOVE: {"fg": "red"},
-    Style.CHANGE: {"fg": "yellow"},
-    Style.FAINT: {"fg": "cyan"},
-    Style.WARN: {"fg": "magenta"},
-}
 Found = Mapping[str, Planned | MastioError]
 
 
@@ -151,7 +141,7 @@ def _show(found: Found, *, diffs: bool) -> None:
     plans = _plans(found)
     for machine, one in plans.items():
         for style, text in report.lines(machine, one, diffs=diffs):
-            click.echo(click.style(text, **_COLOURS[style]))  # type: ignore[arg-type]
+            click.echo(click.style(text, **COLOURS[style]))  # type: ignore[arg-type]
     for error in found.values():
         if isinstance(error, MastioError):
             click.secho(error.message, fg="red", err=True)

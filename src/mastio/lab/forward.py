@@ -13,9 +13,9 @@ from mastio.context import bracketed
 from mastio.errors import Exit, MastioError
 from mastio.lab import host, network, paths
 from mastio.lab.cage import Cage, cages
-from mastio.lab.model import OUTSIDE
 from mastio.services import Service
 from mastio.site.model import Address
+from mastio.transport import OUTSIDE
 
 PORT = 8443
 """The loopback port that leads to the webmail unless told otherwise."""

@@ -13,11 +13,9 @@ from typing import Any
 from mastio.lab import internet
 from mastio.site.model import Address, Machine, Role, Site
 from mastio.state import HostState
+from mastio.transport import OUTSIDE
 
 Interface = IPv4Interface | IPv6Interface
-
-OUTSIDE = "outside"
-"""The machine that is everybody else."""
 
 
 @dataclass(frozen=True, slots=True)

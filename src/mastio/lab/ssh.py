@@ -16,9 +16,9 @@ from mastio.context import bracketed
 from mastio.errors import Exit, MastioError
 from mastio.lab import bootstrap, internet, network, paths
 from mastio.lab.machine import Machine
-from mastio.lab.model import OUTSIDE
 from mastio.site.model import Machine as SiteMachine
 from mastio.site.model import Role, Site
+from mastio.transport import OUTSIDE
 
 
 def config_path(site: str) -> Path:

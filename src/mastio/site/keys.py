@@ -292,6 +292,25 @@ KEYS: tuple[Key, ...] = (
         "Networks that are never banned.",
         "the site's own and its administrators' always are",
     ),
+    Key(
+        "verify.outside",
+        Kind.TEXT,
+        "The ssh name of a machine on the internet (any cheap one) from which `mastio verify` looks at the "
+        "site as strangers do; it needs root there.",
+        "none: what only an outsider can see is *not run*",
+    ),
+    Key(
+        "verify.accepted.*.reason",
+        Kind.TEXT,
+        "Why a failing check (`*` is its identifier, such as `D6`) is accepted for now.",
+        "required with `until`",
+    ),
+    Key(
+        "verify.accepted.*.until",
+        Kind.TEXT,
+        "Until when, as `2027-01-31`; after that day it fails again.",
+        "required with `reason`",
+    ),
 )
 
 

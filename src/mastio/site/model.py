@@ -5,6 +5,7 @@ carrying one or more *roles*), the *public* addresses that the internet sees, an
 """
 
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -214,6 +215,15 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
+class Accepted:
+    """A failing check that the administrator lives with, for a reason and until a date."""
+
+    check: str
+    reason: str
+    until: date
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """A whole site. Everything later is computed from it."""
 
@@ -247,6 +257,10 @@ class Site:
     bans: Bans = field(default_factory=Bans)
     dns: Dns = field(default_factory=Dns)
     filter: Filter = field(default_factory=Filter)
+    verify_outside: str = ""
+    """The ssh name of a machine on the internet from which `verify` looks; empty: there is none."""
+    accepted: tuple[Accepted, ...] = ()
+    """Failing checks that are known and accepted for a time."""
 
     def machine(self, name: str) -> Machine:
         """The machine called `name`; KeyError when there is none."""

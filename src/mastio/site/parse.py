@@ -9,6 +9,7 @@ is a `Problem` with file, line, key, what is wrong and what is allowed; together
 """
 
 from collections.abc import Callable
+from datetime import date
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from mastio.site.layout import lay_out
 from mastio.site.model import (
     DUTIES,
     REPORTS,
+    Accepted,
     Address,
     Bans,
     Dmarc,
@@ -102,6 +104,8 @@ def _site(raw: Raw, folder: Path | None) -> Site:
         dns=_dns(raw, domains),
         policy=(policy := _policy(raw)),
         filter=filtering.parse(raw, domains, policy),
+        verify_outside=_one_at(raw, ("verify", "outside"), values.ssh_name),
+        accepted=_accepted(raw),
         **({"mirrors": _mirrors(raw)} if raw.has("proxy", "mirrors") else {}),
     )
 
@@ -202,6 +206,35 @@ def _mirrors(raw: Raw) -> tuple[str, ...]:
     return _many(
         raw, ("proxy", "mirrors"), values.domain, least="machines could not fetch their updates"
     )
+
+
+def _accepted(raw: Raw) -> tuple[Accepted, ...]:
+    """`[verify.accepted.ID]`: both keys, or a problem for the one that lacks."""
+    top = ("verify", "accepted")
+    found = []
+    for check in dict.fromkeys(str(path[2]) for path in raw.leaves if path[:2] == top):
+        here = (*top, check)
+        reason = _one_at(raw, (*here, "reason"), _line)
+        try:
+            until = date.fromisoformat(raw.text(*here, "until"))
+        except ValueError:
+            raw.problems.add((*here, "until"), "must be a day", "written as 2027-01-31")
+            continue
+        if not reason and not raw.has(*here, "reason"):
+            raw.problems.add((*here, "reason"), "is missing", "say why this is accepted")
+        found.append(Accepted(check, reason, until))
+    return tuple(found)
+
+
+def _one_at(raw: Raw, path: tuple[str, ...], judge: Callable[[str], str]) -> str:
+    """One judged text below a table; empty when it is not there or not sound."""
+    if not raw.has(*path):
+        return ""
+    try:
+        return judge(raw.text(*path))
+    except ValueError as error:
+        raw.problems.add(path, str(error))
+        return ""
 
 
 def _dns(raw: Raw, domains: tuple[str, ...]) -> Dns:

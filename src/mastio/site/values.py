@@ -132,6 +132,13 @@ def _network_hint(text: str) -> str:
     return f"{text!r} is a host's address: its network is {meant}"
 
 
+def ssh_name(text: str) -> str:
+    """A `Host` of ssh_config(5): one word."""
+    if not text or text.startswith("-") or not text.isprintable() or text.split() != [text]:
+        raise ValueError(f"{text!r} is no host of ssh_config: one word")
+    return text
+
+
 def ssh_key(text: str) -> str:
     """One OpenSSH public key line, `type base64 comment` (sshd(8)). Never quoted in full."""
     if "PRIVATE KEY" in text:

@@ -23,11 +23,11 @@ from mastio.dns import records as make
 from mastio.dns import zone
 from mastio.flows import FlowMatrix
 from mastio.lab import internet as segment
-from mastio.lab.model import OUTSIDE
 from mastio.lab.outside import domains, zones
 from mastio.services import Service
 from mastio.site.model import Address, Machine, Site
 from mastio.state import Check, Command, Directory, File, HostState, Listener, Unit, User
+from mastio.transport import OUTSIDE
 
 MACHINE = OUTSIDE
 DOMAIN = "outside.test"

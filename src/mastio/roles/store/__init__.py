@@ -54,6 +54,12 @@ _SIEVE = "/etc/dovecot/sieve/spam"
 _UNITS = "/etc/systemd/system"
 _MAPS = ("domains", "accounts", "disabled", "own", "aliases", "duties", "catch-all", "senders")
 
+_NOBODY = (
+    "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=4$"
+    "ExQCOeiZcHsvjt5ZazzAGA$hqXlABNsU/aC26br4OLcnQy44wjscpbznaIf/8DPQmM"
+)
+"""The hash of 32 octets that were thrown away: no password leads to it."""
+
 
 def build(ctx: Context) -> HostState:
     """Everything that is the store on its machine."""
@@ -139,7 +145,7 @@ def _dovecot(ctx: Context) -> tuple[File, ...]:
         _file(
             ctx, "/etc/dovecot/dovecot.conf", "dovecot.conf.j2",
             directory=DIRECTORY, owner=OWNER, vmail=VMAIL, spam=f"{_SIEVE}.sieve", programs=learning.PROGRAMS,
-            quarantine_lmtp=holding.LMTP, quarantine_user=holding.USER,
+            quarantine_lmtp=holding.LMTP, quarantine_user=holding.USER, nobody=_NOBODY,
             listen=sorted({*ctx.listen(services.IMAPS), *ctx.listen(services.SIEVE)}, key=str),
         ),
         File(f"{_SIEVE}.sieve", _beside("spam.sieve")),

@@ -1,0 +1,1 @@
+"""The checks, a file for each family; `mastio.verify.registry` puts them together."""

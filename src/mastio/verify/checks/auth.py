@@ -1,0 +1,121 @@
+"""A: who gets in."""
+
+from collections.abc import Iterator
+
+from mastio import services
+from mastio.site.model import Role
+from mastio.verify.doors import Door, doors
+from mastio.verify.model import Check, Family, Place, Severity
+from mastio.verify.probes import host, login
+from mastio.verify.vantage import Vantage
+
+_USERS = ("postmaster", "admin", "root", "test", "info", "user")
+_PASSWORDS = ("password", "123456", "changeme", "admin")
+_MOST_DIFFERENCE = 0.75
+"""Seconds by which an unknown user may be answered sooner or later than a wrong password."""
+_WANTED = {
+    "passwordauthentication": "no",
+    "kbdinteractiveauthentication": "no",
+    "hostbasedauthentication": "no",
+    "gssapiauthentication": "no",
+    "permitemptypasswords": "no",
+    "authenticationmethods": "publickey",
+    "permitrootlogin": "without-password",
+}
+
+
+def common_passwords(vantage: Vantage) -> Iterator[str]:
+    """No mailbox opens with what everybody tries first."""
+    site = vantage.site
+    domain = site.domains[0]
+    own = (domain.partition(".")[0], site.name)
+    # Everything for the mailbox that is known outside, the likeliest for those that might be there.
+    pairs = [[site.admin_mail, it] for it in (*_PASSWORDS, *own, site.admin_mail.partition("@")[0])]
+    pairs += [[f"{user}@{domain}", user] for user in _USERS]
+    for door in doors(vantage.matrix, vantage.name, services.IMAPS)[:1]:
+        with vantage.ground.passwords:
+            answers = vantage.ask(login.imap, str(door.address), door.port, pairs)
+        for (user, word), answer in zip(pairs, answers, strict=True):
+            if answer["in"]:
+                yield f"{door.words} let {user} in with the password {word!r}"
+
+
+def same_answer(vantage: Vantage) -> Iterator[str]:
+    """A wrong password and an unknown user get the same words in the same time."""
+    for door in doors(vantage.matrix, vantage.name, services.IMAPS, services.SUBMISSIONS):
+        if door.address.version == 4:  # the same program answers both families
+            first = _compare(vantage, door, "wrong-on-purpose")
+            if first[1]:
+                yield f"{door.words} tells them apart: {first[1]}"
+            # A busy machine is slow to anybody: only what is seen twice is seen.
+            elif first[0] and first[0] == _compare(vantage, door, "wrong-once-more")[0]:
+                yield f"{door.words} keeps {first[0]} waiting for longer, every time"
+
+
+def _compare(vantage: Vantage, door: Door, password: str) -> tuple[str, str]:
+    """Who waits for longer, and the words when they differ; "" when they are alike."""
+    site = vantage.site
+    who = (site.admin_mail, f"nobody-{site.name}-probe@{site.domains[0]}")
+    function = login.imap if door.service is services.IMAPS else login.smtp
+    with vantage.ground.passwords:
+        pairs = [[user, password] for _ in range(3) for user in who]
+        answers = vantage.ask(function, str(door.address), door.port, pairs)
+    known, unknown_user = answers[::2], answers[1::2]
+    words = [sorted({str(it["words"]) for it in half}) for half in (known, unknown_user)]
+    if words[0] != words[1]:
+        return "", f"{words[0][0]} for a wrong password, {words[1][0]} for an unknown user"
+    mine, others = ([float(it["seconds"]) for it in half] for half in (known, unknown_user))
+    if min(mine) - min(others) > _MOST_DIFFERENCE and min(mine) > max(others):
+        return "a known user", ""
+    if min(others) - min(mine) > _MOST_DIFFERENCE and min(others) > max(mine):
+        return "an unknown user", ""
+    return "", ""
+
+
+def ssh_keys_only(vantage: Vantage) -> Iterator[str]:
+    """sshd takes keys and nothing else."""
+    said = dict(
+        line.lower().partition(" ")[::2]
+        for line in vantage.output("/usr/sbin/sshd", "-T").splitlines()
+    )
+    for key, value in _WANTED.items():
+        if key in said and said[key] != value:
+            yield f"sshd on {vantage.name}: {key} is {said[key]}, not {value}"
+
+
+def system_accounts(vantage: Vantage) -> Iterator[str]:
+    """No account of the operating system opens with a password, and only root is root."""
+    for words in vantage.ask(host.passwords):
+        yield f"{vantage.name}: {words}"
+    for name in vantage.ask(host.superusers):
+        yield f"{vantage.name}: {name} has user id 0"
+
+
+CHECKS = (
+    Check(
+        "A1", Family.LOGIN, "No default or common passwords", (Role.WEBMAIL,), Severity.CRITICAL,
+        "the usual users × the passwords everybody tries first, by IMAP", "none is let in",
+        "OWASP ASVS 2.1.7; MITRE ATT&CK T1110", "Give that user another password: `mastio user password ADDRESS`.",
+        common_passwords, seconds=60,
+    ),
+    Check(
+        "A3", Family.LOGIN, "Unknown users and wrong passwords look alike", (Role.WEBMAIL,), Severity.MEDIUM,
+        "three of each by IMAP and by submission", f"the same words; nobody waits {_MOST_DIFFERENCE:g} s longer, twice",
+        "CWE-204, CWE-208", "Set auth_failure_delay back in dovecot.conf; `mastio plan store` shows changes.",
+        same_answer, seconds=60,
+    ),
+    Check(
+        "A4", Family.LOGIN, "ssh takes keys only", (Place.EVERY_MACHINE,), Severity.CRITICAL,
+        "sshd -T: the configuration as sshd understands it", "publickey is the only method",
+        "sshd_config(5); CIS Debian Linux Benchmark, 5.1",
+        "Remove what stands beside mastio's file in /etc/ssh/sshd_config.d (`mastio plan` shows what of its own was "
+        "changed).",
+        ssh_keys_only,
+    ),
+    Check(
+        "A6", Family.LOGIN, "No passwords on the machines", (Place.EVERY_MACHINE,), Severity.HIGH,
+        "/etc/shadow and /etc/passwd", "no account has a password or lacks one; only root has user id 0",
+        "shadow(5); CIS Debian Linux Benchmark, 7.2", "Lock it: `passwd --lock NAME`, or remove it: `deluser NAME`.",
+        system_accounts,
+    ),
+)  # fmt: skip

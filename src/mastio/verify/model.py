@@ -1,0 +1,168 @@
+"""The words of verification: checks, verdicts, findings, runs. Plain data, nothing is done here."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from mastio.site.model import Role, Site
+from mastio.transport import OUTSIDE
+from mastio.verify.vantage import Vantage
+
+
+class Verdict(StrEnum):
+    """What a check found at a vantage, the worst first."""
+
+    FAILED = "failed"
+    UNKNOWN = "could not check"
+    NOT_RUN = "not run"
+    ACCEPTED = "accepted"
+    PASSED = "passed"
+
+
+class Severity(StrEnum):
+    """What a failure means, the worst first."""
+
+    CRITICAL = "critical"
+    """Mail can be read, forged or relayed by strangers, or the isolation is broken."""
+    HIGH = "high"
+    """One defence is gone; another still stands."""
+    MEDIUM = "medium"
+    """Others trust the site less, or an attacker learns something."""
+    LOW = "low"
+    """Hygiene."""
+
+
+class Family(StrEnum):
+    """What a check is about; its identifiers begin with the letter in front."""
+
+    NETWORK = "Network"
+    MAIL = "Mail in and out"
+    TLS = "TLS"
+    NAMES = "Names"
+    LOGIN = "Logging in"
+    CONTENT = "Content"
+    WEB = "Webmail"
+    HOST = "Machines"
+
+
+class Place(StrEnum):
+    """Vantages that are not a role."""
+
+    OUTSIDE = OUTSIDE
+    EVERY_MACHINE = "every machine"
+    BEHIND = "every machine behind the firewall"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What one vantage reaches of one address: the reachability matrix is made of these.
+
+    Ports are `(transport, port)`. `answered` are open; `closed` answered that nobody listens, which a
+    firewall that drops would not have let happen.
+    """
+
+    source: str
+    target: str
+    address: str
+    expected: tuple[tuple[str, int], ...]
+    answered: tuple[tuple[str, int], ...]
+    closed: tuple[tuple[str, int], ...]
+    tried: int
+    """How many ports were tried."""
+
+    @property
+    def surplus(self) -> tuple[tuple[str, int], ...]:
+        """What answers and should not."""
+        return tuple(it for it in self.answered if it not in self.expected)
+
+    @property
+    def missing(self) -> tuple[tuple[str, int], ...]:
+        """What should answer and does not."""
+        return tuple(it for it in self.expected if it not in self.answered)
+
+    @property
+    def leaks(self) -> tuple[tuple[str, int], ...]:
+        """What the firewall lets through although nobody listens there."""
+        return tuple(it for it in self.closed if it not in self.expected)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check. `run` yields what is wrong, a sentence each; nothing means passed.
+
+    `run` may raise MastioError, OSError or ValueError: then it *could not check*, for that reason.
+    """
+
+    id: str
+    family: Family
+    title: str
+    where: tuple[Role | Place, ...]
+    severity: Severity
+    probe: str
+    """What is done, in a line."""
+    passes: str
+    """When it passes, in a line."""
+    source: str
+    """On whose authority: an RFC, a manual page, a published attack."""
+    remedy: str
+    """What to do when it fails."""
+    run: Callable[[Vantage], Iterator[str | Cell]] = field(compare=False)
+    full: bool = False
+    """It takes long: only in the full set."""
+    seconds: float = 30
+    """The longest it may take at one vantage."""
+
+    def vantages(self, site: Site) -> tuple[str, ...]:
+        """From where it looks, in this site."""
+        roles = tuple(it for it in self.where if isinstance(it, Role))
+        walled = bool(site.carrying(Role.FIREWALL))
+        machines = tuple(
+            machine.name
+            for machine in site.machines
+            if Place.EVERY_MACHINE in self.where
+            or machine.has(*roles)
+            or (Place.BEHIND in self.where and walled and not machine.has(Role.FIREWALL))
+        )
+        return (OUTSIDE, *machines) if Place.OUTSIDE in self.where else machines
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check at one vantage."""
+
+    check: Check
+    vantage: str
+    verdict: Verdict
+    seen: tuple[str, ...] = ()
+    """What was seen that should not be, or why it could not be checked; empty when passed."""
+    cells: tuple[Cell, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """What identifies it from run to run."""
+        return f"{self.check.id}@{self.vantage}"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """All findings of one verification."""
+
+    site: str
+    began: datetime
+    seconds: float
+    full: bool
+    findings: tuple[Finding, ...]
+
+    def having(self, *verdicts: Verdict) -> tuple[Finding, ...]:
+        """The findings with one of these verdicts."""
+        return tuple(it for it in self.findings if it.verdict in verdicts)
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of all: a run is as good as its worst finding. `not run` does not spoil it."""
+        for verdict in (Verdict.FAILED, Verdict.UNKNOWN):
+            if self.having(verdict):
+                return verdict
+        return Verdict.PASSED if self.having(Verdict.PASSED) else Verdict.NOT_RUN

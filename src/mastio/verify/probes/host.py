@@ -1,0 +1,120 @@
+"""What a machine knows about itself, read from /proc and /etc."""
+
+from __future__ import annotations
+
+import glob
+import os
+import socket
+import struct
+import time
+
+
+def listeners() -> list[list[object]]:
+    """`[transport, address, port, program]` of all that listens beyond loopback.
+
+    A UDP socket counts when it is there in two looks: one that only waits for a reply goes away.
+    """
+    first = _sockets()
+    time.sleep(1.0)
+    both = first.keys() & _sockets().keys()
+    names = _programs({first[key] for key in both})
+    return sorted(
+        [kind, address, port, names.get(first[kind, address, port], "?")]
+        for kind, address, port in both
+        if not (address.startswith("127.") or address in ("::1", "::ffff:127.0.0.1"))
+    )
+
+
+def _sockets() -> dict[tuple[str, str, int], str]:
+    found = {}
+    for kind, state in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):
+        with open(f"/proc/net/{kind}") as file:
+            for line in list(file)[1:]:
+                fields = line.split()
+                if fields[3] == state and fields[2].endswith(":0000"):
+                    address, port = fields[1].split(":")
+                    found[kind[:3], _address(address), int(port, 16)] = fields[9]
+    return found
+
+
+def _address(text: str) -> str:
+    words = [int(text[at : at + 8], 16) for at in range(0, len(text), 8)]
+    data = struct.pack(f"={len(words)}L", *words)
+    return socket.inet_ntop(socket.AF_INET if len(data) == 4 else socket.AF_INET6, data)
+
+
+def _programs(inodes: set[str]) -> dict[str, str]:
+    found = {}
+    for path in glob.glob("/proc/[0-9]*/fd/*"):
+        try:
+            target = os.readlink(path)
+            if target.startswith("socket:[") and target[8:-1] in inodes:
+                with open(f"/proc/{path.split('/')[2]}/comm") as file:
+                    found[target[8:-1]] = file.read().strip()
+        except OSError:
+            continue  # it ended while we looked
+    return found
+
+
+def kernel(names: list[str]) -> dict[str, str]:
+    """sysctl(8) values; those that this kernel or container does not have are left out."""
+    found = {}
+    for name in names:
+        try:
+            with open("/proc/sys/" + name.replace(".", "/")) as file:
+                found[name] = file.read().strip()
+        except OSError:
+            continue
+    return found
+
+
+def deleted() -> list[str]:
+    """Programs that run from files which are gone: an update replaced them, or somebody hides."""
+    found = set()
+    for folder in glob.glob("/proc/[0-9]*"):
+        try:
+            if os.readlink(f"{folder}/ns/pid") != os.readlink("/proc/self/ns/pid"):
+                continue
+            with open(f"{folder}/comm") as file:
+                name = file.read().strip()
+            if os.readlink(f"{folder}/exe").endswith(" (deleted)"):
+                found.add(f"{name}: its program")
+            with open(f"{folder}/maps") as file:
+                for line in file:
+                    path = line.rstrip().partition("/")[2]
+                    if " r-xp " in line and path.endswith(" (deleted)") and ".so" in path:
+                        found.add(f"{name}: /{path.removesuffix(' (deleted)')}")
+        except OSError:
+            continue
+    return sorted(found)
+
+
+def passwords() -> list[str]:
+    """Accounts of the operating system that a password opens, or that have none (shadow(5))."""
+    found = []
+    with open("/etc/shadow") as file:
+        for line in file:
+            name, secret = line.split(":")[:2]
+            if not secret:
+                found.append(f"{name} needs no password")
+            elif secret[0] not in "!*":
+                found.append(f"{name} has a password")
+    return found
+
+
+def superusers() -> list[str]:
+    """Accounts beside root that are root (passwd(5))."""
+    with open("/etc/passwd") as file:
+        rows = [line.split(":") for line in file]
+    return [row[0] for row in rows if row[2] == "0" and row[0] != "root"]
+
+
+def exists(paths: list[str]) -> list[str]:
+    """Those of `paths` that are there."""
+    return [path for path in paths if os.path.lexists(path)]
+
+
+def text(path: str) -> str:
+    """A file of text."""
+    with open(path, errors="replace") as file:
+        return file.read(1_000_000)

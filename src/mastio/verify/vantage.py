@@ -1,0 +1,149 @@
+"""A vantage: one place from which a check looks, and what it may ask there.
+
+    for fault in check.run(vantage): …
+    vantage.ask(smtp.dialogue, "203.0.113.1", 25, ["EHLO probe.test"])     # runs *there*
+
+`ask` sends the function's whole module to the vantage and gives back what the function returned, typed
+as if it had run here. The same question is asked once per run, however many checks want the answer.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Lock
+from time import monotonic
+from typing import Any, ParamSpec, TypeVar
+
+from mastio.errors import Exit, MastioError
+from mastio.flows import FlowMatrix
+from mastio.site.model import Site
+from mastio.transport import OUTSIDE, Result, Transport, last_line
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_CALL = """
+
+def _answer(order):
+    import json, sys
+    try:
+        said = {"answer": globals()[order["function"]](*order["args"], **order["kwargs"])}
+    except Exception as error:
+        words = str(error) or type(error).__name__
+        said = {"error": words if isinstance(error, (OSError, ValueError)) else type(error).__name__ + ": " + words}
+    json.dump(said, sys.stdout)
+
+import json as _json
+_answer(_json.loads(PAYLOAD))
+"""
+
+
+def unknown(words: str) -> MastioError:
+    """Why something could not be checked."""
+    return MastioError(words, code=Exit.UNAVAILABLE)
+
+
+@dataclass
+class Ground:
+    """What all vantages of one run share: the site, how its machines are reached, answers so far."""
+
+    site: Site
+    matrix: FlowMatrix
+    transport: Transport
+    full: bool = False
+    outside: bool = True
+    """Whether there is a machine outside to look from."""
+    passwords: Lock = field(default_factory=Lock, repr=False)
+    """Held while logging in: hashes are slow on purpose, and two at once would spoil each other's clock."""
+    _answers: dict[str, "Future[Any]"] = field(default_factory=dict, repr=False)
+    _lock: Lock = field(default_factory=Lock, repr=False)
+
+    def once(self, key: str, work: Callable[[], Any]) -> Any:
+        """What `work` gives; asked again, the same answer (or the same error)."""
+        with self._lock:
+            mine = key not in self._answers
+            future: Future[Any] = self._answers.setdefault(key, Future())
+        if mine:
+            try:
+                future.set_result(work())
+            except BaseException as error:
+                future.set_exception(error)
+        return future.result()
+
+
+@dataclass(frozen=True)
+class Vantage:
+    """One place to look from, until `deadline` (on `monotonic`'s clock)."""
+
+    name: str
+    ground: Ground
+    deadline: float
+
+    @property
+    def site(self) -> Site:
+        """The site that is looked at."""
+        return self.ground.site
+
+    @property
+    def matrix(self) -> FlowMatrix:
+        """What should be reachable."""
+        return self.ground.matrix
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether it is on the internet, not a machine of the site."""
+        return self.name == OUTSIDE
+
+    def at(self, machine: str) -> "Vantage":
+        """The same look from another machine: a check compares what two of them see."""
+        return replace(self, name=machine)
+
+    def left(self) -> float:
+        """Seconds until the deadline; MastioError when it has passed."""
+        left = self.deadline - monotonic()
+        if left <= 0:
+            raise unknown("it took too long")
+        return left
+
+    def run(self, argv: Sequence[str], stdin: bytes = b"") -> Result:
+        """A command there."""
+        return self.ground.transport.run(self.name, argv, stdin, self.left())
+
+    def output(self, *argv: str) -> str:
+        """What a command there prints; MastioError when it fails or is not there."""
+        result = self.run(argv)
+        if result.code == 127:
+            raise unknown(f"{argv[0]} is not installed on {self.name}")
+        if result.code:
+            raise unknown(f"{argv[0]} on {self.name}: {last_line(result.stderr) or result.code}")
+        return result.stdout.decode(errors="replace")
+
+    def ask(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What `function` of a probe module returns *there*; MastioError says why it could not look."""
+        order = {"function": function.__name__, "args": args, "kwargs": kwargs}
+        payload = json.dumps(order, sort_keys=True)
+        key = f"{self.name} {function.__module__} {payload}"
+        answer: T = self.ground.once(key, lambda: self._ask(function.__module__, payload))
+        return answer
+
+    def _ask(self, module: str, payload: str) -> Any:
+        result = self.ground.transport.run_python(
+            self.name, program(module), payload.encode(), self.left()
+        )
+        try:
+            said: Mapping[str, Any] = json.loads(result.stdout)
+        except ValueError:
+            why = last_line(result.stderr) or f"exit code {result.code}"
+            raise unknown(f"the probe on {self.name} broke: {why}") from None
+        if "error" in said:
+            raise unknown(str(said["error"]))
+        return said["answer"]
+
+
+def program(module: str) -> str:
+    """A probe module as the program that `ask` sends."""
+    path = sys.modules[module].__file__ or ""
+    return Path(path).read_text("utf-8") + _CALL

@@ -1,0 +1,326 @@
+"""Verification on the real site: green when it is whole, and each check fires when what it guards is gone.
+
+`SABOTAGE` is the proof: what is broken, on which machine, and the checks that must fail; no others may.
+A check that cannot fail is a defect, so tests/unit/verify covers those that cannot be broken here.
+"""
+
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mastio import services
+from mastio.accounts.passwords import hashed
+from mastio.lab import outside
+from mastio.site.model import Role
+from mastio.verify import registry
+from tests.lab import mail
+from tests.lab.conftest import TheLab as Lab
+from tests.lab.conftest import mastio
+
+pytestmark = pytest.mark.lab
+
+# It compares times, which a busy box spoils; its own test in tests/unit/verify needs no clock.
+_TIMED = ("A3",)
+RESULTS = Path(__file__).parents[2] / "test-results"
+
+
+def verify(lab: Lab, *options: str) -> dict[str, Any]:
+    """Run `mastio verify --json`; its report."""
+    done = mastio(lab.folder, "verify", "--json", *options)
+    assert done.returncode in (0, 1, 69), done.stderr
+    report: dict[str, Any] = json.loads(done.stdout)
+    report["code"] = done.returncode
+    return report
+
+
+def having(report: dict[str, Any], verdict: str) -> dict[str, list[str]]:
+    """The checks with a verdict, and what was seen."""
+    found: dict[str, list[str]] = {}
+    for it in report["findings"]:
+        if it["verdict"] == verdict:
+            found.setdefault(it["check"], []).extend(f"{it['vantage']}: {x}" for x in it["seen"])
+    return found
+
+
+def on(lab: Lab, machine: str, script: str, stdin: bytes = b"") -> str:
+    """A shell script on a machine; it must succeed."""
+    result = lab.transport.run(machine, ["sh", "-euc", script], stdin, 120)
+    assert result.code == 0, f"{script}: {result.stderr.decode()}"
+    return result.stdout.decode()
+
+
+@dataclass(frozen=True)
+class Sabotage:
+    """`files` are put back afterwards, then `after` runs (it also runs behind `script`)."""
+
+    name: str
+    machine: str
+    script: str
+    fails: str
+    files: tuple[str, ...] = ()
+    after: str = ""
+    undo: str = ""
+    expected: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "expected", frozenset(self.fails.split()))
+
+
+_MAIN, _STORE, _NGINX = "/etc/postfix/main.cf", "/etc/dovecot/dovecot.conf", "/etc/nginx/nginx.conf"
+_RSPAMD = (
+    "valkey-cli -s /run/valkey/valkey.sock flushall >/dev/null; systemctl restart rspamd.service; "
+    "for i in $(seq 100); do [ -S /run/rspamd/milter.sock ] && break; sleep 0.1; done; sleep 4"
+)
+_POSTFIX = "postfix reload >/dev/null 2>&1; sleep 2"
+_UNBOUND = "/etc/unbound/unbound.conf"
+
+
+def _postfix(name: str, fails: str, *settings: str) -> Sabotage:
+    script = "; ".join(f"postconf -e {shlex.quote(it)}" for it in settings)
+    return Sabotage(name, "gateway", script, fails, (_MAIN,), _POSTFIX)
+
+
+SABOTAGE = (
+    Sabotage("a port opened on the store", "store",
+             "nft insert rule inet mastio input tcp dport 3306 accept", "N2 N7",
+             undo="nft -f /etc/nftables.conf"),
+    Sabotage("the firewall forwards everything", "firewall", "nft insert rule inet mastio forward accept",
+             "N5 N7", undo="nft -f /etc/nftables.conf"),
+    Sabotage("a rule removed from the firewall", "firewall",
+             "h=$(nft -a list chain inet mastio forward | grep 'dport 24 ' | sed 's/.*handle //'); "
+             "for i in $h; do nft delete rule inet mastio forward handle $i; done",
+             "N2 N7", undo="nft -f /etc/nftables.conf"),
+    Sabotage("a published port more", "firewall",
+             "nft insert rule inet mastio forward iifname internet accept; "
+             "nft insert rule inet mastio input iifname internet accept", "N1 N7",
+             undo="nft -f /etc/nftables.conf"),
+    _postfix("an open relay", "R1", "smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination",
+             "mynetworks = 0.0.0.0/0 [::]/0"),
+    _postfix("a banner", "N8", "smtpd_banner = $myhostname ESMTP Postfix (Debian)"),
+    _postfix("VRFY", "R2", "disable_vrfy_command = no"),
+    _postfix("table names", "R3", "show_user_unknown_table_name = yes"),
+    _postfix("bare newlines", "R4 R6", "smtpd_forbid_bare_newline = no", "smtpd_forbid_unauth_pipelining = no",
+             "smtpd_data_restrictions ="),
+    _postfix("TLS 1.0", "T1 T2", "smtpd_tls_protocols = >=TLSv1", "tls_high_cipherlist = ALL:@SECLEVEL=0",
+             "smtpd_tls_security_level = may"),
+    Sabotage("no abuse desk", "gateway",
+             "cd /var/lib/mastio/recipients; sed -i '/^abuse@/d' recipients; postmap lmdb:recipients", "R9",
+             ("/var/lib/mastio/recipients/recipients",), "postmap lmdb:/var/lib/mastio/recipients/recipients"),
+    Sabotage("no virus scanner", "gateway",
+             "echo 'enabled = false;' > /etc/rspamd/local.d/antivirus.conf", "C1",
+             ("/etc/rspamd/local.d/antivirus.conf",), _RSPAMD),
+    Sabotage("DMARC not enforced", "gateway", "rm /etc/rspamd/local.d/dmarc.conf", "R8",
+             ("/etc/rspamd/local.d/dmarc.conf",), _RSPAMD),
+    Sabotage("test spam let in", "gateway",
+             "echo 'gtube_patterns = \"disable\";' >> /etc/rspamd/local.d/options.inc", "C2 R4",
+             ("/etc/rspamd/local.d/options.inc",), _RSPAMD),
+    Sabotage("a listener on a wrong address", "store",
+             "systemd-run --quiet --unit=sabotage python3 -m http.server --bind 0.0.0.0 8000; sleep 2", "H1",
+             undo="systemctl stop sabotage.service"),
+    Sabotage("POP3", "store", f"sed -i 's/^  imap = yes/  imap = yes\\n  pop3 = yes/' {_STORE}", "W5", (_STORE,)),
+    Sabotage("logging in without TLS", "store",
+             "sed -i 's/^auth_allow_cleartext = no/auth_allow_cleartext = yes/; s/^ssl = required/ssl = yes/' "
+             f"{_STORE}",
+             "T7", (_STORE,), "doveadm reload; sleep 1"),
+    Sabotage("no client certificate asked", "store", "sed -i 's/^verifyChain = yes/verifyChain = no/; "
+             "/^checkHost/d' /etc/stunnel/mastio-password.conf", "T10", ("/etc/stunnel/mastio-password.conf",),
+             "systemctl restart mastio-password-tls.service; sleep 1"),
+    Sabotage("ssh with passwords", "watch",
+             "echo 'PasswordAuthentication yes' > /etc/ssh/sshd_config.d/00-sabotage.conf", "A4",
+             undo="rm /etc/ssh/sshd_config.d/00-sabotage.conf"),
+    Sabotage("a password on a machine", "gateway", "printf 'games:%s\\n' '$6$x$y' | chpasswd -e", "A6",
+             ("/etc/shadow",)),
+    Sabotage("redirects believed", "store", "sysctl -qw net.ipv4.conf.all.accept_redirects=1", "H4",
+             undo="sysctl -qw net.ipv4.conf.all.accept_redirects=0"),
+    Sabotage("a deleted program runs", "webmail",
+             "cp /usr/bin/sleep /usr/local/bin/gone; systemd-run --quiet --unit=sabotage /usr/local/bin/gone 900; "
+             "sleep 0.5; rm /usr/local/bin/gone", "H5", undo="systemctl stop sabotage.service"),
+    Sabotage("a reboot is due", "watch", "touch /run/reboot-required", "P2", undo="rm /run/reboot-required"),
+    Sabotage("no protection in the browser", "webmail",
+             "sed -i '/Strict-Transport-Security/s/max-age=63072000/max-age=60/; /X-Content-Type-Options/d; "
+             f"/Content-Security-Policy/s/ default-src/ x-src/; s/object-src .none.; //' {_NGINX}", "W1 W2 W3",
+             (_NGINX,), "systemctl reload nginx; sleep 1"),
+    Sabotage("a weak cipher", "webmail",
+             f"sed -i 's/^    ssl_ciphers /&ECDHE-ECDSA-AES128-SHA:/' {_NGINX}", "T2", (_NGINX,),
+             "systemctl reload nginx; sleep 1"),
+    Sabotage("Roundcube's rate limit off", "webmail",
+             "sed -i \"s/'login_rate_limit'\\] = 5/'login_rate_limit'] = 500/\" /etc/roundcube/config.inc.php", "W4",
+             ("/etc/roundcube/config.inc.php",)),
+    Sabotage("an old certificate is still served", "webmail",
+             "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null "
+             "-subj /CN=x -out /etc/mastio/pki/public.pem 2>/dev/null || cp /etc/mastio/pki/host.pem "
+             "/etc/mastio/pki/public.pem", "T9", ("/etc/mastio/pki/public.pem",)),
+    Sabotage("names that lie", outside.MACHINE,
+             "sed -i 's/^server:/server:\\n    local-zone: \"_dmarc.fortress.test.\" static\\n"
+             "    local-zone: \"m1._domainkey.fortress.test.\" static\\n"
+             "    local-zone: \"fortress.test.\" typetransparent\\n"
+             "    local-data: \"fortress.test. TXT v=spf1\"\\n"
+             "    local-zone: \"1.113.0.203.in-addr.arpa.\" static\\n"
+             "    local-zone: \"mail.fortress.test.\" static/' /etc/unbound/unbound.conf", "D0 D1 D2 D3 D8",
+             (_UNBOUND,), "systemctl restart unbound; sleep 1"),
+    Sabotage("a resolver that does not validate", outside.MACHINE,
+             "sed -i 's/^server:/server:\\n    module-config: \"iterator\"/; /trust-anchor/d' "
+             "/etc/unbound/unbound.conf",
+             "D6", (_UNBOUND,), "systemctl restart unbound; sleep 1"),
+)  # fmt: skip
+
+
+def rounds(sabotage: tuple[Sabotage, ...]) -> list[list[Sabotage]]:
+    """Sabotage that fails different checks is done at once: a round takes as long as one."""
+    found: list[list[Sabotage]] = []
+    for one in sabotage:
+        for fitting in found:
+            # What Rspamd lets through once colours what it thinks of the next: one change of it at a time.
+            rspamd = one.after == _RSPAMD and any(other.after == _RSPAMD for other in fitting)
+            if not rspamd and not any(one.expected & other.expected for other in fitting):
+                fitting.append(one)
+                break
+        else:
+            found.append([one])
+    return found
+
+
+@contextmanager
+def sabotaged(lab: Lab, one: Sabotage) -> Iterator[None]:
+    """The site with one thing broken; whole again afterwards."""
+    saved = " ".join(map(shlex.quote, one.files))
+    kept = shlex.quote(f"/root/{one.name}.tar")
+    if saved:
+        on(lab, one.machine, f"tar -cPf {kept} {saved}")
+    try:
+        on(lab, one.machine, f"{one.script}; {one.after or ':'}")
+        yield
+    finally:
+        back = f"tar -xPf {kept}; rm {kept}" if saved else ":"
+        on(lab, one.machine, f"{back}; {one.undo or ':'}; {one.after or ':'}")
+
+
+@pytest.fixture(scope="module")
+def green(lab: Lab) -> dict[str, Any]:
+    """The healthy site's report, by the full set."""
+    RESULTS.mkdir(exist_ok=True)
+    return verify(lab, "--full", "--html", str(RESULTS / "verify.html"))
+
+
+def test_a_healthy_site_is_green_by_the_fast_set(lab: Lab) -> None:
+    report = verify(lab)
+    assert not having(report, "failed") and not having(report, "could not check")
+    assert not having(report, "not run")
+    assert report["code"] == 0
+    print(f"fast set: {report['seconds']} s")
+
+
+def test_a_healthy_site_is_green_by_the_full_set(green: dict[str, Any]) -> None:
+    assert not having(green, "failed") and not having(green, "could not check")
+    assert green["code"] == 0
+    assert set(having(green, "passed")) == {check.id for check in registry.CHECKS}
+    print(f"full set: {green['seconds']} s")
+
+
+@pytest.mark.parametrize("broken", rounds(SABOTAGE), ids=lambda it: "+".join(x.name for x in it))
+def test_what_is_broken_is_found_and_nothing_else(lab: Lab, broken: list[Sabotage]) -> None:
+    fast = [it.id for it in registry.CHECKS if not it.full and it.id not in _TIMED]
+    with ExitStack() as stack:
+        for one in broken:
+            stack.enter_context(sabotaged(lab, one))
+        report = verify(lab, "--only", ",".join(fast))
+    expected = frozenset[str]().union(*(one.expected for one in broken))
+    found = having(report, "failed")
+    print(json.dumps(found, indent=1))
+    assert set(found) == expected, {key: found.get(key) for key in set(found) ^ expected}
+    assert report["code"] == 1
+    after = verify(lab, "--only", ",".join(sorted(expected)))
+    assert not having(after, "failed"), having(after, "failed")
+
+
+def test_a_weak_password_is_found(lab: Lab) -> None:
+    script = (
+        "import sqlite3, sys; address, password = sys.stdin.read().split(); "
+        "base = sqlite3.connect('/var/lib/mastio/directory/directory.sqlite'); "
+        "base.execute('UPDATE account SET password = ? WHERE address = ?', (password, address)); base.commit()"
+    )
+    admin = lab.site.admin_mail
+    good = hashed(lab.accounts[admin])
+    store = mail.the(lab, Role.STORE).name
+    for secret, expected in ((hashed("changeme"), {"A1"}), (good, set())):
+        on(lab, store, f"python3 -c {shlex.quote(script)}", f"{admin} {secret}".encode())
+        assert set(having(verify(lab, "--only", "A1"), "failed")) == expected
+
+
+def test_a_modified_package_is_found(lab: Lab) -> None:
+    one = Sabotage("a program replaced", "watch", "echo >> /usr/bin/pldd", "P4", ("/usr/bin/pldd",))
+    with sabotaged(lab, one):
+        assert set(having(verify(lab, "--only", "P4"), "failed")) == {"P4"}
+
+
+def test_a_product_that_introduces_itself_is_found(lab: Lab) -> None:
+    one = _postfix("a banner", "N4", "smtpd_banner = $myhostname ESMTP Postfix (Debian/GNU)")
+    with sabotaged(lab, one):
+        assert "N4" in having(verify(lab, "--only", "N4"), "failed")
+
+
+def test_what_cannot_be_looked_at_is_never_green(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over ssh, as in production: nobody is named outside, and one machine's sshd is away."""
+    webmail = mail.the(lab, Role.WEBMAIL).name
+    monkeypatch.setenv("MASTIO_OVER_SSH", "1")
+    on(
+        lab,
+        webmail,
+        "systemctl stop ssh.service ssh.socket 2>/dev/null || systemctl stop ssh.service",
+    )
+    try:
+        report = verify(lab, "--only", "N6,A6,H4,P2")
+    finally:
+        on(lab, webmail, "systemctl start ssh.service")
+    assert report["code"] == 69
+    by_vantage: dict[str, set[str]] = {}
+    for it in report["findings"]:
+        by_vantage.setdefault(it["vantage"], set()).add(it["verdict"])
+    assert by_vantage.pop(webmail) == {"could not check"}
+    assert by_vantage.pop("outside") == {"not run"}
+    assert all(it == {"passed"} for it in by_vantage.values()), by_vantage
+    assert report["seconds"] < 60
+    assert not any("Traceback" in words for it in report["findings"] for words in it["seen"])
+
+
+def test_hand_written_expectations_and_nmap_agree(lab: Lab) -> None:
+    """Rules and checks share the flow matrix; this does not: a wrong row of the table fails here."""
+    address = str(next(it for it in lab.site.public if it.version == 4))
+    result = lab.transport.run(
+        outside.MACHINE, ["nmap", "-n", "-Pn", "-p-", "-T5", "--max-retries", "1", "--min-rate", "4000", "-oG", "-",
+                          "-S", "203.0.113.100", "-e", "internet", address], timeout=300,
+    )  # fmt: skip
+    ports = result.stdout.decode().partition("Ports: ")[2].partition("\t")[0]
+    opened = {entry.split("/")[0] for entry in ports.split(", ") if "/open/" in entry}
+    assert opened == {"25", "80", "443"}, ports
+    assert services.SMTP.port == 25
+
+
+def test_the_page_asks_for_nothing_and_fits_a_phone(lab: Lab, green: dict[str, Any]) -> None:
+    from playwright.sync_api import sync_playwright
+
+    page_file = RESULTS / "verify.html"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
+        )
+        for name, width in (("desktop", 1280), ("phone", 390)):
+            page = chromium.new_page(viewport={"width": width, "height": 900})
+            asked: list[str] = []
+            page.on("request", lambda it, asked=asked: asked.append(it.url))
+            page.goto(page_file.as_uri())
+            assert asked == [page_file.as_uri()]
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            page.screenshot(path=RESULTS / f"verify-{name}.png", full_page=True)
+        chromium.close()
+
+
+def test_the_command_tells_what_it_cannot(lab: Lab) -> None:
+    done = mastio(lab.folder, "verify", "--only", "X99")
+    assert done.returncode == 64 and "no such check: X99" in done.stderr
