@@ -33,7 +33,7 @@ def test_administrators_reach_ssh_as_well() -> None:
 def test_machines_reach_what_their_work_needs() -> None:
     assert wanted("gateway", "store") == {"24/tcp"}
     assert wanted("webmail", "store") == {"106/tcp", "465/tcp", "993/tcp", "4190/tcp"}
-    assert wanted("store", "gateway") == {"587/tcp"}
+    assert wanted("store", "gateway") == {"587/tcp", "11334/tcp"}
     assert wanted("store", "webmail") == set()
     assert wanted("store", "watch") == {"123/udp", "3128/tcp", "6514/tcp"}
     assert wanted("watch", "firewall") == {"22/tcp"}
