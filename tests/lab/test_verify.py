@@ -253,6 +253,16 @@ def test_a_weak_password_is_found(lab: Lab) -> None:
         assert set(having(verify(lab, "--only", "A1"), "failed")) == expected
 
 
+def test_nobody_who_counts_offences_is_found(lab: Lab) -> None:
+    both = "mastio-offences.service mastio-offences.socket"
+    one = Sabotage("nobody counts", "watch", f"systemctl stop {both}", "A2",
+                   undo="systemctl start mastio-offences.socket mastio-offences.service")  # fmt: skip
+    with sabotaged(lab, one):
+        assert set(having(verify(lab, "--only", "A2"), "failed")) == {"A2"}
+    assert not having(verify(lab, "--only", "A2"), "failed")
+    assert json.loads(lab.mastio("ban", "list", "--json")) == []
+
+
 def test_a_modified_package_is_found(lab: Lab) -> None:
     one = Sabotage("a program replaced", "watch", "echo >> /usr/bin/pldd", "P4", ("/usr/bin/pldd",))
     with sabotaged(lab, one):

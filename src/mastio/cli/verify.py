@@ -18,6 +18,7 @@ from mastio.report import verify as text
 from mastio.report.plan import Line
 from mastio.verify import history, registry, runner
 from mastio.verify.model import Check, Finding, Severity, Verdict
+from mastio.verify.spared import spared
 from mastio.verify.vantage import Ground
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -66,7 +67,7 @@ def verify(
     ground = Ground(
         site, expand(site), app.transport(), not fast, app.in_lab or bool(site.verify_outside)
     )
-    with _progress(as_json) as tell:
+    with _progress(as_json) as tell, spared(ground):
         run = runner.run(ground, checks, tell)
     before = history.load(app.folder)
     if not (only or zones or severities):

@@ -112,6 +112,8 @@ class Check:
     """It takes long: only in the full set."""
     seconds: float = 30
     """The longest it may take at one vantage."""
+    alone: bool = False
+    """It has the vantage shut out for a moment: it runs when all others are done, by itself."""
 
     def vantages(self, site: Site) -> tuple[str, ...]:
         """From where it looks, in this site."""

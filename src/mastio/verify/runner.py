@@ -47,7 +47,7 @@ def run(ground: Ground, checks: Iterable[Check], tell: Tell, limit: float | None
         for check, name in todo:
             if finding := _hopeless(ground, check, name, deaf):
                 note(finding)
-            else:
+            elif not check.alone:
                 pool = pools[check.full or check.seconds > 60]
                 waiting[pool.submit(look, ground, check, name, end)] = (check, name)
         while waiting and monotonic() < end:
@@ -55,7 +55,10 @@ def run(ground: Ground, checks: Iterable[Check], tell: Tell, limit: float | None
             for future in done:
                 del waiting[future]
                 note(future.result())
-        for check, name in waiting.values():
+        for check, name in todo:
+            if check.alone and (check.id, name) not in found and monotonic() < end:
+                note(look(ground, check, name, end))
+        for check, name in [it for it in todo if (it[0].id, it[1]) not in found]:
             note(Finding(check, name, Verdict.UNKNOWN, ("the whole verification took too long",)))
     finally:
         for pool in pools:

@@ -141,6 +141,14 @@ def test_bans_are_extended_never_shortened_and_end() -> None:
     assert guard.alive(longer, 701) == {}
 
 
+def test_who_is_spared_is_so_for_a_time_and_may_be_so_no_longer() -> None:
+    first = guard.spared({}, "198.51.100.7", 60, 100)
+    assert first == {"198.51.100.7/32": 160}
+    assert guard.spared(first, "2001:db8::7", 60, 159) == {**first, "2001:db8::7/128": 219}
+    assert guard.spared(first, "2001:db8::7", 60, 160) == {"2001:db8::7/128": 220}
+    assert guard.spared(first, "198.51.100.7", 0, 101) == {}
+
+
 def test_only_the_perimeter_guards_and_only_watch_counts() -> None:
     assert content(built("firewall"), bans.GUARD).startswith("#!/usr/bin/python3")
     keys = content(built("firewall"), "/etc/ssh/authorized_keys.d/bans")

@@ -136,3 +136,20 @@ def test_a_probes_error_is_its_words() -> None:
         assert "No such file" in error.message and "Traceback" not in error.message
     else:
         raise AssertionError("it must say that it could not look")
+
+
+def test_who_must_be_alone_runs_last() -> None:
+    order: list[str] = []
+
+    def quiet(vantage: Vantage) -> Iterator[str]:
+        time.sleep(0.2)
+        order.append("other")
+        yield from ()
+
+    def shuts_out(vantage: Vantage) -> Iterator[str]:
+        order.append("alone")
+        yield from ()
+
+    checks = (check(shuts_out, alone=True), check(quiet, name="Z2"))
+    assert verdicts(_run(ground(), *checks)) == {Verdict.PASSED}
+    assert order == ["other"] * (len(order) // 2) + ["alone"] * (len(order) // 2)

@@ -3,6 +3,7 @@
 
     mastio-ban add ADDRESS SECONDS [WORD…]    ban a client; a longer ban is never shortened
     mastio-ban lift ADDRESS                   let it in again
+    mastio-ban spare ADDRESS SECONDS          let it in, and ban it not, for a time; 0 seconds: no longer
     mastio-ban list                           all bans, as JSON
     mastio-ban sync                           forget what is over; make the sets what the file says
 
@@ -32,6 +33,8 @@ CONFIG = Path("/etc/mastio/bans.json")
 STATE = Path("/var/lib/mastio/bans")
 REFUSED, WRONG = 3, 64
 LONGEST = 366 * 24 * 3600
+LONGEST_SPARED = 3600
+"""Whom a test spares and then forgets is like everybody else again within the hour."""
 _PREFIX = {4: 32, 6: 64}
 Network = IPv4Network | IPv6Network
 Bans = dict[str, dict[str, Any]]
@@ -86,9 +89,16 @@ def alive(bans: Bans, now: float) -> Bans:
     return {name: ban for name, ban in bans.items() if ban["until"] > now}
 
 
-def _load() -> Bans:
+def spared(had: dict[str, float], text: str, seconds: int, now: float) -> dict[str, float]:
+    """Addresses that are spared, and until when, with one more; without it for 0 seconds."""
+    left = {name: until for name, until in had.items() if until > now}
+    left.pop(str(ip_network(text)), None)
+    return left | ({str(ip_network(text)): now + seconds} if seconds else {})
+
+
+def _load(name: str) -> dict[str, Any]:
     try:
-        found: Bans = json.loads((STATE / "bans.json").read_text())
+        found: dict[str, Any] = json.loads((STATE / name).read_text())
     except FileNotFoundError:
         return {}
     return found
@@ -124,8 +134,9 @@ def act(words: list[str]) -> None:
     with (STATE / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         now = time.time()
-        bans = alive(_load(), now)
-        exempt = [ip_network(it) for it in json.loads(CONFIG.read_text())["exempt"]]
+        bans = alive(_load("bans.json"), now)
+        spare = {name: until for name, until in _load("spared.json").items() if until > now}
+        exempt = [ip_network(it) for it in (*json.loads(CONFIG.read_text())["exempt"], *spare)]
         if verb == "list" and not rest:
             print(json.dumps([{"client": name, **ban} for name, ban in sorted(bans.items())]))
             return
@@ -136,6 +147,13 @@ def act(words: list[str]) -> None:
             network = client(rest[0], exempt)
             bans = added(bans, network, seconds, " ".join(rest[2:])[:80], now)
             print(network)
+        elif verb == "spare" and len(rest) == 2:
+            seconds = int(rest[1])
+            if not 0 <= seconds <= LONGEST_SPARED:
+                raise ValueError(f"{seconds} seconds: must be 0 to {LONGEST_SPARED}")
+            spare = spared(spare, rest[0], seconds, now)
+            _put(STATE / "spared.json", json.dumps(spare))
+            exempt += [ip_network(it) for it in spare]
         elif verb == "lift" and len(rest) == 1:
             address = ip_network(rest[0], strict=False)
             hits = [it for it in bans if ip_network(it).overlaps(address)]

@@ -1,18 +1,24 @@
 """A: who gets in."""
 
+import math
 from collections.abc import Iterator
 
 from mastio import services
+from mastio.bans import SPARED, Bans
 from mastio.site.model import Role
 from mastio.verify.doors import Door, doors
 from mastio.verify.model import Check, Family, Place, Severity
-from mastio.verify.probes import host, login
-from mastio.verify.vantage import Vantage
+from mastio.verify.probes import host, login, scan, smtp
+from mastio.verify.vantage import Vantage, unknown
 
 _USERS = ("postmaster", "admin", "root", "test", "info", "user")
 _PASSWORDS = ("password", "123456", "changeme", "admin")
 _MOST_DIFFERENCE = 0.75
 """Seconds by which an unknown user may be answered sooner or later than a wrong password."""
+_WEIGHT = 2
+"""How much a try to log in by SMTP counts (roles/bans/offences.py), where nobody may."""
+_SECONDS = 20.0
+"""From the last try to the ban, through two machines' logs."""
 _WANTED = {
     "passwordauthentication": "no",
     "kbdinteractiveauthentication": "no",
@@ -72,6 +78,26 @@ def _compare(vantage: Vantage, door: Door, password: str) -> tuple[str, str]:
     return "", ""
 
 
+def bans(vantage: Vantage) -> Iterator[str]:
+    """Who guesses is shut out at the firewall, and let in again when the ban is lifted."""
+    keeper = Bans(vantage.site, vantage.ground.transport)
+    times = math.ceil(vantage.site.bans.failures / _WEIGHT) + 1
+    for door in doors(vantage.matrix, vantage.name, services.SMTP):
+        me = vantage.ask(scan.towards, [str(door.address)])[0]
+        where = str(door.address), door.port
+        if not vantage.ask(smtp.opens, *where, True, 0):
+            raise unknown(f"{door.words} does not answer to begin with")
+        keeper.spare([me], 0)
+        try:
+            vantage.ask(smtp.guessing, *where, times)
+            if vantage.ask(smtp.opens, *where, False, _SECONDS):
+                yield f"{door.words} still answers {me} after {times} tries to log in"
+        finally:
+            keeper.spare([me], SPARED)  # a ban on its way would come too late
+        if not vantage.ask(smtp.opens, *where, True, _SECONDS):
+            yield f"{door.words} stays shut for {me} although the ban is lifted"
+
+
 def ssh_keys_only(vantage: Vantage) -> Iterator[str]:
     """sshd takes keys and nothing else."""
     said = dict(
@@ -97,6 +123,15 @@ CHECKS = (
         "the usual users × the passwords everybody tries first, by IMAP", "none is let in",
         "OWASP ASVS 2.1.7; MITRE ATT&CK T1110", "Give that user another password: `mastio user password ADDRESS`.",
         common_passwords, seconds=60,
+    ),
+    Check(
+        "A2", Family.LOGIN, "Who guesses passwords is shut out", (Place.OUTSIDE,), Severity.HIGH,
+        "trying to log in by SMTP until it should be enough, in each address family; then the ban is lifted",
+        f"silence within {_SECONDS:g} s, and an answer again after the ban",
+        "NIST SP 800-63B, 5.2.2; MITRE ATT&CK T1110",
+        "See on watch whether the lines arrived and the ban was ordered (`journalctl -u mastio-offences`), and "
+        "whether it is in force (`mastio ban list`).",
+        bans, full=True, seconds=150, alone=True,
     ),
     Check(
         "A3", Family.LOGIN, "Unknown users and wrong passwords look alike", (Role.WEBMAIL,), Severity.MEDIUM,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 _SIDE_BY_SIDE = 16
@@ -33,6 +34,34 @@ def dialogue(
             if replies[-1] == "closed":
                 break
         return replies
+
+
+def guessing(address: str, port: int, times: int) -> int:
+    """Try to log in where nobody may, in so many connections one after the other; how many were let in
+    to try.
+    """
+    tried = 0
+    for _ in range(times):
+        try:
+            dialogue(address, port, ["EHLO probe.test", "AUTH PLAIN AGEAYg==", "QUIT"], patience=5)
+        except OSError:
+            break
+        tried += 1
+    return tried
+
+
+def opens(address: str, port: int, wanted: bool, seconds: float) -> bool:
+    """Whether a connection is taken; asked again until it is as `wanted`, for so many seconds."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection((address, port), timeout=2).close()
+            found = True
+        except OSError:
+            found = False
+        if found == wanted or time.monotonic() > end:
+            return found
+        time.sleep(0.5)
 
 
 def relayed(
