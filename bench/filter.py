@@ -31,10 +31,10 @@ from mastio.lab import outside
 
 WAIT = 4
 """Greylisting's delay in the benchmark, in seconds."""
-GREYLIST, VALKEY = "/etc/rspamd/local.d/greylist.conf", "/var/lib/valkey"
+GREYLIST, VALKEY = "/etc/rspamd/mastio/rules.json", "/var/lib/valkey"
 CONTROLLER = "/run/rspamd/controller.sock"
 SESSIONS = 8
-_TIMEOUT = re.compile(rb"timeout *= *[^;]+;")
+_DELAY = re.compile(rb'"greylist_delay": *\d+')
 
 
 def learn(lessons: list[Any]) -> dict[str, int]:
@@ -90,7 +90,7 @@ def blank_filter(app: App) -> Iterator[None]:
     run("mv", VALKEY, f"{VALKEY}.aside")
     try:
         run("install", "-d", "-o", "valkey", "-g", "valkey", "-m", "750", VALKEY)
-        run("tee", GREYLIST, stdin=_TIMEOUT.sub(b"timeout = %ds;" % WAIT, before))
+        run("tee", GREYLIST, stdin=_DELAY.sub(b'"greylist_delay": %d' % WAIT, before))
         run("systemctl", "start", "valkey-server", "rspamd")
         # systemd calls it started before its workers listen.
         wait = f"import os, time\nwhile not os.path.exists({CONTROLLER!r}):\n    time.sleep(0.2)"
