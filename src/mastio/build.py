@@ -9,27 +9,32 @@ from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TypeVar
 
 from mastio import firewall, secrets
-from mastio.context import Context, Internet
+from mastio.context import Context, Internet, Kit, listeners
 from mastio.errors import Exit, MastioError
 from mastio.flows import FlowMatrix, expand
 from mastio.roles.registry import PARTS
 from mastio.site.model import Machine, Role, Site
-from mastio.state import HostState, Listener, Unit, User
+from mastio.state import HostState, Unit, User
 
 T = TypeVar("T")
+_NO_KIT = Kit()
 
 
-def build(site: Site, vault: Mapping[str, str], internet: Internet) -> dict[str, HostState]:
+def build(
+    site: Site, vault: Mapping[str, str], internet: Internet, kit: Kit = _NO_KIT
+) -> dict[str, HostState]:
     """The desired state of every machine, by name. `vault` must hold what `secrets.ensure` makes."""
     matrix = expand(site)
     return {
-        machine.name: _machine(site, matrix, machine, vault, internet) for machine in site.machines
+        machine.name: _machine(site, matrix, machine, vault, internet, kit)
+        for machine in site.machines
     }
 
 
 def _machine(
-    site: Site, matrix: FlowMatrix, machine: Machine, vault: Mapping[str, str], internet: Internet
-) -> HostState:
+    site: Site, matrix: FlowMatrix, machine: Machine, vault: Mapping[str, str], internet: Internet,
+    kit: Kit,
+) -> HostState:  # fmt: skip
     if machine.has(Role.GATEWAY_IN, Role.GATEWAY_OUT) and machine.has(Role.STORE):
         raise MastioError(
             f"{machine.name}: the gateway and the store cannot share a machine yet",
@@ -38,27 +43,12 @@ def _machine(
             code=Exit.DATA,
         )
     known = secrets.for_machine(vault, site, machine)
-    context = Context(site, matrix, machine, internet, known)
+    context = Context(site, matrix, machine, internet, known, kit)
     parts = [(part.name, part.build(context)) for part in PARTS if machine.has(*part.roles)]
     return merge(
         machine.name,
         [*parts, ("flow matrix", HostState(listeners=listeners(matrix, machine)))],
         firewall.ruleset(matrix, machine),
-    )
-
-
-def listeners(matrix: FlowMatrix, machine: Machine) -> tuple[Listener, ...]:
-    """The sockets that the matrix makes a machine listen on."""
-    return tuple(
-        sorted(
-            {
-                Listener(address, flow.service.port, transport)
-                for flow in matrix.into(machine.name)
-                for transport in flow.service.transports
-                for address in machine.addresses
-            },
-            key=lambda it: (it.port, it.transport, it.address.version, it.address.packed),
-        )
     )
 
 

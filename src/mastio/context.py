@@ -17,6 +17,7 @@ from mastio.errors import MastioError
 from mastio.flows import ADMIN, INTERNET, FlowMatrix
 from mastio.services import Service
 from mastio.site.model import Address, Machine, Site
+from mastio.state import Listener
 
 PKI = "/etc/mastio/pki"
 """Where a machine keeps its certificates: ca.pem, host.pem, host.key, public.pem, public.key."""
@@ -37,6 +38,22 @@ class Internet:
 
 
 @dataclass(frozen=True, slots=True)
+class Kit:
+    """What lets watch verify the site on its own; the default is nothing."""
+
+    package: str = ""
+    """This very program: a tar archive (gzip) in base64."""
+    programs: tuple[str, ...] = ()
+    """SHA-256 of each program that watch may have run on a machine."""
+    commands: tuple[tuple[str, ...], ...] = ()
+    """Each command line that watch may have run on a machine."""
+    boot: tuple[str, ...] = ()
+    """The command line that takes a program."""
+    awake: bool = True
+    """Whether it begins by itself; in the lab somebody asks for it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Peer:
     """The other end of a flow: a machine, its internal name (in /etc/hosts) and its addresses."""
 
@@ -54,6 +71,7 @@ class Context:
     machine: Machine
     internet: Internet
     _secrets: Mapping[str, str] = field(repr=False)
+    kit: Kit = field(default=Kit(), repr=False)
 
     @property
     def fqdn(self) -> str:
@@ -122,3 +140,18 @@ def _environment(module_file: str) -> jinja2.Environment:
 def bracketed(address: Address) -> str:
     """An address as URLs and Postfix write it: IPv6 in brackets."""
     return f"[{address}]" if address.version == 6 else str(address)
+
+
+def listeners(matrix: FlowMatrix, machine: Machine) -> tuple[Listener, ...]:
+    """The sockets that the matrix makes a machine listen on."""
+    return tuple(
+        sorted(
+            {
+                Listener(address, flow.service.port, transport)
+                for flow in matrix.into(machine.name)
+                for transport in flow.service.transports
+                for address in machine.addresses
+            },
+            key=lambda it: (it.port, it.transport, it.address.version, it.address.packed),
+        )
+    )

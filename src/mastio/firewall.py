@@ -173,6 +173,21 @@ class _Table:
             if self.faces_internet
             else ()
         )
+        # A firewall that was away has forgotten who was talking: machines of the site hear it at once and
+        # begin anew, instead of waiting for answers that are dropped. The internet hears nothing.
+        midway = "ct state new tcp flags & (fin | syn | rst | ack) != syn"
+        forgotten = (
+            (
+                "# Conversations of the site's own machines from before we were away.",
+                f"ip saddr @site4 {midway} goto forgotten",
+                f"ip6 saddr @site6 {midway} goto forgotten",
+            )
+            if self.is_firewall
+            else ()
+        )
+        ends = [("spoofed", "drop"), ("nonsense", "drop")]
+        if self.is_firewall:
+            ends.append(("forgotten", "reject with tcp reset"))
         return _chain(
             "arrival",
             "filter hook prerouting priority mangle; policy accept;",
@@ -185,11 +200,12 @@ class _Table:
             "# Flags that no honest TCP sends together, and conversations that begin in the middle.",
             f"tcp flags & (fin | syn | rst | ack) != {_HONEST_FLAGS} goto nonsense",
             "ct state invalid goto nonsense",
-            "ct state new tcp flags & (fin | syn | rst | ack) != syn goto nonsense",
+            *forgotten,
+            f"{midway} goto nonsense",
         ) + [
             line
-            for name in ("spoofed", "nonsense")
-            for line in (f"chain {name} {{", *_indent(_log_and(name, "drop")), "}")
+            for name, verdict in ends
+            for line in (f"chain {name} {{", *_indent(_log_and(name, verdict)), "}")
         ]
 
     def _input(self) -> list[str]:

@@ -83,6 +83,7 @@ POLICY: tuple[PolicyRow, ...] = (
     PolicyRow(Party.EVERYONE, _R.WATCH, services.PROXY, _P.SIGNED, "packages and signatures"),
     PolicyRow(_R.GATEWAY_OUT, _R.WATCH, services.POLICIES, _P.TLS, "fetch receivers' MTA-STS policies"),
     PolicyRow(Party.EVERYONE, _R.WATCH, services.NTP, _P.NETWORK, "one time for all logs"),
+    PolicyRow(_R.WATCH, _R.STORE, services.DELIVERY, _P.MUTUAL_TLS, "alarms, also when the gateway is away"),
     PolicyRow(_R.WATCH, Party.EVERYONE, services.SSH, _P.KEYS, "the only way in"),
     PolicyRow(Party.ADMIN, _R.WATCH, services.SSH, _P.KEYS, "administrators come in"),
 )  # fmt: skip

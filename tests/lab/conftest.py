@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,6 +96,15 @@ class TheLab:
         done = mastio(self.folder, *argv, stdin=stdin)
         assert done.returncode == 0, f"mastio {' '.join(argv)}: {done.stdout}{done.stderr}"
         return done.stdout
+
+    def reboot(self, machine: str) -> None:
+        """Reboot a machine and wait until the site is as it should be again."""
+        self.run(machine, ["systemd-run", "--on-active=1", "systemctl", "reboot"])
+        end = time.monotonic() + 60
+        while '"stopped"' not in self.mastio("lab", "status", "--json"):
+            assert time.monotonic() < end, f"{machine} does not go down"
+            time.sleep(0.5)
+        self.mastio("lab", "up")
 
 
 def mastio(folder: Path, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:

@@ -125,7 +125,9 @@ def early_talk(target: str, port: int, source: str, count: int) -> None:
 
 def forget_who_waited(lab: Lab) -> None:
     """Whom postscreen has found patient it does not test again for a day."""
-    script = "systemctl stop postfix; rm -f /var/lib/postfix/postscreen_cache*; systemctl start postfix"
+    script = (
+        "systemctl stop postfix; rm -f /var/lib/postfix/postscreen_cache*; systemctl start postfix"
+    )
     for machine in lab.site.carrying(Role.GATEWAY_IN):
         assert lab.run(machine.name, ["sh", "-c", script]).code == 0
 
@@ -206,12 +208,7 @@ def test_a_ban_outlives_a_new_ruleset_and_a_reboot(lab: Lab) -> None:
     assert "firewall" in lab.mastio("apply", "--yes")
     assert not opens(lab, stranger, services.HTTPS.port)
     assert mastio(lab.folder, "plan", firewall).returncode == 0
-    lab.run(firewall, ["systemd-run", "--on-active=1", "systemctl", "reboot"])
-    end = time.monotonic() + 60
-    while '"stopped"' not in lab.mastio("lab", "status", "--json"):
-        assert time.monotonic() < end, "the firewall does not go down"
-        time.sleep(0.5)
-    lab.mastio("lab", "up")
+    lab.reboot(firewall)
     end = time.monotonic() + 30
     while not opens(lab, of(internet.mta(lab.site), 4), services.HTTPS.port):
         assert time.monotonic() < end, "the firewall is not back"

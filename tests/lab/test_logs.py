@@ -54,6 +54,15 @@ def test_a_line_from_each_machine_is_on_watch_in_seconds(lab: Lab) -> None:
         assert f"auth.notice canary: canary {word} {name}" in line
 
 
+def test_logs_go_on_when_the_firewall_has_been_away(lab: Lab) -> None:
+    """It forgets who was talking; nobody waits for a timeout."""
+    word = token()
+    lab.reboot("firewall")
+    for machine in SENDERS:
+        write(lab, machine, f"canary {word} {machine}")
+    assert set(arrived(lab, word, len(SENDERS), 30)) == set(SENDERS)
+
+
 def test_who_claims_another_name_is_filed_under_the_own_one(lab: Lab) -> None:
     word = token()
     # As a program may write it to /dev/log, and as root may make rsyslog call itself.

@@ -94,8 +94,9 @@ class App:
         site = self.site()
         if site.reach is not Reach.LAB:
             from mastio.build import build
+            from mastio.verify.kit import kit
 
-            return build(site, self.vault, Internet())
+            return build(site, self.vault, Internet(), kit())
         from mastio.lab import ground, outside
 
         states = ground.states(site, self.vault)

@@ -1,25 +1,32 @@
 """`mastio verify`: prove that the site is as designed, from every machine and from outside."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from mastio.cli.ban import span
 from mastio.cli.common import COLOURS, App, pass_app
 from mastio.errors import Exit, MastioError
 from mastio.flows import expand
 from mastio.report import page
 from mastio.report import verify as text
 from mastio.report.plan import Line
+from mastio.roles.inspection import FOLDER
+from mastio.site.model import Role
 from mastio.verify import history, registry, runner
 from mastio.verify.model import Check, Finding, Severity, Verdict
 from mastio.verify.spared import spared
 from mastio.verify.vantage import Ground
+from mastio.watch.schedule import LATE
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -43,13 +50,16 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     default=True,
     help="The usual ports, or all 65,535 and slow checks too.",
 )
+@click.option(
+    "--scheduled", is_flag=True, help="Look at nothing: show what watch found by itself, and when."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--junit", type=_FILE, metavar="FILE", help="Also write JUnit's XML.")
 @click.option("--html", type=_FILE, metavar="FILE", help="Also write a page for people.")
 @pass_app
 def verify(
     app: App, listing: bool, only: str, zones: tuple[str, ...], severities: tuple[str, ...], fast: bool,
-    as_json: bool, junit: Path | None, html: Path | None,
+    scheduled: bool, as_json: bool, junit: Path | None, html: Path | None,
 ) -> Exit:  # fmt: skip
     """Prove that the site is as designed: from every machine, and from outside.
 
@@ -64,6 +74,8 @@ def verify(
     if listing:
         _print_list(checks, as_json)
         return Exit.OK
+    if scheduled:
+        return _show_scheduled(app, as_json)
     ground = Ground(
         site, expand(site), app.transport(), not fast, app.in_lab or bool(site.verify_outside)
     )
@@ -93,6 +105,42 @@ _CODES = {
     Verdict.UNKNOWN: Exit.UNAVAILABLE,
     Verdict.NOT_RUN: Exit.UNAVAILABLE,
 }
+
+
+def _show_scheduled(app: App, as_json: bool) -> Exit:
+    """The newest reports of watch's own verification; a set that is overdue is not green."""
+    watch = next((it.name for it in app.site().carrying(Role.WATCH)), "")
+    found: dict[str, Any] = {}
+    worst = Exit.OK
+    for name, most in LATE.items():
+        done = app.transport().run(watch, ["cat", f"{FOLDER}/{name}.json"])
+        report = json.loads(done.stdout) if done.code == 0 else None
+        age = time.time() - datetime.fromisoformat(report["began"]).timestamp() if report else None
+        late = age is None or age > most
+        found[name] = {"report": report, "late": late}
+        verdict = report["verdict"] if report else Verdict.NOT_RUN
+        if verdict == Verdict.FAILED:
+            worst = Exit.FAILED
+        elif (late or verdict != Verdict.PASSED) and worst is Exit.OK:
+            worst = Exit.UNAVAILABLE
+        if not as_json:
+            click.echo(_summary(name, report, age, late))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    return worst
+
+
+def _summary(name: str, report: dict[str, Any] | None, age: float | None, late: bool) -> str:
+    if report is None or age is None:
+        return click.style(f"{name}: has not run yet", fg="yellow")
+    words = f"{name}: {report['verdict']}, {span(age)} ago" + (", OVERDUE" if late else "")
+    bad = [
+        f"  {it['check']} {it['vantage']}: {'; '.join(it['seen'])}"
+        for it in report["findings"]
+        if it["verdict"] in (Verdict.FAILED, Verdict.UNKNOWN)
+    ]
+    good = report["verdict"] == Verdict.PASSED and not late
+    return "\n".join((click.style(words, fg="green" if good else "red"), *bad))
 
 
 def _print_list(checks: tuple[Check, ...], as_json: bool) -> None:

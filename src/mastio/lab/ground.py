@@ -15,6 +15,7 @@ from mastio.lab import outside, paths, ssh
 from mastio.site.model import Site
 from mastio.state import HostState
 from mastio.vault import Vault
+from mastio.verify.kit import kit
 
 
 def with_admin(site: Site) -> Site:
@@ -40,5 +41,6 @@ def _secrets(site: Site, vault: Mapping[str, str]) -> dict[str, str]:
 def states(site: Site, vault: Mapping[str, str]) -> dict[str, HostState]:
     """The desired state of every machine of the site in the lab's internet, and of `outside`."""
     known = _secrets(site, vault)
-    states = build(site, vault, outside.internet(site, known))
+    # Nobody wants a scan to begin by itself in the middle of a trial.
+    states = build(site, vault, outside.internet(site, known), kit(awake=False))
     return {**states, outside.MACHINE: outside.build(site, known)}

@@ -4,7 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mastio.context import Context
-from mastio.roles import bans, common, firewall, gateway, resolver, store, watch, webmail
+from mastio.roles import (
+    bans,
+    common,
+    firewall,
+    gateway,
+    inspection,
+    resolver,
+    store,
+    watch,
+    webmail,
+)
 from mastio.site.model import Role
 from mastio.state import HostState
 
@@ -28,4 +38,5 @@ PARTS: tuple[Part, ...] = (
     Part("webmail", (Role.WEBMAIL,), webmail.build, webmail.SECRETS),
     Part("watch", (Role.WATCH,), watch.build),
     Part("bans", tuple(Role), bans.build),
+    Part("inspection", tuple(Role), inspection.build),
 )

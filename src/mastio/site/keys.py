@@ -300,6 +300,12 @@ KEYS: tuple[Key, ...] = (
         "none: what only an outsider can see is *not run*",
     ),
     Key(
+        "verify.webhook",
+        Kind.TEXT,
+        "An https URL to which watch posts alarms as JSON, beside the mail to `admin`.",
+        "none",
+    ),
+    Key(
         "verify.accepted.*.reason",
         Kind.TEXT,
         "Why a failing check (`*` is its identifier, such as `D6`) is accepted for now.",

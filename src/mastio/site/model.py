@@ -259,6 +259,8 @@ class Site:
     filter: Filter = field(default_factory=Filter)
     verify_outside: str = ""
     """The ssh name of a machine on the internet from which `verify` looks; empty: there is none."""
+    verify_webhook: str = ""
+    """An https URL that hears of alarms, beside the administrator; empty: none."""
     accepted: tuple[Accepted, ...] = ()
     """Failing checks that are known and accepted for a time."""
 

@@ -105,6 +105,7 @@ def _site(raw: Raw, folder: Path | None) -> Site:
         policy=(policy := _policy(raw)),
         filter=filtering.parse(raw, domains, policy),
         verify_outside=_one_at(raw, ("verify", "outside"), values.ssh_name),
+        verify_webhook=_one_at(raw, ("verify", "webhook"), values.https_url),
         accepted=_accepted(raw),
         **({"mirrors": _mirrors(raw)} if raw.has("proxy", "mirrors") else {}),
     )

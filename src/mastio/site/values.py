@@ -11,6 +11,7 @@ import base64
 import binascii
 import re
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from urllib.parse import urlsplit
 
 import idna
 
@@ -136,6 +137,14 @@ def ssh_name(text: str) -> str:
     """A `Host` of ssh_config(5): one word."""
     if not text or text.startswith("-") or not text.isprintable() or text.split() != [text]:
         raise ValueError(f"{text!r} is no host of ssh_config: one word")
+    return text
+
+
+def https_url(text: str) -> str:
+    """An https URL with a host (RFC 9110, 4.2.2), and no password in it."""
+    parts = urlsplit(text)
+    if parts.scheme != "https" or not parts.hostname or parts.password or not text.isprintable():
+        raise ValueError(f"{text!r} is no https URL: https://HOST/PATH")
     return text
 
 

@@ -13,6 +13,7 @@ from time import monotonic
 from mastio.errors import MastioError
 from mastio.site.model import Accepted
 from mastio.transport import OUTSIDE
+from mastio.verify import commands
 from mastio.verify.model import Cell, Check, Finding, Run, Verdict
 from mastio.verify.vantage import Ground, Vantage
 
@@ -109,7 +110,7 @@ def _deaf(ground: Ground, names: set[str], end: float) -> dict[str, str]:
     def ask(name: str) -> str:
         try:
             vantage = Vantage(name, ground, end)
-            vantage.output("true")
+            vantage.output(*commands.HELLO)
         except MastioError as error:
             return error.message
         return ""

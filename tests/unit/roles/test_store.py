@@ -66,10 +66,10 @@ def test_each_service_listens_on_each_address_of_the_machine(site: Site) -> None
 
 
 @pytest.mark.parametrize("site", [demo_site(), split_site()], ids=["separated", "split"])
-def test_delivery_knows_the_gateways_certificates_and_no_other(site: Site) -> None:
+def test_delivery_knows_the_certificates_of_gateways_and_watch_and_no_other(site: Site) -> None:
     main = content(built(site), "/etc/postfix/main.cf")
-    gateways = [machine.name for machine in site.machines if machine.name.startswith("gateway")]
-    expected = {fingerprint(certificates()[f"host/{name}/cert"]) for name in gateways}
+    callers = [it.name for it in site.machines if it.name.startswith(("gateway", "watch"))]
+    expected = {fingerprint(certificates()[f"host/{name}/cert"]) for name in callers}
     assert set(re.findall(r"(?:[0-9A-F]{2}:){31}[0-9A-F]{2}", main)) == expected
 
 

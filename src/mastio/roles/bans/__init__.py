@@ -14,7 +14,7 @@ from dataclasses import asdict
 from ipaddress import ip_network
 from pathlib import Path
 
-from mastio import pki, services
+from mastio import bastion
 from mastio.context import PKI, Context
 from mastio.firewall import BANS
 from mastio.roles.bans.offences import OFFENCES
@@ -71,7 +71,6 @@ def _beside(name: str) -> str:
 
 
 def _guarding(ctx: Context) -> HostState:
-    watches = [it for it in ctx.site.carrying(Role.WATCH) if it != ctx.machine]
     files = [
         File(GUARD, _beside("guard.py"), mode=0o755),
         File("/etc/mastio/bans.json", json.dumps({"exempt": _exempt(ctx)}, indent=1) + "\n"),
@@ -82,19 +81,8 @@ def _guarding(ctx: Context) -> HostState:
         File(f"{_UNITS}/mastio-bans.timer", ctx.render(__file__, "sync.timer.j2")),
     ]
     units = [Unit("mastio-bans.timer", (f"{_UNITS}/mastio-bans.timer",))]
-    if watches:
-        addresses = [str(it) for watch in watches for it in watch.addresses]
-        options = f'restrict,from="{",".join(addresses)}",command="{GUARD} forced"'
-        keys = "".join(
-            f"{options} {pki.ssh_public(ctx.secret(f'host/{it.name}/cert'))} {it.name}\n"
-            for it in watches
-        )
-        config = ctx.render(__file__, "sshd.conf.j2", watches=addresses)
-        files += [
-            File("/etc/ssh/sshd_config.d/20-mastio-bans.conf", config),
-            File("/etc/ssh/authorized_keys.d/bans", keys),
-        ]
-        units.append(Unit("ssh.service", (f"{PKI}/host.pem", f"{PKI}/host.key"), reload=True))
+    if keys := bastion.authorized(ctx, "host/{}/cert", f"{GUARD} forced"):
+        files.append(File("/etc/ssh/authorized_keys.d/bans", keys))
     return HostState(
         files=tuple(files),
         directories=(Directory(BANS, mode=0o700),),
@@ -104,16 +92,12 @@ def _guarding(ctx: Context) -> HostState:
 
 def _counting(ctx: Context) -> HostState:
     guards = [it for it in _guards(ctx) if it != ctx.machine]
-    known = "".join(
-        f"{ctx.site.internal_name(it.name)} {pki.ssh_public(ctx.secret(f'host/{it.name}/cert'))}\n"
-        for it in guards
-    )
     limits = asdict(ctx.site.bans)
     del limits["never"]
     config = {
         **limits,
         "exempt": _exempt(ctx),
-        "guards": [_ssh(ctx, it) for it in guards],
+        "guards": [bastion.call(ctx, it, _KNOWN, "%d/key") for it in guards],  # %d: systemd.exec(5)
         "offences": [
             {
                 "topic": it.topic, "weight": it.weight, "pattern": it.pattern,
@@ -128,7 +112,7 @@ def _counting(ctx: Context) -> HostState:
         files=(
             File(_COUNTER, _beside("counter.py"), mode=0o755),
             File(_SETTINGS, json.dumps(config, indent=1) + "\n"),
-            File(_KNOWN, known),
+            File(_KNOWN, bastion.known_hosts(ctx, guards)),
             File("/etc/rsyslog.d/10-offences.conf", ctx.render(__file__, "rsyslog.conf.j2", words=words, fifo=FIFO)),
             File(units["socket"], ctx.render(__file__, "counter.socket.j2", fifo=FIFO, user=_USER)),
             File(units["service"], ctx.render(__file__, "counter.service.j2", program=_COUNTER, user=_USER)),
@@ -142,15 +126,3 @@ def _counting(ctx: Context) -> HostState:
             ),
         ),
     )  # fmt: skip
-
-
-def _ssh(ctx: Context, guard: Machine) -> list[str]:
-    """How watch calls a guard; `%d` is where systemd puts the key."""
-    peer = next(it for it in ctx.peers(services.SSH) if it.machine == guard.name)
-    options = (
-        "BatchMode=yes", "IdentitiesOnly=yes", f"UserKnownHostsFile={_KNOWN}", "StrictHostKeyChecking=yes",
-        "GlobalKnownHostsFile=none", f"HostKeyAlias={peer.name}", "HostKeyAlgorithms=ecdsa-sha2-nistp256",
-        "ConnectTimeout=5", f"Port={services.SSH.port}",
-    )  # fmt: skip
-    flags = [flag for option in options for flag in ("-o", option)]
-    return ["ssh", "-T", "-F", "none", "-i", "%d/key", *flags, f"root@{peer.name}"]

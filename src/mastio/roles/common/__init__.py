@@ -65,7 +65,7 @@ def build(ctx: Context) -> HostState:
                 ("/etc/chrony/", f"{_SYSTEMD}/chrony.service.d/", _CHRONYD, "/etc/hosts"),
             ),
             Unit("ssh.socket", masked=True),
-            Unit("ssh.service", ("/etc/ssh/sshd_config.d/",), reload=True)
+            Unit("ssh.service", ("/etc/ssh/sshd_config.d/", f"{PKI}/host.key"), reload=True)
             if _offers_ssh(ctx)
             else Unit("ssh.service", masked=True),
         ),
@@ -125,10 +125,16 @@ def _ssh(ctx: Context) -> tuple[File, ...]:
     if not _offers_ssh(ctx):
         return ()
     keys = "".join(f"{key}\n" for key in ctx.site.admin_keys)
+    watches = [] if ctx.machine.has(Role.WATCH) else ctx.callers(services.SSH)
     return (
         File(
             "/etc/ssh/sshd_config.d/10-mastio.conf",
-            ctx.render(__file__, "sshd.conf.j2", is_bastion=ctx.machine.has(Role.WATCH)),
+            ctx.render(
+                __file__,
+                "sshd.conf.j2",
+                is_bastion=ctx.machine.has(Role.WATCH),
+                watches=[address for it in watches for address in it.addresses],
+            ),
         ),
         File("/etc/ssh/authorized_keys.d/root", keys),
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from mastio import services
 from mastio.bans import SPARED, Bans
 from mastio.site.model import Role
+from mastio.verify import commands
 from mastio.verify.doors import Door, doors
 from mastio.verify.model import Check, Family, Place, Severity
 from mastio.verify.probes import host, login, scan, smtp
@@ -101,8 +102,7 @@ def bans(vantage: Vantage) -> Iterator[str]:
 def ssh_keys_only(vantage: Vantage) -> Iterator[str]:
     """sshd takes keys and nothing else."""
     said = dict(
-        line.lower().partition(" ")[::2]
-        for line in vantage.output("/usr/sbin/sshd", "-T").splitlines()
+        line.lower().partition(" ")[::2] for line in vantage.output(*commands.SSHD).splitlines()
     )
     for key, value in _WANTED.items():
         if key in said and said[key] != value:

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from mastio.build import listeners
+from mastio.context import listeners
+from mastio.verify import commands
 from mastio.verify.model import Check, Family, Place, Severity
 from mastio.verify.probes import host
 from mastio.verify.reach import listed
@@ -62,7 +63,7 @@ def stale_programs(vantage: Vantage) -> Iterator[str]:
 
 def clock(vantage: Vantage) -> Iterator[str]:
     """The clock follows a source and is right."""
-    said = vantage.output("chronyc", "-c", "tracking").strip().split(",")
+    said = vantage.output(*commands.CLOCK).strip().split(",")
     if len(said) < 14:
         raise unknown(f"chronyc on {vantage.name} says {','.join(said)}")
     offset, leap = float(said[4]), said[13]
@@ -80,7 +81,7 @@ def reboot(vantage: Vantage) -> Iterator[str]:
 
 def package_files(vantage: Vantage) -> Iterator[str]:
     """Files of packages are as Debian made them (configuration files apart)."""
-    result = vantage.run(["dpkg", "--verify"])
+    result = vantage.run(commands.PACKAGES)
     changed = []
     for line in result.stdout.decode(errors="replace").splitlines():
         match = re.fullmatch(r"(\S+)\s+(c?)\s*(/.*)", line)

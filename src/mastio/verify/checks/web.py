@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from mastio import services
 from mastio.site.model import Role
+from mastio.verify import commands
 from mastio.verify.doors import doors
 from mastio.verify.model import Check, Family, Place, Severity
 from mastio.verify.probes import web
@@ -21,10 +22,7 @@ _CSP = {
     "default-src": {"'self'", "'none'"},
 }
 """The widest policy that is accepted. Roundcube needs inline and evaluated script; nothing else does."""
-_ROUNDCUBE = {
-    "use_https": "true", "session_samesite": "Strict", "display_product_info": "0", "enable_installer": "false",
-    "login_rate_limit": "5",
-}  # fmt: skip
+_ROUNDCUBE = dict(zip(commands.ROUNDCUBE_KEYS, ("true", "Strict", "0", "false", "5"), strict=True))
 
 
 def _pages(vantage: Vantage, path: str = "/") -> Iterator[tuple[str, dict[str, str], int, str]]:
@@ -104,13 +102,8 @@ def _wider(text: str) -> list[str]:
 
 def roundcube(vantage: Vantage) -> Iterator[str]:
     """Roundcube's own switches, as PHP reads them."""
-    script = (
-        "include '/etc/roundcube/config.inc.php'; foreach (array_slice($argv, 1) as $key) "
-        "echo $key, ' ', isset($config[$key]) ? trim(var_export($config[$key], true), \"'\") : 'missing', \"\\n\";"
-    )
     said = dict(
-        line.partition(" ")[::2]
-        for line in vantage.output("php", "-r", script, "--", *_ROUNDCUBE).splitlines()
+        line.partition(" ")[::2] for line in vantage.output(*commands.ROUNDCUBE).splitlines()
     )
     for key, value in _ROUNDCUBE.items():
         if said.get(key) != value:
@@ -119,7 +112,7 @@ def roundcube(vantage: Vantage) -> Iterator[str]:
 
 def no_pop3(vantage: Vantage) -> Iterator[str]:
     """Dovecot speaks no POP3, and no IMAP in the clear."""
-    said = vantage.output("doveconf", "-h", "protocols").split("\n")
+    said = vantage.output(*commands.PROTOCOLS).split("\n")
     spoken = {line.partition("=")[0].strip() for line in said if line.strip().endswith("yes")} or {
         word for line in said for word in line.split()
     }

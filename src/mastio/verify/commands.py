@@ -1,0 +1,25 @@
+"""The command lines that checks run on the site's machines: all of them, so that a list can say so.
+
+What a check asks in another way is a probe (`probes/`). On the machine outside, which is nobody's, checks
+run the usual scanners as well.
+"""
+
+Command = tuple[str, ...]
+
+HELLO: Command = ("true",)
+SSHD: Command = ("/usr/sbin/sshd", "-T")
+CLOCK: Command = ("chronyc", "-c", "tracking")
+PACKAGES: Command = ("dpkg", "--verify")
+PROTOCOLS: Command = ("doveconf", "-h", "protocols")
+ROUNDCUBE_KEYS = (
+    "use_https", "session_samesite", "display_product_info", "enable_installer", "login_rate_limit",
+)  # fmt: skip
+ROUNDCUBE: Command = (
+    "php", "-r",
+    "include '/etc/roundcube/config.inc.php'; foreach (array_slice($argv, 1) as $key) "
+    "echo $key, ' ', isset($config[$key]) ? trim(var_export($config[$key], true), \"'\") : 'missing', \"\\n\";",
+    "--", *ROUNDCUBE_KEYS,
+)  # fmt: skip
+"""What Roundcube's switches are, as PHP reads them, a line each."""
+
+ALL: tuple[Command, ...] = (HELLO, SSHD, CLOCK, PACKAGES, PROTOCOLS, ROUNDCUBE)
