@@ -13,6 +13,7 @@ from mastio.cli.drill import breach as command
 from mastio.errors import MastioError
 from mastio.flows import INTERNET, FlowMatrix, expand
 from mastio.report import drill as text
+from mastio.report import page
 from mastio.site.model import Role
 from mastio.transport import OUTSIDE
 from mastio.verify import breach, registry, runner
@@ -22,7 +23,7 @@ from mastio.verify.model import Cell, Finding, Kind, Run, Secret, Verdict
 from mastio.verify.vantage import Vantage
 from tests import sites
 from tests.unit.verify.fakes import Here, ground, vantage
-from tests.unit.verify.test_report import RUN
+from tests.unit.verify.test_report import RUN, Page
 
 SITE = sites.demo_site()
 MATRIX = expand(SITE)
@@ -235,3 +236,14 @@ def test_json_tells_all() -> None:
     assert report["verdict"] == "passed" and machine["findings"] == []
     assert machine["reaches"][0]["service"] == "imaps"
     assert machine["secrets"][0]["granted"] and "content" not in machine["secrets"][0]
+
+
+def test_the_page_tells_it_as_text_and_can_be_heard() -> None:
+    evil = secret("webmail", Kind.MAIL, "/srv/<script>alert(1)</script>")
+    run = a_run(*CLEAN[:2], passed("H7", secrets=(own("webmail"), evil)))
+    content = page.html(run, MATRIX, ())
+    assert not Page(content).wrong and set(Page(content).labels) <= set(Page(content).ids)
+    section = content.partition("If a machine is broken into")[2]
+    assert "✗ read stored mail" in section and "who it is inside the site" in section
+    assert "&lt;script&gt;" in section and "<script>" not in content
+    assert "If a machine is broken into" not in page.html(RUN, MATRIX, ())
