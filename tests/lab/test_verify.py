@@ -141,6 +141,9 @@ SABOTAGE = (
     Sabotage("a deleted program runs", "webmail",
              "cp /usr/bin/sleep /usr/local/bin/gone; systemd-run --quiet --unit=sabotage /usr/local/bin/gone 900; "
              "sleep 0.5; rm /usr/local/bin/gone", "H5", undo="systemctl stop sabotage.service"),
+    Sabotage("a key of somebody else", "webmail",
+             "umask 077; openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out /root/notes.txt",
+             "H7", undo="rm /root/notes.txt"),
     Sabotage("a reboot is due", "watch", "touch /run/reboot-required", "P2", undo="rm /run/reboot-required"),
     Sabotage("no protection in the browser", "webmail",
              "sed -i '/Strict-Transport-Security/s/max-age=63072000/max-age=60/; /X-Content-Type-Options/d; "
@@ -155,7 +158,7 @@ SABOTAGE = (
     Sabotage("an old certificate is still served", "webmail",
              "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null "
              "-subj /CN=x -out /etc/mastio/pki/public.pem 2>/dev/null || cp /etc/mastio/pki/host.pem "
-             "/etc/mastio/pki/public.pem", "T9", ("/etc/mastio/pki/public.pem",)),
+             "/etc/mastio/pki/public.pem", "H7 T9", ("/etc/mastio/pki/public.pem",)),
     Sabotage("names that lie", outside.MACHINE,
              "sed -i 's/^server:/server:\\n    local-zone: \"_dmarc.fortress.test.\" static\\n"
              "    local-zone: \"m1._domainkey.fortress.test.\" static\\n"
@@ -190,15 +193,14 @@ def rounds(sabotage: tuple[Sabotage, ...]) -> list[list[Sabotage]]:
 def sabotaged(lab: Lab, one: Sabotage) -> Iterator[None]:
     """The site with one thing broken; whole again afterwards."""
     saved = " ".join(map(shlex.quote, one.files))
-    kept = shlex.quote(f"/root/{one.name}.tar")
-    if saved:
-        on(lab, one.machine, f"tar -cPf {kept} {saved}")
+    # What is saved is kept here: a copy of a secret in an odd place there is what H7 looks for.
+    kept = on(lab, one.machine, f"tar -cP {saved} | base64") if saved else ""
     try:
         on(lab, one.machine, f"{one.script}; {one.after or ':'}")
         yield
     finally:
-        back = f"tar -xPf {kept}; rm {kept}" if saved else ":"
-        on(lab, one.machine, f"{back}; {one.undo or ':'}; {one.after or ':'}")
+        back = "base64 -d | tar -xP" if saved else ":"
+        on(lab, one.machine, f"{back}; {one.undo or ':'}; {one.after or ':'}", kept.encode())
 
 
 @pytest.fixture(scope="module")

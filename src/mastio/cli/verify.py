@@ -76,10 +76,8 @@ def verify(
         return Exit.OK
     if scheduled:
         return _show_scheduled(app, as_json)
-    ground = Ground(
-        site, expand(site), app.transport(), not fast, app.in_lab or bool(site.verify_outside)
-    )
-    with _progress(as_json) as tell, spared(ground):
+    ground = ground_of(app, full=not fast)
+    with progress(as_json) as tell, spared(ground):
         run = runner.run(ground, checks, tell)
     before = history.load(app.folder)
     if not (only or zones or severities):
@@ -96,15 +94,22 @@ def verify(
             click.echo(click.style(words, **COLOURS[style]))  # type: ignore[arg-type]
         for change in history.changes(run, before):
             click.echo(f"  changed: {change.key} was {change.was}, is {change.now}")
-    return _CODES[run.verdict]
+    return CODES[run.verdict]
 
 
-_CODES = {
+CODES = {
     Verdict.PASSED: Exit.OK,
     Verdict.FAILED: Exit.FAILED,
     Verdict.UNKNOWN: Exit.UNAVAILABLE,
     Verdict.NOT_RUN: Exit.UNAVAILABLE,
 }
+
+
+def ground_of(app: App, *, full: bool) -> Ground:
+    """What all vantages of a run share."""
+    site = app.site()
+    outside = app.in_lab or bool(site.verify_outside)
+    return Ground(site, expand(site), app.transport(), full, outside)
 
 
 def _show_scheduled(app: App, as_json: bool) -> Exit:
@@ -181,7 +186,7 @@ def _write(path: Path, content: str) -> None:
 
 
 @contextmanager
-def _progress(quiet: bool) -> Iterator[runner.Tell]:
+def progress(quiet: bool) -> Iterator[runner.Tell]:
     """A bar on a terminal; a line for each finding elsewhere; nothing beside JSON."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
@@ -193,15 +198,15 @@ def _progress(quiet: bool) -> Iterator[runner.Tell]:
         TimeElapsedColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("")
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("")
 
         def tell(finding: Finding, done: int, total: int) -> None:
             words = f"{finding.check.id} {finding.vantage}"
-            progress.update(task, completed=done, total=total, description=words)
+            bar.update(task, completed=done, total=total, description=words)
             if finding.verdict in (Verdict.FAILED, Verdict.UNKNOWN):
                 style, said = text.line(finding)
-                progress.console.print(
+                bar.console.print(
                     said, style="red" if style == "remove" else "yellow", highlight=False
                 )
 

@@ -1,7 +1,8 @@
 """A verification as one HTML page that needs nothing else: no script, no font, no request.
 
-Verdict, topology, what is reachable from where (expected beside seen), findings with what to do, what
-changed since the last time, and the runs before. It is made to be read on a phone, printed, and heard.
+Verdict, topology, what is reachable from where (expected beside seen), what an intruder would have on each
+machine, findings with what to do, what changed since the last time, and the runs before. It is made to be
+read on a phone, printed, and heard.
 """
 
 import re
@@ -13,14 +14,14 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from mastio import picture, services
+from mastio import picture
 from mastio.errors import MastioError
 from mastio.flows import FlowMatrix
 from mastio.report.verify import SIGNS, grouped, headline
 from mastio.transport import OUTSIDE
-from mastio.verify import history
+from mastio.verify import breach, history
 from mastio.verify.model import Cell, Run, Verdict
-from mastio.verify.reach import PUBLIC, listed
+from mastio.verify.reach import PUBLIC, listed, named
 
 _CHART_RUNS = 60
 _WHO = {OUTSIDE: "the internet", PUBLIC: "public addresses"}
@@ -47,7 +48,7 @@ def html(run: Run, matrix: FlowMatrix, before: tuple[history.Past, ...]) -> str:
         run=run, site=matrix.site, headline=headline(run), Verdict=Verdict, signs=SIGNS,
         picture=_topology(matrix), sources=sources, targets=targets, squares=squares, who=_WHO,
         groups=[(verdict, checks) for verdict, checks in shown if checks],
-        changes=history.changes(run, before), first=not before,
+        changes=history.changes(run, before), first=not before, exposures=breach.exposures(matrix, run),
         bars=_bars((*before, history.past(run))[-_CHART_RUNS:]),
     )  # fmt: skip
 
@@ -105,15 +106,8 @@ def _square(cells: Iterable[Cell]) -> Square:
                 wrong.append(f"{listed(ports, 4)} {words} ({cell.address})")
     allowed = {port for cell in cells for port in cell.expected}
     state = "bad" if wrong else "good" if allowed else "closed"
-    names = tuple(_named(*port) for port in sorted(allowed, key=lambda it: (it[1], it[0])))
+    names = tuple(named(port) for port in sorted(allowed, key=lambda it: (it[1], it[0])))
     return Square(state, names, tuple(wrong), sum(cell.tried for cell in cells))
-
-
-def _named(kind: str, number: int) -> str:
-    for service in services.ALL:
-        if service.port == number and kind in service.transports:
-            return service.name + ("/udp" if kind == "udp" and len(service.transports) > 1 else "")
-    return f"{number}/{kind}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,46 @@ class Cell:
         return tuple(it for it in self.closed if it not in self.expected)
 
 
+class Kind(StrEnum):
+    """What a secret is; the words are those of `probes.disk`."""
+
+    PRIVATE_KEY = "private key"
+    SSH_KEY = "ssh key"
+    LOGIN_KEY = "log-in key"
+    """Not secret: whose keys open the machine. A line that nobody declared is a back door."""
+    VAULT = "vault"
+    VAULT_KEY = "vault key"
+    PASSWORD_HASH = "password hash"  # noqa: S105 — a kind
+    SESSION_KEY = "session key"
+    SESSION = "session"
+    QUEUED_MAIL = "queued mail"
+    MAIL = "mail"
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """Something that lies on a machine's disk. Its content stays there."""
+
+    machine: str
+    kind: Kind
+    path: str
+    owner: str
+    """user:group"""
+    mode: str
+    """In octal, as 0600."""
+    count: int
+    """Messages of a Maildir; 1 of all else."""
+    of: tuple[str, ...]
+    """Of a private key: the names in its certificate."""
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        many = f", {self.count} messages" if self.kind is Kind.MAIL and self.count != 1 else ""
+        whose = f" of {', '.join(self.of)}" if self.of else ""
+        return f"{self.kind}{whose} at {self.path} ({self.owner} {self.mode}{many})"
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One check. `run` yields what is wrong, a sentence each; nothing means passed.
@@ -107,7 +147,7 @@ class Check:
     """On whose authority: an RFC, a manual page, a published attack."""
     remedy: str
     """What to do when it fails."""
-    run: Callable[[Vantage], Iterator[str | Cell]] = field(compare=False)
+    run: Callable[[Vantage], Iterator[str | Cell | Secret]] = field(compare=False)
     full: bool = False
     """It takes long: only in the full set."""
     seconds: float = 30
@@ -140,6 +180,7 @@ class Finding:
     """What was seen that should not be, or why it could not be checked; empty when passed."""
     cells: tuple[Cell, ...] = ()
     seconds: float = 0.0
+    secrets: tuple[Secret, ...] = ()
 
     @property
     def key(self) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 
+from mastio import services
 from mastio.flows import ADMIN, INTERNET, FlowMatrix
 from mastio.site.model import Address
 from mastio.transport import OUTSIDE
@@ -104,6 +105,15 @@ def listed(ports: Iterable[Port], most: int = 8) -> str:
     ports = tuple(ports)
     words = ", ".join(f"{number}/{kind}" for kind, number in ports[:most])
     return words if len(ports) <= most else f"{words} and {len(ports) - most} more"
+
+
+def named(port: Port) -> str:
+    """A port by the name of the service that has it, else as people write it."""
+    kind, number = port
+    for service in services.ALL:
+        if service.port == number and kind in service.transports:
+            return service.name + ("/udp" if kind == "udp" and len(service.transports) > 1 else "")
+    return f"{number}/{kind}"
 
 
 def _ports(found: object) -> tuple[Port, ...]:

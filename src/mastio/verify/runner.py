@@ -4,7 +4,7 @@ A vantage that does not answer is asked once; all its checks are then *could not
 outcome but a finding: what a probe or a check raises becomes words in one.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from mastio.errors import MastioError
 from mastio.site.model import Accepted
 from mastio.transport import OUTSIDE
 from mastio.verify import commands
-from mastio.verify.model import Cell, Check, Finding, Run, Verdict
+from mastio.verify.model import Cell, Check, Finding, Run, Secret, Verdict
 from mastio.verify.vantage import Ground, Vantage
 
 HELLO_SECONDS = 15.0
@@ -29,11 +29,19 @@ Tell = Callable[[Finding, int, int], None]
 """Told of each finding, how many are done, and of how many."""
 
 
-def run(ground: Ground, checks: Iterable[Check], tell: Tell, limit: float | None = None) -> Run:
-    """All `checks` at all their vantages. Never raises for what the site does."""
+def run(
+    ground: Ground, checks: Iterable[Check], tell: Tell, limit: float | None = None,
+    at: Collection[str] | None = None,
+) -> Run:  # fmt: skip
+    """All `checks` at all their vantages, or at those in `at` alone. Never raises for what the site does."""
     began, start = datetime.now(UTC), monotonic()
     end = start + (LIMIT[ground.full] if limit is None else limit)
-    todo = [(check, name) for check in checks for name in check.vantages(ground.site)]
+    todo = [
+        (check, name)
+        for check in checks
+        for name in check.vantages(ground.site)
+        if at is None or name in at
+    ]
     deaf = _deaf(ground, {name for _, name in todo}, min(end, start + HELLO_SECONDS))
     found: dict[tuple[str, str], Finding] = {}
 
@@ -75,11 +83,14 @@ def look(ground: Ground, check: Check, name: str, end: float) -> Finding:
     vantage = Vantage(name, ground, min(end, start + check.seconds))
     faults: list[str] = []
     cells: list[Cell] = []
+    secrets: list[Secret] = []
     verdict = Verdict.UNKNOWN
     try:
         for item in check.run(vantage):
             if isinstance(item, Cell):
                 cells.append(item)
+            elif isinstance(item, Secret):
+                secrets.append(item)
             else:
                 faults.append(item)
         verdict = Verdict.FAILED if faults else Verdict.PASSED
@@ -92,7 +103,8 @@ def look(ground: Ground, check: Check, name: str, end: float) -> Finding:
     # What was already seen to be wrong stays wrong, though the look was cut short.
     if verdict is Verdict.UNKNOWN and len(faults) > 1:
         verdict = Verdict.FAILED
-    return Finding(check, name, verdict, tuple(faults), tuple(cells), monotonic() - start)
+    seconds = monotonic() - start
+    return Finding(check, name, verdict, tuple(faults), tuple(cells), seconds, tuple(secrets))
 
 
 def _hopeless(ground: Ground, check: Check, name: str, deaf: dict[str, str]) -> Finding | None:

@@ -3,10 +3,10 @@
 import re
 from collections.abc import Iterator
 
-from mastio.context import listeners
-from mastio.verify import commands
-from mastio.verify.model import Check, Family, Place, Severity
-from mastio.verify.probes import host
+from mastio.context import PKI, listeners
+from mastio.verify import breach, commands
+from mastio.verify.model import Check, Family, Kind, Place, Secret, Severity
+from mastio.verify.probes import disk, host
 from mastio.verify.reach import listed
 from mastio.verify.vantage import Vantage, unknown
 
@@ -92,6 +92,27 @@ def package_files(vantage: Vantage) -> Iterator[str]:
         yield f"{vantage.name}: {path} is not what its package brought"
 
 
+def belongings(vantage: Vantage) -> Iterator[str | Secret]:
+    """What lies on a machine, and what that can do about mail, is what its work needs."""
+    site, machine = vantage.site, vantage.site.machine(vantage.name)
+    seen = vantage.ask(disk.secrets, "/", list(_CERTIFICATES))
+    secrets = [
+        Secret(
+            machine.name, Kind(it["kind"]), it["path"], it["owner"], it["mode"], it["count"], tuple(it["of"])
+        )
+        for it in seen["found"]
+    ]  # fmt: skip
+    yield from secrets
+    yield from breach.faults(site, machine, secrets)
+    allowed = breach.declared(vantage.matrix, machine)
+    for held in breach.powers(vantage.matrix, machine, (), allowed):
+        if fault := breach.ungranted(machine, held):
+            yield fault
+    if seen["unread"]:
+        raise unknown(f"could not look at {'; '.join(seen['unread'][:3])}")
+
+
+_CERTIFICATES = (f"{PKI}/host.pem", f"{PKI}/public.pem")
 _ALL = (Place.EVERY_MACHINE,)
 
 CHECKS = (
@@ -117,6 +138,15 @@ CHECKS = (
         "H6", Family.HOST, "Clocks are right", _ALL, Severity.MEDIUM, "chronyc tracking",
         f"follows a source, within {_MOST_OFFSET:g} s", "RFC 8633", "See `chronyc sources` there, then on watch.",
         clock,
+    ),
+    Check(
+        "H7", Family.HOST, "No secrets and no powers but those that the work needs", _ALL, Severity.CRITICAL,
+        "keys, password hashes, sessions, mail and vaults on the whole disk, found by content; what the "
+        "flow matrix makes of them",
+        "each lies where the table of grants (verify/grants.py) says, a key has the name that it should have, "
+        "and nobody else there may read it", "docs/decisions/0023; unsecured credentials, MITRE ATT&CK T1552",
+        "Find out who put it there, delete it, and replace what it opens: `mastio secrets rotate`, "
+        "`mastio dkim rotate --compromised`, the user's password.", belongings, seconds=60,
     ),
     Check(
         "P2", Family.HOST, "No reboot is due", _ALL, Severity.MEDIUM, "/run/reboot-required", "is not there",
