@@ -35,15 +35,15 @@ MACHINES = ("firewall", "gateway", "store", "webmail", "watch")
 PUBLIC = {25, 80, 443}
 INSIDE = {
     ("firewall", "watch"): {3128, 6514},
-    ("gateway", "watch"): {3128, 6514},
+    ("gateway", "watch"): {3128, 3129, 6514},
     ("gateway", "store"): {24},
     ("store", "watch"): {3128, 6514},
-    ("store", "gateway"): {587},
+    ("store", "gateway"): {587, 11334},
     ("webmail", "watch"): {3128, 6514},
     ("webmail", "store"): {106, 465, 993, 4190},
     ("watch", "firewall"): {22},
     ("watch", "gateway"): {22},
-    ("watch", "store"): {22},
+    ("watch", "store"): {22, 24},
     ("watch", "webmail"): {22},
 }
 """Who reaches which TCP ports of whom. A pair that is not here: none."""
@@ -52,7 +52,7 @@ CLIENT_CONNECTIONS = 256
 # Every port of the site, the neighbours of each in trade, and what attackers look for first.
 PORTS = (
     11, 21, 22, 23, 24, 25, 53, 79, 80, 81, 88, 106, 110, 111, 123, 135, 139, 143, 161, 179, 389, 443,
-    445, 465, 514, 587, 636, 783, 873, 953, 993, 995, 2049, 2525, 3128, 3306, 3310, 4190, 5432, 6379,
+    445, 465, 514, 587, 636, 783, 873, 953, 993, 995, 2049, 2525, 3128, 3129, 3306, 3310, 4190, 5432, 6379,
     6514, 8000, 8080, 8443, 9000, 9100, 10025, 11332, 11333, 11334, 12345, 24242,
 )  # fmt: skip
 

@@ -1,0 +1,189 @@
+"""Watch verifies by itself: what it finds is kept and told, its key can only look, and its silence is heard."""
+
+import json
+import shlex
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from mastio import services
+from mastio.lab import internet, outside
+from mastio.roles.inspection import FOLDER
+from mastio.site.model import Role
+from tests.lab.conftest import TheLab as Lab
+from tests.lab.conftest import mastio
+from tests.lab.mail import inbox, remote, the
+from tests.lab.tuned import tuned
+
+pytestmark = pytest.mark.lab
+
+_KNOWN = "sysctl -qw net.ipv4.conf.all.accept_redirects"
+"""What H4 looks at."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def blank(lab: Lab) -> Iterator[None]:
+    """Watch has looked at nothing yet."""
+    watch = the(lab, Role.WATCH).name
+    lab.run(watch, ["sh", "-c", f"rm -rf {FOLDER}/*"])
+    yield
+    lab.run(watch, ["sh", "-c", f"rm -rf {FOLDER}/*"])
+
+
+def let_watch(lab: Lab, what: str) -> tuple[int, str]:
+    """What its timer would start; how it ended, and what it said."""
+    watch, unit = the(lab, Role.WATCH).name, f"mastio-verify@{what}.service"
+    done = lab.transport.run(watch, ["systemctl", "start", unit], timeout=300)
+    said = lab.run(watch, ["journalctl", "-u", unit, "-n", "12", "-o", "cat", "--no-pager"]).stdout
+    return done.code, said.decode()
+
+
+def on(lab: Lab, machine: str, script: str) -> str:
+    result = lab.transport.run(machine, ["sh", "-euc", script], timeout=120)
+    assert result.code == 0, f"{script}: {result.stderr.decode()}"
+    return result.stdout.decode()
+
+
+def scheduled(lab: Lab) -> tuple[int, dict[str, Any]]:
+    done = mastio(lab.folder, "verify", "--scheduled", "--json")
+    return done.returncode, json.loads(done.stdout)
+
+
+def told(lab: Lab, words: str, count: int = 1) -> list[Any]:
+    """Mail in the administrator's mailbox with such a subject."""
+    admin = lab.site.admin_mail
+    return inbox(lab, admin, lab.accounts[admin], words, count=count)
+
+
+def test_before_it_has_looked_nothing_is_green(lab: Lab) -> None:
+    code, found = scheduled(lab)
+    assert code == 69
+    assert found["fast"] == {"report": None, "late": True}
+
+
+def test_it_looks_from_every_machine_and_says_what_changed(lab: Lab) -> None:
+    code, said = let_watch(lab, "fast")
+    assert code == 0, said
+    found = scheduled(lab)[1]["fast"]
+    assert not found["late"]
+    verdicts: dict[str, list[str]] = {}
+    for it in found["report"]["findings"]:
+        verdicts.setdefault(it["verdict"], []).append(
+            f"{it['check']}@{it['vantage']}: {it['seen']}"
+        )
+    assert not verdicts.get("failed") and not verdicts.get("could not check"), verdicts
+    assert {it.partition("@")[2].partition(":")[0] for it in verdicts["passed"]} == {
+        it.name for it in lab.site.machines
+    }
+    assert all("@outside" in it for it in verdicts["not run"])
+
+    store = the(lab, Role.STORE).name
+    on(lab, store, f"{_KNOWN}=1")
+    try:
+        assert let_watch(lab, "fast")[0] == 0
+    finally:
+        on(lab, store, f"{_KNOWN}=0")
+    code, found = scheduled(lab)
+    assert code == 1 and found["fast"]["report"]["verdict"] == "failed"
+    (mail,) = told(lab, f"[{lab.site.name}] NOT as it should be: H4")
+    text = mail.get_payload(decode=True).decode()
+    assert f"H4@{store}: was passed, is failed" in text and "accept_redirects" in text
+    assert let_watch(lab, "fast")[0] == 0
+    assert told(lab, f"[{lab.site.name}] well again: H4")
+    assert let_watch(lab, "fast")[0] == 0
+    assert len(told(lab, f"[{lab.site.name}]")) == 2, "no news is no mail"
+
+
+def test_its_key_can_only_look(lab: Lab) -> None:
+    watch = the(lab, Role.WATCH).name
+    store = the(lab, Role.STORE).name
+    ssh = json.loads(on(lab, watch, "cat /etc/mastio/inspection.json"))["ssh"][store]
+    call = shlex.join(ssh)
+    assert lab.run(watch, ["sh", "-c", f"{call} true"]).code == 0
+    for wish in ("id", "cat /etc/mastio/pki/host.key", "true extra", ""):
+        refused = lab.run(watch, ["sh", "-c", f"{call} -- {shlex.quote(wish)} </dev/null"])
+        assert refused.code == 77, wish
+        assert b"refused" in refused.stderr and not refused.stdout
+    # Neither a shell's tricks, nor forwarding, nor a program of one's own.
+    tricks = lab.run(watch, ["sh", "-c", f"{call} 'true; id'"])
+    assert tricks.code == 77 and not tricks.stdout
+    forward = [*ssh[:-1], "-o", "ExitOnForwardFailure=yes", "-W", "127.0.0.1:25", ssh[-1]]
+    assert lab.run(watch, ["sh", "-c", f"{shlex.join(forward)} </dev/null"]).code != 0
+    boot = json.loads(on(lab, store, "cat /etc/mastio/look.json"))["boot"]
+    own = b"import os; os.system('id')"
+    parcel = b"%d\n0\n%b" % (len(own), own)
+    refused = lab.run(watch, [*ssh, shlex.join(boot)], parcel)
+    assert refused.code == 77 and b"not a program that may be run" in refused.stderr
+    logged = on(lab, watch, f"sleep 2; grep -rh mastio-look /var/log/remote/{store}/ | tail -1")
+    assert "refused" in logged
+
+
+def test_an_alarm_waits_while_the_store_is_away_and_silence_is_one(lab: Lab) -> None:
+    watch, store = the(lab, Role.WATCH).name, the(lab, Role.STORE).name
+    subject = f"[{lab.site.name}] verification has not run: fast"
+    on(lab, watch, f"touch -d '-4 hours' {FOLDER}/fast.json; touch {FOLDER}/full.json")
+    on(lab, store, "systemctl stop postfix.service")
+    try:
+        code, said = let_watch(lab, "late")
+        assert code != 0 and "waits" in said
+    finally:
+        on(lab, store, "systemctl start postfix.service")
+    assert scheduled(lab)[1]["fast"]["report"] is not None
+    time.sleep(1)
+    code, said = let_watch(lab, "late")
+    assert code == 0, said
+    assert len(told(lab, subject)) == 1
+    assert let_watch(lab, "late")[0] == 0
+    assert len(told(lab, subject)) == 1, "once is enough"
+
+
+def hook(certificate: str, key: str, address: str, port: int, seconds: float) -> str:
+    """Listen for one request; its body."""
+    import http.server
+    import ssl
+    import threading
+
+    heard: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.send_response(204)
+            self.end_headers()
+
+    server = http.server.HTTPServer((address, port), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.timeout = seconds
+    worker = threading.Thread(target=server.handle_request)
+    worker.start()
+    worker.join(seconds + 5)
+    server.server_close()
+    return heard[0] if heard else ""
+
+
+def test_a_webhook_hears_it_too(lab: Lab) -> None:
+    watch = the(lab, Role.WATCH).name
+    address = str(next(it for it in internet.mta(lab.site) if it.version == 4))
+    with (
+        tuned(lab, f'[verify]\nwebhook = "https://{outside.MX}/alarm"\n'),
+        ThreadPoolExecutor() as pool,
+    ):
+        on(lab, outside.MACHINE, "systemctl stop nginx.service")
+        try:
+            ear = pool.submit(
+                remote, lab, outside.MACHINE, hook, certificate="/etc/exim4/tls.pem", key="/etc/exim4/tls.key",
+                address=address, port=services.HTTPS.port, seconds=40,
+            )  # fmt: skip
+            on(lab, watch, f"touch -d '-5 hours' {FOLDER}/fast.json; sleep 2")
+            code, said = let_watch(lab, "late")
+            heard = json.loads(ear.result())
+        finally:
+            on(lab, outside.MACHINE, "systemctl start nginx.service")
+    assert code == 0, said
+    assert heard["subject"] == f"[{lab.site.name}] verification has not run: fast"
+    assert heard["verdict"] == "not run"
