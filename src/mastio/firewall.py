@@ -173,21 +173,20 @@ class _Table:
             if self.faces_internet
             else ()
         )
-        # A firewall that was away has forgotten who was talking: machines of the site hear it at once and
-        # begin anew, instead of waiting for answers that are dropped. The internet hears nothing.
-        midway = "ct state new tcp flags & (fin | syn | rst | ack) != syn"
+        # A firewall that was away has forgotten who was talking: the site's machines hear it and begin anew.
+        midway = "tcp flags & (syn | rst | ack) == ack ct state { invalid, new } goto forgotten"
         forgotten = (
             (
                 "# Conversations of the site's own machines from before we were away.",
-                f"ip saddr @site4 {midway} goto forgotten",
-                f"ip6 saddr @site6 {midway} goto forgotten",
+                f"ip saddr @site4 ip daddr @site4 {midway}",
+                f"ip6 saddr @site6 ip6 daddr @site6 {midway}",
             )
             if self.is_firewall
             else ()
         )
         ends = [("spoofed", "drop"), ("nonsense", "drop")]
         if self.is_firewall:
-            ends.append(("forgotten", "reject with tcp reset"))
+            ends.append(("forgotten", "meta l4proto tcp reject with tcp reset"))
         return _chain(
             "arrival",
             "filter hook prerouting priority mangle; policy accept;",
@@ -199,9 +198,9 @@ class _Table:
             "fib saddr . iif oif missing goto spoofed",
             "# Flags that no honest TCP sends together, and conversations that begin in the middle.",
             f"tcp flags & (fin | syn | rst | ack) != {_HONEST_FLAGS} goto nonsense",
-            "ct state invalid goto nonsense",
             *forgotten,
-            f"{midway} goto nonsense",
+            "ct state invalid goto nonsense",
+            "ct state new tcp flags & (fin | syn | rst | ack) != syn goto nonsense",
         ) + [
             line
             for name, verdict in ends
@@ -248,11 +247,21 @@ class _Table:
             if self.faces_internet
             else ()
         )
+        resets = (
+            (
+                "# The end of a conversation that we have forgotten, said in the other's name.",
+                "ip saddr @site4 ip daddr @site4 tcp flags & (syn | rst) == rst accept",
+                "ip6 saddr @site6 ip6 daddr @site6 tcp flags & (syn | rst) == rst accept",
+            )
+            if self.is_firewall
+            else ()
+        )
         return _chain(
             "output",
             "filter hook output priority filter; policy drop;",
             "oif lo accept",
             *_CONVERSATIONS,
+            *resets,
             *_NEIGHBOURS,
             *soliciting,
             "icmpv6 type mld2-listener-report accept",

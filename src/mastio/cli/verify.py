@@ -119,7 +119,10 @@ def _show_scheduled(app: App, as_json: bool) -> Exit:
     worst = Exit.OK
     for name, most in LATE.items():
         done = app.transport().run(watch, ["cat", f"{FOLDER}/{name}.json"])
-        report = json.loads(done.stdout) if done.code == 0 else None
+        try:
+            report = json.loads(done.stdout)
+        except ValueError:
+            report = None
         age = time.time() - datetime.fromisoformat(report["began"]).timestamp() if report else None
         late = age is None or age > most
         found[name] = {"report": report, "late": late}

@@ -41,6 +41,7 @@ def build(ctx: Context) -> HostState:
             *_logs(ctx),
             *_time(ctx),
             *_proxy(ctx),
+            _drop_in(ctx, "nftables.service"),
             File("/etc/sysctl.d/80-mastio.conf", ctx.render(__file__, "sysctl.conf.j2")),
         ),
         directories=(

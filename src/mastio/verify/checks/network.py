@@ -8,17 +8,14 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 from mastio import firewall, services
-from mastio.apply import plan_all
-from mastio.errors import MastioError
 from mastio.flows import INTERNET
 from mastio.services import Transport
 from mastio.site.model import Address
-from mastio.state import HostState
 from mastio.transport import OUTSIDE
 from mastio.verify import reach
 from mastio.verify.doors import doors
 from mastio.verify.model import Cell, Check, Family, Place, Severity
-from mastio.verify.probes import names, scan, smtp
+from mastio.verify.probes import names, rules, scan, smtp
 from mastio.verify.vantage import Vantage, unknown
 
 _USUAL_TCP = (
@@ -171,14 +168,9 @@ _PRODUCTS = ("postfix", "exim", "sendmail", "debian", "dovecot", "rspamd", "post
 def own_rules(vantage: Vantage) -> Iterator[str]:
     """The rules that are loaded are those of the flow matrix: each layer stands without the others."""
     name = vantage.name
-    rules = firewall.ruleset(vantage.matrix, vantage.site.machine(name))
-    seen = plan_all(vantage.ground.transport, {name: HostState(firewall=rules)})[name]
-    if isinstance(seen, MastioError):
-        raise seen
-    if change := seen.plan.firewall:
-        yield f"{name}: the firewall's rules are not those of the flow matrix" + "".join(
-            f" ({note})" for note in change.notes
-        )
+    wanted = firewall.ruleset(vantage.matrix, vantage.site.machine(name))
+    if wrong := vantage.ask(rules.differences, wanted):
+        yield f"{name}: the firewall's rules are not those of the flow matrix ({'; '.join(wrong)})"
 
 
 def no_names(vantage: Vantage) -> Iterator[str]:

@@ -30,7 +30,7 @@ _MARKS = (
     # 64 bytes of Ed25519 and nothing else: as Rspamd reads it
     ("private key", rb"\A\s*[A-Za-z0-9+/]{86}==\s*\Z"),
     ("ssh key", rb"-----BEGIN OPENSSH PRIVATE KEY-----" + _BREAK + rb"[A-Za-z0-9+/]{40}"),
-    ("vault", rb"\Aage-encryption\.org/v1\n|-----BEGIN AGE ENCRYPTED FILE-----"),
+    ("vault", rb"\Aage-encryption\.org/v1\n|-----BEGIN[ ]AGE ENCRYPTED FILE-----"),
     ("vault key", rb"AGE-SECRET-KEY-1[A-Z0-9]{50}"),
     # crypt(5), with and without the scheme's name that Dovecot writes in front
     ("password hash", rb"\$(?:argon2(?:id|i|d)\$v=\d+|y|gy|7|6|5|2[aby]|1)\$[./A-Za-z0-9=,$+]{20}"),
