@@ -187,9 +187,8 @@ SABOTAGE = (
              f"smtpd_tls_chain_files = {PKI}/host.key, {PKI}/host.pem"),
     _postfix("finite fields", "T3", "tls_ffdhe_auto_groups = ffdhe2048"),
     _postfix("no hybrid group", "T3", "tls_eecdh_auto_curves = X25519, prime256v1"),
-    Sabotage("handshakes that are not bound", "webmail",
-             f"sed -i 's/^    ssl_ciphers /    ssl_conf_command Options -ExtendedMasterSecret;\\n&/' {_NGINX}", "T5",
-             (_NGINX,), "systemctl reload nginx; sleep 1"),
+    # SSL_OP_NO_EXTENDED_MASTER_SECRET of OpenSSL.
+    _postfix("handshakes that are not bound", "T5", "tls_ssl_options = 0x1"),
     _postfix("receivers are not verified", "T8", "smtp_tls_security_level = may"),
     _postfix("MTA-STS is not asked", "T8", "smtp_tls_policy_maps = socketmap:unix:/run/nobody:policy"),
     Sabotage("a gateway that believes any answer", "gateway",
