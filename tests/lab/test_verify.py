@@ -16,7 +16,9 @@ import pytest
 
 from mastio import services
 from mastio.accounts.passwords import hashed
+from mastio.context import PKI
 from mastio.lab import outside
+from mastio.roles.webmail import WWW
 from mastio.site.model import Role
 from mastio.verify import registry
 from tests.lab import mail
@@ -27,6 +29,8 @@ pytestmark = pytest.mark.lab
 
 # It compares times, which a busy box spoils; its own test in tests/unit/verify needs no clock.
 _TIMED = ("A3",)
+# Nothing is there to look at: no kernel, no lists of packages, no way to ClamAV, other people's tools not installed.
+_NOT_HERE = {"C5", "P1", "P3", "X1", "X2", "X3"}
 RESULTS = Path(__file__).parents[2] / "test-results"
 
 
@@ -79,6 +83,8 @@ _RSPAMD = (
 )
 _POSTFIX = "postfix reload >/dev/null 2>&1; sleep 2"
 _UNBOUND = "/etc/unbound/unbound.conf"
+_LISTS = "/var/lib/apt/lists/deb.debian.org_debian-security_dists_trixie-security"
+_STS = f"{WWW}/mta-sts.txt"
 
 
 def _postfix(name: str, fails: str, *settings: str) -> Sabotage:
@@ -113,12 +119,12 @@ SABOTAGE = (
              "cd /var/lib/mastio/recipients; sed -i '/^abuse@/d' recipients; postmap lmdb:recipients", "R9",
              ("/var/lib/mastio/recipients/recipients",), "postmap lmdb:/var/lib/mastio/recipients/recipients"),
     Sabotage("no virus scanner", "gateway",
-             "echo 'enabled = false;' > /etc/rspamd/local.d/antivirus.conf", "C1",
+             "echo 'enabled = false;' > /etc/rspamd/local.d/antivirus.conf", "C1 C3 C4",
              ("/etc/rspamd/local.d/antivirus.conf",), _RSPAMD),
-    Sabotage("DMARC not enforced", "gateway", "rm /etc/rspamd/local.d/dmarc.conf", "R8",
-             ("/etc/rspamd/local.d/dmarc.conf",), _RSPAMD),
+    Sabotage("DMARC not enforced", "gateway", "rm /etc/rspamd/lua.local.d/authenticity.lua", "R8",
+             ("/etc/rspamd/lua.local.d/authenticity.lua",), _RSPAMD),
     Sabotage("test spam let in", "gateway",
-             "echo 'gtube_patterns = \"disable\";' >> /etc/rspamd/local.d/options.inc", "C2 R4",
+             "echo 'gtube_patterns = \"disable\";' >> /etc/rspamd/local.d/options.inc", "C2 C3",
              ("/etc/rspamd/local.d/options.inc",), _RSPAMD),
     Sabotage("a listener on a wrong address", "store",
              "systemd-run --quiet --unit=sabotage python3 -m http.server --bind 0.0.0.0 8000; sleep 2", "H1",
@@ -161,7 +167,7 @@ SABOTAGE = (
              "/etc/mastio/pki/public.pem", "H7 T9", ("/etc/mastio/pki/public.pem",)),
     Sabotage("names that lie", outside.MACHINE,
              "sed -i 's/^server:/server:\\n    local-zone: \"_dmarc.fortress.test.\" static\\n"
-             "    local-zone: \"m1._domainkey.fortress.test.\" static\\n"
+             "    local-zone: \"k1r._domainkey.fortress.test.\" static\\n"
              "    local-zone: \"fortress.test.\" typetransparent\\n"
              "    local-data: \"fortress.test. TXT v=spf1\"\\n"
              "    local-zone: \"1.113.0.203.in-addr.arpa.\" static\\n"
@@ -171,6 +177,48 @@ SABOTAGE = (
              "sed -i 's/^server:/server:\\n    module-config: \"iterator\"/; /trust-anchor/d' "
              "/etc/unbound/unbound.conf",
              "D6", (_UNBOUND,), "systemctl restart unbound; sleep 1"),
+    Sabotage("promises that are gone", outside.MACHINE,
+             "sed -i 's/^server:/server:\\n    local-zone: \"_mta-sts.fortress.test.\" static\\n"
+             "    local-zone: \"_smtp._tls.fortress.test.\" static\\n"
+             "    local-zone: \"_25._tcp.mx.fortress.test.\" static\\n"
+             "    local-zone: \"mx.fortress.test.\" typetransparent\\n"
+             "    local-data: \"mx.fortress.test. CAA 0 issue strangers.test\"/' /etc/unbound/unbound.conf",
+             "D4 D5 D7 T6", (_UNBOUND,), "systemctl restart unbound; sleep 1"),
+    Sabotage("a policy that asks for nothing", "webmail", f"sed -i 's/^mode: enforce/mode: testing/' {_STS}", "D4",
+             (_STS,)),
+    _postfix("another key than DANE tells", "T6 T9 T11",
+             f"smtpd_tls_chain_files = {PKI}/host.key, {PKI}/host.pem"),
+    _postfix("finite fields", "T3", "tls_ffdhe_auto_groups = ffdhe2048"),
+    _postfix("no hybrid group", "T3", "tls_eecdh_auto_curves = X25519, prime256v1"),
+    # SSL_OP_NO_EXTENDED_MASTER_SECRET of OpenSSL.
+    _postfix("handshakes that are not bound", "T5", "tls_ssl_options = 0x1"),
+    _postfix("receivers are not verified", "T8", "smtp_tls_security_level = may"),
+    _postfix("MTA-STS is not asked", "T8", "smtp_tls_policy_maps = socketmap:unix:/run/nobody:policy"),
+    Sabotage("a gateway that believes any answer", "gateway",
+             f"sed -i 's/^server:/server:\\n    module-config: \"iterator\"/; /trust-anchor/d' {_UNBOUND}",
+             "T8", (_UNBOUND,), "systemctl restart unbound; sleep 1"),
+    _postfix("stray line ends", "R5", "cleanup_replace_stray_cr_lf = no"),
+    Sabotage("users write as others", "store",
+             "postconf -e 'submission_sender_restrictions = reject_non_fqdn_sender'", "A5", (_MAIN,), _POSTFIX),
+    Sabotage("an order to do nothing is obeyed", "gateway",
+             "echo 'gtube_patterns = \"all\";' >> /etc/rspamd/local.d/options.inc", "C3",
+             ("/etc/rspamd/local.d/options.inc",), _RSPAMD),
+    Sabotage("mail passes without its scan", "gateway",
+             "sed -i 's/soft reject/no action/' /etc/rspamd/local.d/force_actions.conf", "C4",
+             ("/etc/rspamd/local.d/force_actions.conf",)),
+    _postfix("mail passes without the filter", "C4", "milter_default_action = accept"),
+    Sabotage("signatures of long ago", "gateway",
+             "printf 'ClamAV-VDB:15 Jul 2025 06-32 -0400:27701:1:90:x:x:x:1:' > /var/lib/clamav/daily.cvd", "C5",
+             undo="rm /var/lib/clamav/daily.cvd"),
+    Sabotage("a fix that waits", "watch",
+             f"printf 'Origin: Debian\\nLabel: Debian-Security\\nSuite: stable-security\\n' > {_LISTS}_InRelease; "
+             "printf 'Package: base-files\\nVersion: 99\\nArchitecture: amd64\\nMaintainer: x\\nDescription: x\\n"
+             f"Filename: x\\nSize: 1\\nSHA256: 00\\n' > {_LISTS}_main_binary-amd64_Packages", "P1",
+             undo=f"rm {_LISTS}_*"),
+    Sabotage("an old kernel runs", "store", "touch /boot/vmlinuz-99.1.2-amd64", "P3",
+             undo="rm /boot/vmlinuz-99.1.2-amd64"),
+    Sabotage("logs that stay at home", "webmail", "systemctl stop syslog.socket rsyslog.service", "L1",
+             undo="systemctl start syslog.socket rsyslog.service"),
 )  # fmt: skip
 
 
@@ -213,7 +261,7 @@ def green(lab: Lab) -> dict[str, Any]:
 def test_a_healthy_site_is_green_by_the_fast_set(lab: Lab) -> None:
     report = verify(lab)
     assert not having(report, "failed") and not having(report, "could not check")
-    assert not having(report, "not run")
+    assert set(having(report, "not run")) <= _NOT_HERE
     assert report["code"] == 0
     print(f"fast set: {report['seconds']} s")
 
@@ -221,7 +269,9 @@ def test_a_healthy_site_is_green_by_the_fast_set(lab: Lab) -> None:
 def test_a_healthy_site_is_green_by_the_full_set(green: dict[str, Any]) -> None:
     assert not having(green, "failed") and not having(green, "could not check")
     assert green["code"] == 0
-    assert set(having(green, "passed")) == {check.id for check in registry.CHECKS}
+    seen = {*having(green, "passed"), *having(green, "not run")}
+    assert seen == {check.id for check in registry.CHECKS}
+    assert set(having(green, "not run")) <= _NOT_HERE
     print(f"full set: {green['seconds']} s")
 
 

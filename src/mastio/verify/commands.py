@@ -11,6 +11,13 @@ SSHD: Command = ("/usr/sbin/sshd", "-T")
 CLOCK: Command = ("chronyc", "-c", "tracking")
 PACKAGES: Command = ("dpkg", "--verify")
 PROTOCOLS: Command = ("doveconf", "-h", "protocols")
+UPDATES: Command = ("apt-get", "-s", "-o", "Debug::NoLocking=1", "dist-upgrade")
+"""What an upgrade would install; nothing is."""
+FILTER: dict[str, Command] = {
+    section: ("rspamadm", "configdump", "-j", section)
+    for section in ("antivirus", "force_actions", "options")
+}
+"""Sections of Rspamd's configuration, as it understands them."""
 ROUNDCUBE_KEYS = (
     "use_https", "session_samesite", "display_product_info", "enable_installer", "login_rate_limit",
 )  # fmt: skip
@@ -22,4 +29,6 @@ ROUNDCUBE: Command = (
 )  # fmt: skip
 """What Roundcube's switches are, as PHP reads them, a line each."""
 
-ALL: tuple[Command, ...] = (HELLO, SSHD, CLOCK, PACKAGES, PROTOCOLS, ROUNDCUBE)
+ALL: tuple[Command, ...] = (
+    HELLO, SSHD, CLOCK, PACKAGES, PROTOCOLS, UPDATES, ROUNDCUBE, *FILTER.values(),
+)  # fmt: skip

@@ -19,6 +19,8 @@ _OPENINGS = {
     services.SIEVE: "sieve",
 }
 """What must be said before TLS begins; all others begin with it."""
+_TUNNELS = frozenset((services.POLICIES,))
+"""TLS is spoken through them, with the host behind: not with the door."""
 _TLS = frozenset(
     (
         Protection.OPPORTUNISTIC,
@@ -74,4 +76,6 @@ def doors(matrix: FlowMatrix, vantage: str, *wanted: Service) -> tuple[Door, ...
 
 def secure(matrix: FlowMatrix, vantage: str) -> tuple[Door, ...]:
     """The doors where TLS is spoken."""
-    return tuple(it for it in doors(matrix, vantage) if it.protection in _TLS)
+    return tuple(
+        it for it in doors(matrix, vantage) if it.protection in _TLS and it.service not in _TUNNELS
+    )

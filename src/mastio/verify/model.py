@@ -44,6 +44,8 @@ class Family(StrEnum):
     CONTENT = "Content"
     WEB = "Webmail"
     HOST = "Machines"
+    LOGS = "Logs"
+    EYES = "Other eyes"
 
 
 class Place(StrEnum):
@@ -131,7 +133,8 @@ class Secret:
 class Check:
     """One check. `run` yields what is wrong, a sentence each; nothing means passed.
 
-    `run` may raise MastioError, OSError or ValueError: then it *could not check*, for that reason.
+    `run` may raise MastioError, OSError or ValueError: then it *could not check*, for that reason; or
+    `NotRunError`, when there is nothing here to look at.
     """
 
     id: str

@@ -7,9 +7,13 @@ from mastio.site.model import Site
 from mastio.verify.checks import (
     auth,
     content,
+    delivery,
     dnspolicy,
+    eyes,
     host,
+    logs,
     network,
+    promises,
     relay,
     smuggling,
     tls,
@@ -22,11 +26,15 @@ CHECKS: tuple[Check, ...] = (
     *relay.CHECKS,
     *smuggling.CHECKS,
     *tls.CHECKS,
+    *delivery.CHECKS,
     *dnspolicy.CHECKS,
+    *promises.CHECKS,
     *auth.CHECKS,
     *content.CHECKS,
     *web.CHECKS,
     *host.CHECKS,
+    *logs.CHECKS,
+    *eyes.CHECKS,
 )
 
 

@@ -15,7 +15,7 @@ from mastio.site.model import Accepted
 from mastio.transport import OUTSIDE
 from mastio.verify import commands
 from mastio.verify.model import Cell, Check, Finding, Run, Secret, Verdict
-from mastio.verify.vantage import Ground, Vantage
+from mastio.verify.vantage import Ground, NotRunError, Vantage
 
 HELLO_SECONDS = 15.0
 """How long a vantage may take to say that it is there."""
@@ -94,6 +94,9 @@ def look(ground: Ground, check: Check, name: str, end: float) -> Finding:
             else:
                 faults.append(item)
         verdict = Verdict.FAILED if faults else Verdict.PASSED
+    except NotRunError as error:
+        verdict = Verdict.NOT_RUN
+        faults.append(error.message)
     except MastioError as error:
         faults.append(error.message)
     except (OSError, ValueError, LookupError) as error:
@@ -101,7 +104,7 @@ def look(ground: Ground, check: Check, name: str, end: float) -> Finding:
     except Exception as error:
         faults.append(f"a bug in check {check.id}: {type(error).__name__}: {error}")
     # What was already seen to be wrong stays wrong, though the look was cut short.
-    if verdict is Verdict.UNKNOWN and len(faults) > 1:
+    if verdict in (Verdict.UNKNOWN, Verdict.NOT_RUN) and len(faults) > 1:
         verdict = Verdict.FAILED
     seconds = monotonic() - start
     return Finding(check, name, verdict, tuple(faults), tuple(cells), seconds, tuple(secrets))

@@ -46,6 +46,15 @@ def unknown(words: str) -> MastioError:
     return MastioError(words, code=Exit.UNAVAILABLE)
 
 
+class NotRunError(MastioError):
+    """A check has nothing to look at here, for a reason that is no fault: neither green nor red."""
+
+
+def not_run(words: str) -> NotRunError:
+    """Why there is nothing to look at."""
+    return NotRunError(words, code=Exit.UNAVAILABLE)
+
+
 @dataclass
 class Ground:
     """What all vantages of one run share: the site, how its machines are reached, answers so far."""

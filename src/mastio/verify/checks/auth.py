@@ -1,15 +1,17 @@
 """A: who gets in."""
 
 import math
+import re
 from collections.abc import Iterator
 
 from mastio import services
 from mastio.bans import SPARED, Bans
 from mastio.site.model import Role
 from mastio.verify import commands
+from mastio.verify.checks.delivery import settings
 from mastio.verify.doors import Door, doors
 from mastio.verify.model import Check, Family, Place, Severity
-from mastio.verify.probes import host, login, scan, smtp
+from mastio.verify.probes import host, login, postfix, scan, smtp
 from mastio.verify.vantage import Vantage, unknown
 
 _USERS = ("postmaster", "admin", "root", "test", "info", "user")
@@ -117,6 +119,34 @@ def system_accounts(vantage: Vantage) -> Iterator[str]:
         yield f"{vantage.name}: {name} has user id 0"
 
 
+_OWN_SENDER = ("reject_authenticated_sender_login_mismatch", "reject_sender_login_mismatch")
+
+
+def own_address(vantage: Vantage) -> Iterator[str]:
+    """A user writes from addresses that the directory gives to that user, and from no other."""
+    found = settings(vantage)
+    ports = {
+        place
+        for place, name, value in found.services
+        if (name, value) == ("smtpd_sasl_auth_enable", "yes")
+    }
+    for port in sorted(ports):
+        rules = re.split(r"[,\s]+", found.of(port, "smtpd_sender_restrictions"))
+        refuses = [rules.index(it) for it in _OWN_SENDER if it in rules]
+        lets = [at for at, it in enumerate(rules) if it.startswith("permit")]
+        if not refuses:
+            yield f"{vantage.name} {port}: smtpd_sender_restrictions lets users write from any address"
+        elif lets and min(lets) < min(refuses):
+            yield f"{vantage.name} {port}: {rules[min(lets)]} stands before {rules[min(refuses)]}"
+        # A table that knows an owner for everybody's address is as good as none.
+        admin, table = vantage.site.admin_mail, found.of(port, "smtpd_sender_login_maps")
+        said = vantage.ask(postfix.answer, table, admin) if table else {"found": ""}
+        if "error" in said:
+            raise unknown(f"{vantage.name}: {table}: {said['error']}")
+        if (owners := str(said["found"])).lower() != admin.lower():
+            yield f"{vantage.name} {port}: smtpd_sender_login_maps lets {owners or 'nobody'} write as {admin}"
+
+
 CHECKS = (
     Check(
         "A1", Family.LOGIN, "No default or common passwords", (Role.WEBMAIL,), Severity.CRITICAL,
@@ -146,6 +176,14 @@ CHECKS = (
         "Remove what stands beside mastio's file in /etc/ssh/sshd_config.d (`mastio plan` shows what of its own was "
         "changed).",
         ssh_keys_only,
+    ),
+    Check(
+        "A5", Family.LOGIN, "Users write from their own addresses", (Role.STORE,), Severity.HIGH,
+        "for each port where users log in: Postfix's rules on senders, and whom its table lets write as the "
+        "administrator (no mail is sent; the gateway looks at From: too)",
+        "a mismatch is refused before anything is permitted; the administrator alone", "RFC 6409, 6.1; postconf(5)",
+        "Set submission_sender_restrictions and smtpd_sender_login_maps back; `mastio plan` shows changes.",
+        own_address,
     ),
     Check(
         "A6", Family.LOGIN, "No passwords on the machines", (Place.EVERY_MACHINE,), Severity.HIGH,

@@ -2,19 +2,27 @@
 
 import base64
 import io
+import json
+import re
 import secrets
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from mastio import services
+from mastio.site.model import Reach, Role
+from mastio.verify import commands
+from mastio.verify.checks.delivery import settings
 from mastio.verify.checks.smuggling import GTUBE, letter
 from mastio.verify.doors import doors
 from mastio.verify.model import Check, Family, Place, Severity
-from mastio.verify.probes import smtp
-from mastio.verify.vantage import Vantage, unknown
+from mastio.verify.probes import host, smtp
+from mastio.verify.vantage import Vantage, not_run, unknown
 
 EICAR = "X5O!P%@AP[4\\PZX54(P^)7CC)7}$" + "EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
 """Every virus scanner finds this harmless text (https://www.eicar.org)."""
+SIGNATURES = "/var/lib/clamav"
 
 
 def _zip(name: str, content: bytes) -> bytes:
@@ -63,6 +71,83 @@ def _refused(vantage: Vantage, what: str, recipient: str, content: str) -> Itera
             raise unknown(f"{door.words} has not decided about {what}: {reply}")
 
 
+NO_ACTION = "A" + GTUBE[1:]
+"""Rspamd takes this text for an order to do nothing, when its test patterns are all switched on."""
+
+
+def no_way_around(vantage: Vantage) -> Iterator[str]:
+    """Rspamd's own test pattern "do nothing" opens no door for a virus or for spam."""
+    recipient = _recipient(vantage)
+    name, content = attachments()["as a file"]
+    virus = _with_attachment(recipient, name, content).replace(
+        "A test for", f"{NO_ACTION}\nA test for"
+    )
+    yield from _refused(vantage, "the test virus beside the order to do nothing", recipient, virus)
+    text = letter("probe@example.com", recipient, "mastio verify", f"{NO_ACTION}\n{GTUBE}")
+    yield from _refused(vantage, "the test spam beside the order to do nothing", recipient, text)
+
+
+def scanner_away(vantage: Vantage) -> Iterator[str]:
+    """When the filter or its virus scanner is away, the sender tries again; nothing passes unseen."""
+    found = {it: json.loads(vantage.output(*commands.FILTER[it])) for it in commands.FILTER}
+    forced = found["force_actions"].get("rules", {}).values()
+    scanners = {key: it for key, it in found["antivirus"].items() if isinstance(it, dict)}
+    if found["antivirus"].get("enabled") is False or not scanners:
+        yield f"{vantage.name}: Rspamd has no virus scanner"
+    for name, scanner in scanners.items():
+        failed = f"{scanner.get('symbol', name.upper())}_FAIL"
+        if not any(defers(rule, failed) for rule in forced):
+            yield f"{vantage.name}: no rule defers mail when {name} does not answer ({failed})"
+    if found["options"].get("soft_reject_on_timeout") is not True:
+        yield f"{vantage.name}: Rspamd lets mail pass when its time is up (soft_reject_on_timeout)"
+    for where, value in settings(vantage).everywhere("milter_default_action").items():
+        if value not in ("tempfail", "reject", "quarantine"):
+            yield f"{vantage.name}: milter_default_action is {value or 'not set'} in {where}: mail passes unseen"
+    if not settings(vantage).main.get("smtpd_milters"):
+        yield f"{vantage.name}: Postfix asks no filter (smtpd_milters)"
+
+
+def defers(rule: Mapping[str, Any], symbol: str) -> bool:
+    """Whether a rule of Rspamd's force_actions turns mail with `symbol` away for now, though nothing else would."""
+    sole = str(rule.get("expression", "")).strip() == symbol
+    among = re.search(
+        rf"(^|[|(]\s*){re.escape(symbol)}(\s*[|)]|$)", str(rule.get("expression", ""))
+    )
+    narrowed = rule.get("require_action", ["no action"])
+    return (
+        rule.get("enabled") is not False
+        and rule.get("action") in ("soft reject", "reject")
+        and bool(sole or among)
+        and "no action" in narrowed
+        and "no action" not in rule.get("honor_action", [])
+    )
+
+
+_OLDEST_DAILY = timedelta(days=3)
+"""ClamAV's daily signatures come out once a day."""
+
+
+def signatures(vantage: Vantage) -> Iterator[str]:
+    """The virus scanner knows what is new."""
+    site = vantage.site
+    made = {name.partition(".")[0]: text for name, text in vantage.ask(host.signatures, SIGNATURES)}
+    for name in ("main", "daily"):
+        if name in made:
+            continue
+        if not made and site.reach is Reach.LAB:
+            raise not_run(
+                "the lab has no way to ClamAV's mirror: the scanner knows only the site's own signatures"
+            )
+        if not any("clamav" in it for it in site.mirrors):
+            yield f"{vantage.name}: the scanner has no {name} signatures: no mirror of ClamAV's is named (mirrors)"
+        else:
+            yield f"{vantage.name}: the scanner has no {name} signatures in {SIGNATURES}"
+    if "daily" in made:
+        when = datetime.strptime(made["daily"], "%d %b %Y %H-%M %z")
+        if (age := datetime.now(UTC) - when) > _OLDEST_DAILY:
+            yield f"{vantage.name}: the daily signatures are {age.days} days old"
+
+
 def viruses(vantage: Vantage) -> Iterator[str]:
     """The test virus is refused however it is wrapped."""
     recipient = _recipient(vantage)
@@ -90,5 +175,27 @@ CHECKS = (
         "C2", Family.CONTENT, "Spam is refused", (Place.OUTSIDE,), Severity.HIGH,
         "the GTUBE test text to postmaster", "5xx in the dialogue", "https://spamassassin.apache.org/gtube",
         "See that rspamd runs on the gateway, and its actions (`mastio plan gateway`).", spam,
+    ),
+    Check(
+        "C3", Family.CONTENT, "No test pattern opens a door", (Place.OUTSIDE,), Severity.CRITICAL,
+        "the test virus and the test spam to postmaster, each beside Rspamd's test pattern for \"no action\"",
+        "5xx in the dialogue", "https://docs.rspamd.com, gtube_patterns",
+        "Take `gtube_patterns = \"all\"` out of Rspamd's options (`mastio plan gateway`).",
+        no_way_around, seconds=90,
+    ),
+    Check(
+        "C4", Family.CONTENT, "Nothing passes while a scanner is away", (Role.GATEWAY_IN, Role.GATEWAY_OUT),
+        Severity.HIGH,
+        "the settings as Rspamd (rspamadm configdump) and Postfix (postconf) read them; no daemon is stopped",
+        "a failed scan, a scan out of time and a missing filter each answer 4xx",
+        "Rspamd, antivirus and force_actions; postconf(5), milter_default_action",
+        "Set local.d/force_actions.conf, options.inc and milter_default_action back: `mastio apply`.",
+        scanner_away, seconds=60,
+    ),
+    Check(
+        "C5", Family.CONTENT, "Virus signatures are fresh", (Role.GATEWAY_IN, Role.GATEWAY_OUT), Severity.HIGH,
+        f"the build times in the headers of the signature files in {SIGNATURES}",
+        f"main and daily are there, daily at most {_OLDEST_DAILY.days} days old", "freshclam(1); sigtool(1)",
+        "See `journalctl -u clamav-freshclam` on the gateway, and watch's proxy.", signatures,
     ),
 )  # fmt: skip

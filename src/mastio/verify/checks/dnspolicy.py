@@ -27,7 +27,8 @@ class Answer:
     texts: tuple[str, ...]
 
 
-def _ask(vantage: Vantage, name: str, kind: str) -> Answer:
+def ask(vantage: Vantage, name: str, kind: str) -> Answer:
+    """What the vantage's resolver says; MastioError when it says nothing."""
     said = vantage.ask(names.look_up, name, kind)
     code, found = said["code"], said["answers"]
     if not isinstance(code, int) or not isinstance(found, list) or code not in (0, 3):
@@ -35,18 +36,19 @@ def _ask(vantage: Vantage, name: str, kind: str) -> Answer:
     return Answer(code, bool(said["secure"]), tuple(map(str, found)))
 
 
-def _txt(vantage: Vantage, name: str, tag: str) -> tuple[str, ...]:
-    return tuple(it for it in _ask(vantage, name, "TXT").texts if it.lower().startswith(tag))
+def tagged(vantage: Vantage, name: str, tag: str) -> tuple[str, ...]:
+    """The TXT records at `name` that begin with `tag`."""
+    return tuple(it for it in ask(vantage, name, "TXT").texts if it.lower().startswith(tag))
 
 
 def mx(vantage: Vantage) -> Iterator[str]:
     """Each domain's mail comes to us, and the MX is found in both families."""
     site = vantage.site
     for domain in site.domains:
-        if site.mx_host not in (found := _ask(vantage, domain, "MX").texts):
+        if site.mx_host not in (found := ask(vantage, domain, "MX").texts):
             yield f"{domain}: MX is {', '.join(found) or 'missing'}, not {site.mx_host}"
     for host_name in (site.mx_host, site.webmail_host):
-        known = {*_ask(vantage, host_name, "A").texts, *_ask(vantage, host_name, "AAAA").texts}
+        known = {*ask(vantage, host_name, "A").texts, *ask(vantage, host_name, "AAAA").texts}
         if missing := [str(it) for it in site.public if str(it) not in known]:
             yield f"{host_name}: no record for {', '.join(missing)}"
 
@@ -54,7 +56,7 @@ def mx(vantage: Vantage) -> Iterator[str]:
 def spf(vantage: Vantage) -> Iterator[str]:
     """One SPF record that forbids the rest, within the limit of look-ups."""
     for domain in vantage.site.domains:
-        found = _txt(vantage, domain, "v=spf1")
+        found = tagged(vantage, domain, "v=spf1")
         if len(found) != 1:
             yield f"{domain}: {len(found)} SPF records: {' | '.join(found) or 'none'}"
             continue
@@ -66,19 +68,39 @@ def spf(vantage: Vantage) -> Iterator[str]:
 
 
 def dkim(vantage: Vantage) -> Iterator[str]:
-    """The keys that the gateway signs with are published, and long enough."""
+    """The keys that each gateway signs with are published, and strong: RSA for all, Ed25519 beside it."""
     for gateway in vantage.site.carrying(Role.GATEWAY_OUT):
         text = vantage.at(gateway.name).ask(host.text, "/etc/rspamd/local.d/dkim_signing.conf")
-        selectors = sorted(set(re.findall(r'^\s*selector\s*=\s*"([^"]+)"', text, re.MULTILINE)))
-        if not selectors:
-            yield f"{gateway.name} signs with no selector"
+        signing = selectors(text)
         for domain in vantage.site.domains:
-            for selector in selectors:
-                yield from _dkim_key(vantage, f"{selector}._domainkey.{domain}")
+            if domain not in signing:
+                yield f"{gateway.name} signs nothing of {domain}"
+                continue
+            kinds: set[str] = set()
+            for selector in signing[domain]:
+                yield from _dkim_key(vantage, f"{selector}._domainkey.{domain}", kinds)
+            if "RSA" not in kinds:
+                yield f"{domain}: no RSA key that {gateway.name} signs with is published"
+            if "Ed25519" not in kinds:
+                yield f"{domain}: no Ed25519 key that {gateway.name} signs with is published"
 
 
-def _dkim_key(vantage: Vantage, name: str) -> Iterator[str]:
-    found = [it for it in _ask(vantage, name, "TXT").texts if "p=" in it]
+def selectors(text: str) -> dict[str, list[str]]:
+    """The selectors of each domain in Rspamd's dkim_signing.conf."""
+    found: dict[str, list[str]] = {}
+    for domain, selector in re.findall(
+        r'^\s*"([^"]+)"\s*\{|\bselector\s*=\s*"([^"]+)"', text, re.M
+    ):
+        if domain:
+            found[domain] = []
+        elif found:
+            found[next(reversed(found))].append(selector)
+    return found
+
+
+def _dkim_key(vantage: Vantage, name: str, kinds: set[str]) -> Iterator[str]:
+    """What is wrong with the key at `name`; a good one's kind is added to `kinds`."""
+    found = [it for it in ask(vantage, name, "TXT").texts if "p=" in it]
     tags = dict(re.findall(r"(\w+)\s*=\s*([^;]*)", found[0])) if len(found) == 1 else {}
     if len(found) != 1 or not tags.get("p"):
         yield f"{name}: {len(found)} keys are published"
@@ -95,12 +117,13 @@ def _dkim_key(vantage: Vantage, name: str) -> Iterator[str]:
         return
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < _LEAST_RSA:
         yield f"{name}: an RSA key of {key.key_size} bits"
+    kinds.add("RSA" if isinstance(key, rsa.RSAPublicKey) else "Ed25519")
 
 
 def dmarc(vantage: Vantage) -> Iterator[str]:
     """A DMARC policy that is enforced."""
     for domain in vantage.site.domains:
-        found = _txt(vantage, f"_dmarc.{domain}", "v=dmarc1")
+        found = tagged(vantage, f"_dmarc.{domain}", "v=dmarc1")
         tags = dict(re.findall(r"(\w+)\s*=\s*([^;\s]*)", found[0])) if len(found) == 1 else {}
         if tags.get("p") not in ("reject", "quarantine"):
             yield f"{domain}: DMARC is {' | '.join(found) or 'missing'}"
@@ -110,7 +133,7 @@ def dnssec(vantage: Vantage) -> Iterator[str]:
     """Domain and MX are signed, and validate."""
     site = vantage.site
     for name, kind in (*((domain, "MX") for domain in site.domains), (site.mx_host, "A")):
-        answer = _ask(vantage, name, kind)
+        answer = ask(vantage, name, kind)
         if answer.texts and not answer.secure:
             yield f"{name} {kind} does not validate"
 
@@ -124,7 +147,7 @@ def reverse(vantage: Vantage) -> Iterator[str]:
         else tuple(a for it in site.carrying(Role.GATEWAY_OUT) for a in it.addresses)
     )
     for address in senders:
-        if site.mx_host not in (found := _ask(vantage, address.reverse_pointer, "PTR").texts):
+        if site.mx_host not in (found := ask(vantage, address.reverse_pointer, "PTR").texts):
             yield f"{address}: its PTR is {', '.join(found) or 'missing'}, not {site.mx_host}"
 
 
@@ -143,8 +166,8 @@ CHECKS = (
     ),
     Check(
         "D2", Family.NAMES, "DKIM keys are published", (Place.OUTSIDE,), Severity.HIGH,
-        "the TXT record of each selector that the gateway signs with", "one key, RSA ≥ 2048 bits or Ed25519",
-        "RFC 6376, 3.6.1; RFC 8301", f"Publish the key {_AT}.", dkim,
+        "the TXT record of each selector that the gateway signs with", "one key for each: RSA ≥ 2048 bits, and Ed25519",
+        "RFC 6376, 3.6.1; RFC 8301; RFC 8463, 3", f"Publish the key {_AT}.", dkim,
     ),
     Check(
         "D3", Family.NAMES, "DMARC is enforced", (Place.OUTSIDE,), Severity.HIGH, "TXT of _dmarc in each domain",

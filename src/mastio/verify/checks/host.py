@@ -4,11 +4,12 @@ import re
 from collections.abc import Iterator
 
 from mastio.context import PKI, listeners
+from mastio.site.model import Reach
 from mastio.verify import breach, commands
 from mastio.verify.model import Check, Family, Kind, Place, Secret, Severity
 from mastio.verify.probes import disk, host
 from mastio.verify.reach import listed
-from mastio.verify.vantage import Vantage, unknown
+from mastio.verify.vantage import Vantage, not_run, unknown
 
 _SYSCTLS = {
     "net.ipv4.conf.all.accept_redirects": "0", "net.ipv6.conf.all.accept_redirects": "0",
@@ -77,6 +78,55 @@ def reboot(vantage: Vantage) -> Iterator[str]:
     """No update waits for a reboot."""
     if vantage.ask(host.exists, list(_MARKS)):
         yield f"{vantage.name}: an update takes effect only after a reboot"
+
+
+_OLDEST_LISTS = 3
+"""Days after which lists of packages say little about today."""
+_SECURITY = "Debian-Security:"
+"""The label of the archive with fixes, as apt-get shows it for each package it would install."""
+
+
+def security_updates(vantage: Vantage) -> Iterator[str]:
+    """No fix that Debian has published waits to be installed."""
+    known = vantage.ask(host.package_lists)
+    lists, seconds = known["lists"], float(str(known["seconds"]))
+    if not lists and vantage.site.reach is Reach.LAB:
+        raise not_run("machines of the lab have no lists of packages: nothing to compare with")
+    if not isinstance(lists, list) or not any("security" in str(it) for it in lists):
+        raise unknown(
+            f"{vantage.name} has no lists of Debian's security archive: `apt-get update` there"
+        )
+    if (days := seconds / 86400) > _OLDEST_LISTS:
+        raise unknown(
+            f"the lists of packages on {vantage.name} are {days:.0f} days old: `apt-get update` there"
+        )
+    said = vantage.output(*commands.UPDATES)
+    found = [
+        line.split()[1] for line in said.splitlines() if line[:5] == "Inst " and _SECURITY in line
+    ]
+    if found:
+        more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+        yield f"{vantage.name}: fixes wait for {', '.join(found[:8])}{more}"
+
+
+def newest_kernel(vantage: Vantage) -> Iterator[str]:
+    """The kernel that runs is the newest that is installed."""
+    said = vantage.ask(host.kernels)
+    running, installed = str(said["running"]), said["installed"]
+    if not isinstance(installed, list) or not installed:
+        raise not_run(
+            "no kernel is installed there, as in a container: whoever runs the host sees to it"
+        )
+    newest = max(map(str, installed), key=_version)
+    if _version(newest) > _version(running):
+        yield f"{vantage.name} runs {running}; {newest} is installed"
+
+
+def _version(release: str) -> tuple[tuple[int, str], ...]:
+    """6.12.9 before 6.12.48: numbers count as numbers."""
+    return tuple(
+        (int(it), "") if it.isdecimal() else (-1, it) for it in re.findall(r"\d+|[a-z]+", release)
+    )
 
 
 def package_files(vantage: Vantage) -> Iterator[str]:
@@ -152,6 +202,18 @@ CHECKS = (
         "P2", Family.HOST, "No reboot is due", _ALL, Severity.MEDIUM, "/run/reboot-required", "is not there",
         "update-notifier, unattended-upgrade(8)", "Reboot the machine: `systemctl reboot`; its mail waits in queues.",
         reboot,
+    ),
+    Check(
+        "P1", Family.HOST, "No security update waits", _ALL, Severity.HIGH,
+        "apt-get -s dist-upgrade, against the lists of packages on the machine (nothing is fetched)",
+        f"nothing to install from Debian's security archive; lists at most {_OLDEST_LISTS} days old",
+        "https://www.debian.org/security; apt-get(8)", "Install it: `apt-get update && apt-get dist-upgrade`.",
+        security_updates, seconds=60,
+    ),
+    Check(
+        "P3", Family.HOST, "The newest kernel runs", _ALL, Severity.MEDIUM,
+        "uname -r against the kernels in /boot", "none of them is newer; a container has none to compare",
+        "needrestart(1)", "Reboot the machine: `systemctl reboot`; its mail waits in queues.", newest_kernel,
     ),
     Check(
         "P4", Family.HOST, "Package files are unmodified", _ALL, Severity.HIGH, "dpkg --verify",

@@ -16,7 +16,7 @@ from mastio.verify import reach
 from mastio.verify.doors import doors
 from mastio.verify.model import Cell, Check, Family, Place, Severity
 from mastio.verify.probes import names, rules, scan, smtp
-from mastio.verify.vantage import Vantage, unknown
+from mastio.verify.vantage import Vantage, not_run
 
 _USUAL_TCP = (
     "1 7 9 13 19-23 25-26 37 42 43 49 53 69-70 79-82 88 102 106 109-111 113 119 123 135 137-139 143 161 162 "
@@ -85,7 +85,7 @@ def _outside_addresses(vantage: Vantage) -> list[Address]:
     """The addresses of the machine outside, as the site would call it."""
     public = [str(it.address) for it in doors(vantage.matrix, OUTSIDE)]
     if not vantage.ground.outside:
-        raise unknown(
+        raise not_run(
             "no machine outside is named in the site file (verify.outside): nobody to call"
         )
     found = vantage.at(OUTSIDE).ask(scan.towards, sorted(set(public)))

@@ -49,14 +49,15 @@ def weak_ciphers(vantage: Vantage) -> Iterator[str]:
             yield f"{door.words} agrees to {agreed}"
 
 
-def _shown(vantage: Vantage) -> Iterator[tuple[Door, x509.Certificate]]:
+def shown(vantage: Vantage) -> Iterator[tuple[Door, x509.Certificate]]:
+    """Every TLS door of a vantage with the certificate it shows."""
     for door, seen in _survey(vantage):
         yield door, x509.load_der_x509_certificate(b64decode(seen["shown"]))
 
 
 def keys(vantage: Vantage) -> Iterator[str]:
     """Keys and signatures of the shown certificates are strong."""
-    for door, certificate in _shown(vantage):
+    for door, certificate in shown(vantage):
         key = certificate.public_key()
         if isinstance(key, rsa.RSAPublicKey) and key.key_size < _LEAST_RSA:
             yield f"{door.words} shows an RSA key of {key.key_size} bits"
@@ -70,18 +71,18 @@ def keys(vantage: Vantage) -> Iterator[str]:
 def own_certificate(vantage: Vantage) -> Iterator[str]:
     """The certificate shown is the one on the machine's disk, and in date."""
     now = datetime.now(UTC)
-    for door, shown in _shown(vantage):
-        left = (shown.not_valid_after_utc - now).days
+    for door, certificate in shown(vantage):
+        left = (certificate.not_valid_after_utc - now).days
         if left < 0:
-            yield f"{door.words} shows a certificate that expired on {shown.not_valid_after_utc:%Y-%m-%d}"
+            yield f"{door.words} shows a certificate that expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
         elif left < _DAYS:
-            yield f"{door.words} shows a certificate that expires on {shown.not_valid_after_utc:%Y-%m-%d}"
-        if now < shown.not_valid_before_utc:
-            yield f"{door.words} shows a certificate that is valid from {shown.not_valid_before_utc:%Y-%m-%d}"
+            yield f"{door.words} shows a certificate that expires on {certificate.not_valid_after_utc:%Y-%m-%d}"
+        if now < certificate.not_valid_before_utc:
+            yield f"{door.words} shows a certificate that is valid from {certificate.not_valid_before_utc:%Y-%m-%d}"
         name = "public" if door.service in (services.SMTP, services.HTTPS) else "host"
         text = vantage.at(door.target).ask(host.text, f"{PKI}/{name}.pem")
         disk = x509.load_pem_x509_certificate(text.encode())
-        if disk.public_bytes(Encoding.DER) != shown.public_bytes(Encoding.DER):
+        if disk.public_bytes(Encoding.DER) != certificate.public_bytes(Encoding.DER):
             yield f"{door.words} shows another certificate than {PKI}/{name}.pem on {door.target}"
 
 
@@ -92,6 +93,28 @@ def believed(vantage: Vantage) -> Iterator[str]:
         name = names[door.service]
         if why := vantage.ask(tls.believed, str(door.address), door.port, door.opening, name):
             yield f"{door.words}: not believed for {name}: {why}"
+
+
+def groups(vantage: Vantage) -> Iterator[str]:
+    """No door agrees to a weak group; what strangers reach agrees to the hybrid one."""
+    for door, seen in _survey(vantage):
+        for agreed in seen["groups"]:
+            yield f"{door.words} agrees to the group {agreed}"
+        if vantage.is_outside and not seen["hybrid"]:
+            yield f"{door.words} does not agree to X25519MLKEM768"
+
+
+def handshake(vantage: Vantage) -> Iterator[str]:
+    """TLS 1.2 as it was mended: nothing is compressed, and a handshake is bound to its connection."""
+    for door, seen in _survey(vantage):
+        # Who has no TLS 1.2 has none of its faults.
+        if hello := seen["hello"]:
+            if hello["compresses"]:
+                yield f"{door.words} compresses"
+            if not hello["renegotiates"]:
+                yield f"{door.words} does not know secure renegotiation"
+            if not hello["binds"]:
+                yield f"{door.words} does not know the extended master secret"
 
 
 def no_login_in_clear(vantage: Vantage) -> Iterator[str]:
@@ -132,6 +155,19 @@ CHECKS = (
         "the certificate that each door shows", "EC ≥ 256 bits or RSA ≥ 3072 bits, signed with SHA-2",
         "RFC 9325, 4.5; NIST SP 800-57", "Make the certificate anew: `mastio secrets rotate`, then `mastio apply`.",
         keys,
+    ),
+    Check(
+        "T3", Family.TLS, "Key exchange by strong groups", _ALL, Severity.HIGH,
+        "TLS 1.2 and 1.3 hellos that offer only finite fields, short or unused curves; from outside also one that "
+        "offers only X25519MLKEM768",
+        "weak groups are refused; the internet's doors agree to X25519MLKEM768",
+        "RFC 9325, 4.2 and 7.4; draft-ietf-tls-ecdhe-mlkem", f"Set the server's list of groups back. {_MEND}", groups,
+    ),
+    Check(
+        "T5", Family.TLS, "TLS 1.2 as it was mended", _ALL, Severity.MEDIUM,
+        "a TLS 1.2 hello that offers compression", "no compression; secure renegotiation and extended master secret",
+        "RFC 9325, 3.3 to 3.5; RFC 5746; RFC 7627",
+        f"Take options that turn these off out of the server's settings. {_MEND}", handshake,
     ),
     Check(
         "T7", Family.TLS, "Nobody logs in without TLS", _ALL, Severity.CRITICAL,

@@ -7,7 +7,11 @@ import os
 import socket
 import stat
 import struct
+import subprocess
 import time
+
+_TAIL = 1_000_000
+"""How much of a log is read back: a scan leaves many lines behind the one that is looked for."""
 
 
 def listeners() -> list[list[object]]:
@@ -121,3 +125,51 @@ def text(path: str) -> str:
         if not os.fstat(file.fileno()).st_mode & stat.S_IROTH:
             raise ValueError(f"{path} is not for everybody to read")
         return file.read(1_000_000)
+
+
+def signatures(folder: str) -> list[list[str]]:
+    """`[file, when it was built]` of ClamAV's own signature files, from their headers."""
+    found = []
+    for path in sorted(glob.glob(f"{folder}/*.c[vl]d")):
+        with open(path, "rb") as file:
+            fields = file.read(512).decode("ascii", "replace").split(":")
+        if fields[0] == "ClamAV-VDB" and len(fields) > 2:
+            found.append([os.path.basename(path), fields[1]])
+    return found
+
+
+def package_lists(folder: str = "/var/lib/apt/lists") -> dict[str, object]:
+    """What apt knows of its archives: their lists, and how many seconds ago they were fetched."""
+    names = [it for it in os.listdir(folder) if it.endswith(("Release", "Packages", ".lz4"))]
+    fetched = max(os.stat(it).st_mtime for it in (folder, f"{folder}/partial"))
+    return {"lists": sorted(names), "seconds": time.time() - fetched}
+
+
+def kernels(folder: str = "/boot") -> dict[str, object]:
+    """The release that runs, and those that are installed."""
+    found = [os.path.basename(it)[8:] for it in glob.glob(f"{folder}/vmlinuz-*")]
+    return {"running": os.uname().release, "installed": sorted(found)}
+
+
+def log(words: str) -> None:
+    """A line in the machine's log (logger(1))."""
+    subprocess.run(["logger", "--tag", "mastio-verify", "--", words], check=True, timeout=10)
+
+
+def awaited(folder: str, words: str, patience: float) -> bool:
+    """Whether a line with `words` stands in the newest files of `folder`, or comes within `patience` seconds."""
+    end = time.monotonic() + patience
+    read: dict[str, int] = {}
+    while True:
+        for path in sorted(glob.glob(f"{folder}/*.log"))[-2:]:
+            with open(path, "rb") as file:
+                start = read.get(path, max(0, os.stat(path).st_size - _TAIL))
+                file.seek(start)
+                data = file.read()
+            if words.encode() in data:
+                return True
+            # The last line may be half there.
+            read[path] = start + data.rfind(b"\n") + 1
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.2)

@@ -7,7 +7,9 @@ import socket
 import struct
 from concurrent.futures import ThreadPoolExecutor
 
-_TYPES = {"A": 1, "SOA": 6, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "AXFR": 252}
+_TYPES = {
+    "A": 1, "SOA": 6, "PTR": 12, "MX": 15, "TXT": 16, "AAAA": 28, "TLSA": 52, "AXFR": 252, "CAA": 257,
+}  # fmt: skip
 
 
 def resolver() -> str:
@@ -23,7 +25,8 @@ def look_up(name: str, kind: str, server: str = "", patience: float = 3) -> dict
     """`{"code": RCODE, "secure": AD, "answers": [text…]}`; code is -1 when nobody answers."""
     server = server or resolver()
     number = random.getrandbits(16)
-    question = b"".join(bytes([len(part)]) + part.encode() for part in name.strip(".").split("."))
+    parts = [part.encode() for part in name.split(".") if part]  # none: the root
+    question = b"".join(bytes([len(part)]) + part for part in parts)
     # RD and AD are set, and EDNS0 with DO: "tell me whether you validated" (RFC 6840, 5.7).
     packet = struct.pack("!HHHHHH", number, 0x0120, 1, 0, 0, 1) + question + b"\0"
     packet += (
@@ -103,4 +106,11 @@ def _text(data: bytes, at: int, length: int, kind: str) -> str:
             parts.append(data[at + 1 : at + 1 + data[at]].decode(errors="replace"))
             at += data[at] + 1
         return "".join(parts)
+    if kind == "TLSA":  # usage, selector, matching type, hash (RFC 6698, 2.1)
+        usage, selector, matching = data[at : at + 3]
+        return f"{usage} {selector} {matching} {data[at + 3 : at + length].hex()}"
+    if kind == "CAA":  # flags, tag, value (RFC 8659, 4.1)
+        tag = data[at + 2 : at + 2 + data[at + 1]]
+        value = data[at + 2 + data[at + 1] : at + length]
+        return f"{data[at]} {tag.decode(errors='replace')} {value.decode(errors='replace')}"
     return data[at : at + length].hex()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import socket
 import ssl
 import warnings
@@ -19,12 +20,26 @@ _VERSIONS = {
     "1.1": ssl.TLSVersion.TLSv1_1,
     "1.2": ssl.TLSVersion.TLSv1_2,
 }
+_GROUPS, _KEY_SHARE, _MASTER_SECRET, _RENEGOTIATION = 10, 51, 23, 0xFF01
+"""Extensions (IANA, TLS ExtensionType Values)."""
+_CIPHERS_1_3 = (0x1301, 0x1302, 0x1303)
+_CIPHERS_1_2 = (0xC02B, 0xC02C, 0xC02F, 0xC030, 0xCCA8, 0xCCA9)
+_SIGNATURES = (0x0403, 0x0503, 0x0603, 0x0804, 0x0805, 0x0806, 0x0807, 0x0401, 0x0501, 0x0601)
+_HYBRID = 0x11EC
+"""X25519MLKEM768: holds also against a quantum computer that reads today's traffic later."""
+_USUAL_GROUPS = [0x001D, 0x0017, 0x0018]
+_WEAK_GROUPS = {
+    0x0013: "P-192", 0x0015: "P-224", 0x0016: "secp256k1", 0x001A: "brainpoolP256r1", 0x001B: "brainpoolP384r1",
+    0x001C: "brainpoolP512r1", 0x0100: "ffdhe2048", 0x0101: "ffdhe3072", 0x0102: "ffdhe4096",
+}  # fmt: skip
+"""Too short, or out of use (IANA, TLS Supported Groups). P-521 and X448 are sound, though asked for by nobody."""
 
 
 def survey(doors: list[list[Any]]) -> list[dict[str, Any]]:
     """For each [address, port, opening], all side by side: all that the functions below find out.
 
-    `{"old": […], "weak": […], "shown": DER in base64, "offers": text}`, or `{"error": words}`.
+    `{"old": […], "weak": […], "shown": DER in base64, "offers": text, "groups": [weak ones], "hybrid": bool,
+    "hello": see `hello`}`, or `{"error": words}`.
     """
 
     def one(door: list[Any]) -> dict[str, Any]:
@@ -43,6 +58,9 @@ def survey(doors: list[list[Any]]) -> list[dict[str, Any]]:
                     for ciphers in _WEAK
                     if (it := agreed(address, port, opening, "1.2", ciphers))
                 ],
+                "groups": weak_groups(address, port, opening),
+                "hybrid": hello(address, port, opening, True, [_HYBRID]).get("group") == _HYBRID,
+                "hello": hello(address, port, opening, False, _USUAL_GROUPS),
             }
         except (OSError, ValueError) as error:
             return {"error": f"{door[0]}:{door[1]}: {error}"}
@@ -100,6 +118,95 @@ def stranger(address: str, port: int) -> str:
         return "let it in and waited"
     except (ssl.SSLError, ConnectionError):
         return "refused"
+
+
+def weak_groups(address: str, port: int, opening: str) -> list[str]:
+    """The weak groups that a server agrees to when offered no others, one for each version of TLS."""
+    found = {
+        hello(address, port, opening, newest, [*_WEAK_GROUPS]).get("group", 0)
+        for newest in (True, False)
+    }
+    return [_WEAK_GROUPS[it] for it in sorted(found) if it in _WEAK_GROUPS]
+
+
+def hello(address: str, port: int, opening: str, newest: bool, groups: list[int]) -> dict[str, Any]:
+    """What a server answers to a ClientHello written by hand, in TLS 1.3 (`newest`) or 1.2; {} when it refuses.
+
+    It offers only `groups` (RFC 8446, 4.2.7) and, in 1.2, compression (RFC 3749). The answer says the
+    group chosen (0 when it says none), whether it compresses, whether it confirms secure renegotiation
+    (RFC 5746) and the extended master secret (RFC 7627). Python's client can choose neither of these: so
+    nothing is exchanged but the two hellos.
+    """
+    connection = _open(address, port, opening)
+    with connection:
+        connection.sendall(_client_hello(newest, groups))
+        return _server_hello(connection.makefile("rb"))
+
+
+def _client_hello(newest: bool, groups: list[int]) -> bytes:
+    def vector(data: bytes, octets: int) -> bytes:
+        return len(data).to_bytes(octets, "big") + data
+
+    def words(*numbers: int) -> bytes:
+        return b"".join(it.to_bytes(2, "big") for it in numbers)
+
+    extensions = {
+        _GROUPS: vector(words(*groups), 2),
+        11: vector(b"\0", 1),  # points are not compressed (RFC 8422, 5.1.2)
+        13: vector(words(*_SIGNATURES), 2),
+        _MASTER_SECRET: b"",
+        _RENEGOTIATION: vector(b"", 1),
+    }
+    if newest:
+        # No key yet: the server asks for one of the group that it wants (RFC 8446, 4.1.4).
+        extensions |= {43: vector(words(0x0304), 1), _KEY_SHARE: vector(b"", 2)}
+    ciphers = _CIPHERS_1_3 if newest else _CIPHERS_1_2
+    body = words(0x0303) + os.urandom(32) + vector(b"", 1) + vector(words(*ciphers), 2)
+    body += vector(b"\0" if newest else b"\1\0", 1)
+    body += vector(b"".join(words(key) + vector(it, 2) for key, it in extensions.items()), 2)
+    return b"\x16\x03\x01" + vector(b"\1" + vector(body, 3), 2)
+
+
+def _server_hello(file: Any) -> dict[str, Any]:
+    data = b""
+    try:
+        for _ in range(40):
+            head = file.read(5)
+            if len(head) < 5 or head[0] != 22:  # the end, or an alert: it refuses
+                break
+            data += file.read(int.from_bytes(head[3:5], "big"))
+            if found := _parsed(data):
+                return found
+    except ConnectionError:
+        pass
+    return {}
+
+
+def _parsed(data: bytes) -> dict[str, Any]:
+    """The ServerHello with, in TLS 1.2, the group of the ServerKeyExchange; {} while they are not all there."""
+    found: dict[str, Any] = {}
+    at = 0
+    while len(data) >= at + 4 + (length := int.from_bytes(data[at + 1 : at + 4], "big")):
+        body = data[at + 4 : at + 4 + length]
+        if data[at] == 2:
+            end = 35 + body[34]
+            found = {"group": 0, "compresses": body[end + 2] != 0}
+            found |= {"renegotiates": False, "binds": False}
+            rest = body[end + 5 :]
+            while rest:
+                key, size = int.from_bytes(rest[:2], "big"), int.from_bytes(rest[2:4], "big")
+                found["renegotiates"] |= key == _RENEGOTIATION
+                found["binds"] |= key == _MASTER_SECRET
+                if key == _KEY_SHARE:
+                    found["group"] = int.from_bytes(rest[4:6], "big")
+                    return found
+                rest = rest[4 + size :]
+        elif data[at] == 12 and body[0] == 3:  # a named curve (RFC 8422, 5.4)
+            found["group"] = int.from_bytes(body[1:3], "big")
+        elif data[at] == 14:  # ServerHelloDone
+            return found
+        at += 4 + length
+    return {}
 
 
 def capabilities(address: str, port: int, opening: str) -> str:
