@@ -27,6 +27,8 @@ from mastio.state import Command, Directory, File, HostState, Link, Unit
 PERMANENT_RULES = "/etc/nftables.conf"
 """Where the agent keeps the confirmed ruleset; nftables.service loads it at boot."""
 SYSTEM_UNITS = "/etc/systemd/system"
+_LONGEST = 2000
+"""Characters of a line that are worth showing."""
 MASKED = "masked"
 """In the record, instead of a digest: the unit is held back by mastio."""
 NOT_STARTED = ("disabled", "masked", "masked-runtime", "enabled-runtime", "linked", "bad")
@@ -219,8 +221,16 @@ def _content_diff(put: Put, node: Node) -> str:
 
 
 def _unified(before: list[str], after: list[str], path: str) -> str:
+    before, after = ([_shown(line) for line in lines] for lines in (before, after))
     lines = unified_diff(before, after, f"a{path}", f"b{path}")
     return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)
+
+
+def _shown(line: str) -> str:
+    """A line as a person reads it; packed data is told apart by its digest."""
+    if len(line) <= _LONGEST:
+        return line
+    return f"({len(line)} characters, SHA-256 {_digest(line)[:16]}…)\n"
 
 
 def _notes(put: Put, node: Node) -> Iterable[str]:

@@ -61,6 +61,14 @@ def test_a_missing_newline_at_the_end_does_not_garble_the_diff() -> None:
     assert diff(changed, seen).paths[0].diff.splitlines()[-2:] == ["-two", "+2"]
 
 
+def test_packed_data_is_told_by_its_digest() -> None:
+    changed = replace(STATE, files=(replace(CONF, content="one\n" + "x" * 5000), KEY))
+    seen = node(asked(settled(STATE), changed), CONF.path, content="one\n" + "y" * 5000)
+    *_, removed, added = diff(changed, seen).paths[0].diff.splitlines()
+    assert removed.startswith("-(5000 characters, SHA-256 ") and removed[1:] != added[1:]
+    assert len(added) < 80
+
+
 def test_owner_and_mode_are_compared() -> None:
     seen = node(settled(STATE), KEY.path, mode=0o644, owner="bin")
     (change,) = diff(STATE, seen).paths

@@ -53,4 +53,4 @@ def package() -> str:
                 info.size, info.mode = path.stat().st_size, 0o644
                 with path.open("rb") as file:
                     archive.addfile(info, file)
-    return base64.encodebytes(buffer.getvalue()).decode()
+    return base64.b64encode(buffer.getvalue()).decode() + "\n"
