@@ -167,7 +167,7 @@ SABOTAGE = (
              "/etc/mastio/pki/public.pem", "H7 T9", ("/etc/mastio/pki/public.pem",)),
     Sabotage("names that lie", outside.MACHINE,
              "sed -i 's/^server:/server:\\n    local-zone: \"_dmarc.fortress.test.\" static\\n"
-             "    local-zone: \"k1r._domainkey.fortress.test.\" static\\n"
+             "    local-zone: \"_domainkey.fortress.test.\" static\\n"
              "    local-zone: \"fortress.test.\" typetransparent\\n"
              "    local-data: \"fortress.test. TXT v=spf1\"\\n"
              "    local-zone: \"1.113.0.203.in-addr.arpa.\" static\\n"

@@ -24,7 +24,13 @@ def _pair(line: str) -> list[str]:
 
 def answer(table: str, key: str) -> dict[str, object]:
     """What a table says to a key: `{"found": text}`, "" when it has no such key, or `{"error": words}`."""
-    if not re.fullmatch(r"\w+:(?:/etc/postfix/|/var/lib/mastio/)[\w./-]+", table) or ".." in table:
+    if (
+        not re.fullmatch(
+            r"(?:\w+:|socketmap:unix:)/(?:etc/postfix|var/lib/mastio|run/mastio[\w-]*)/[\w./:-]+",
+            table,
+        )
+        or ".." in table
+    ):
         return {"error": f"{table} is no table of the site's"}
     done = _run("postmap", "-q", key, table)
     words = done.stderr.decode(errors="replace").strip()
