@@ -5,6 +5,11 @@ from __future__ import annotations
 import re
 import subprocess
 
+_TABLE = re.compile(
+    r"(?:\w+:|socketmap:unix:)/(?:etc/postfix|var/lib/mastio|run/mastio[\w-]*)/[\w./:-]+"
+)
+"""The site's own: a probe asks no other file."""
+
 
 def settings() -> dict[str, list[list[str]]]:
     """`{"main": [[name, value]…], "services": [["port/type", name, value]…]}`, `$name` put in."""
