@@ -174,6 +174,10 @@ SABOTAGE = (
              "    local-zone: \"1.113.0.203.in-addr.arpa.\" static\\n"
              "    local-zone: \"mail.fortress.test.\" static/' /etc/unbound/unbound.conf", "D0 D1 D2 D3 D8",
              (_UNBOUND,), "systemctl restart unbound; sleep 1"),
+    Sabotage("on a block list", outside.MACHINE,
+             "sed -i 's/^server:/server:\\n    local-zone: \"zen.spamhaus.org.\" static\\n"
+             "    local-data: \"1.113.0.203.zen.spamhaus.org. A 127.0.0.2\"/' /etc/unbound/unbound.conf",
+             "D9", (_UNBOUND,), "systemctl restart unbound; sleep 1"),
     Sabotage("a resolver that does not validate", outside.MACHINE,
              "sed -i 's/^server:/server:\\n    module-config: \"iterator\"/; /trust-anchor/d' "
              "/etc/unbound/unbound.conf",

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from mastio.dns import records, sts
+from mastio.errors import MastioError
 from mastio.verify.checks import auth, delivery, dnspolicy, promises, tls
 from mastio.verify.probes import names, postfix
 from mastio.verify.probes import tls as tls_probe
@@ -209,3 +210,24 @@ def test_t3_and_t5(
     here = vantage("outside")
     many = len(tls.secure(here.matrix, "outside"))
     assert (len(list(tls.groups(here))), len(list(tls.handshake(here)))) == (t3 * many, t5 * many)
+
+
+@pytest.mark.parametrize(("code", "words"), [
+    (None, ""), ("127.0.0.2", "203.0.113.1 is on zen.spamhaus.org: 127.0.0.2"),
+])  # fmt: skip
+def test_d9_who_is_on_a_block_list_is_told(
+    monkeypatch: pytest.MonkeyPatch, code: str | None, words: str
+) -> None:
+    def said(_: object, name: str, kind: str) -> dict[str, object]:
+        hit = code and (name, kind) == ("1.113.0.203.zen.spamhaus.org", "A")
+        return {"code": 0 if hit else 3, "secure": False, "answers": [code] if hit else []}
+
+    answering(monkeypatch, said)
+    assert list(dnspolicy.listed(vantage("outside"))) == ([words] if words else [])
+
+
+def test_d9_a_list_that_refuses_to_answer_is_no_good_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = {"code": 0, "secure": False, "answers": ["127.255.255.254"]}
+    answering(monkeypatch, lambda *_: answer)
+    with pytest.raises(MastioError, match="does not answer this resolver"):
+        list(dnspolicy.listed(vantage("outside")))

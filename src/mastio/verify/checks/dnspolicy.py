@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from mastio.site.model import Role
+from mastio.site.model import Address, Role, Site
 from mastio.verify.model import Check, Family, Place, Severity
 from mastio.verify.probes import host, names
 from mastio.verify.vantage import Vantage, unknown
 
 _MOST_LOOK_UPS = 10
 _LEAST_RSA = 2048
+_LISTS = ("zen.spamhaus.org", "bl.spamcop.net")
+"""Lists that many receivers ask. Their codes in 127.255.255.0/24 say that they refuse to answer."""
 _LOOK_UP = re.compile(r"(?:[?~+-]?(?:include:|a\b|mx\b|ptr\b|exists:)|redirect=)")
 
 
@@ -138,15 +140,30 @@ def dnssec(vantage: Vantage) -> Iterator[str]:
             yield f"{name} {kind} does not validate"
 
 
+def _senders(site: Site) -> tuple[Address, ...]:
+    """The addresses from which the site's mail comes."""
+    if site.carrying(Role.FIREWALL):
+        return site.public
+    return tuple(a for it in site.carrying(Role.GATEWAY_OUT) for a in it.addresses)
+
+
+def listed(vantage: Vantage) -> Iterator[str]:
+    """No well-known list of spammers names the addresses that send mail (RFC 5782)."""
+    for address in _senders(vantage.site):
+        name = address.reverse_pointer.removesuffix(".in-addr.arpa").removesuffix(".ip6.arpa")
+        for zone in _LISTS:
+            for answer in ask(vantage, f"{name}.{zone}", "A").texts:
+                if answer.startswith("127.255.255."):
+                    raise unknown(
+                        f"{zone} does not answer this resolver ({answer}): ask by one of your own"
+                    )
+                yield f"{address} is on {zone}: {answer}"
+
+
 def reverse(vantage: Vantage) -> Iterator[str]:
     """The addresses that send mail have a name that leads back to them, and it is the EHLO name."""
     site = vantage.site
-    senders = (
-        site.public
-        if site.carrying(Role.FIREWALL)
-        else tuple(a for it in site.carrying(Role.GATEWAY_OUT) for a in it.addresses)
-    )
-    for address in senders:
+    for address in _senders(site):
         if site.mx_host not in (found := ask(vantage, address.reverse_pointer, "PTR").texts):
             yield f"{address}: its PTR is {', '.join(found) or 'missing'}, not {site.mx_host}"
 
@@ -182,5 +199,12 @@ CHECKS = (
         "D8", Family.NAMES, "Senders have a reverse name", (Place.OUTSIDE,), Severity.MEDIUM,
         "PTR of each public address", "the EHLO name, which leads back (D0)", "RFC 5321, 4.1.3; RFC 1912, 2.1",
         "Ask the network's provider to set the PTR record.", reverse,
+    ),
+    Check(
+        "D9", Family.NAMES, "Senders are on no block list", (Place.OUTSIDE,), Severity.HIGH,
+        f"each address that sends mail in {' and '.join(_LISTS)}", "not listed", "RFC 5782, 2",
+        "See on the list's own page why, mend the cause (`mastio outbound show`), "
+        "then ask to be taken off.",
+        listed,
     ),
 )  # fmt: skip
