@@ -154,5 +154,9 @@ class Vantage:
 
 def program(module: str) -> str:
     """A probe module as the program that `ask` sends."""
-    path = sys.modules[module].__file__ or ""
-    return Path(path).read_text("utf-8") + _CALL
+    return program_in(Path(sys.modules[module].__file__ or ""))
+
+
+def program_in(path: Path) -> str:
+    """The same, by the module's file."""
+    return path.read_text("utf-8") + _CALL
