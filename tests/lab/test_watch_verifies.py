@@ -15,7 +15,7 @@ from mastio.site.model import Role
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import inbox, remote, the
-from tests.lab.test_verify import NOT_HERE
+from tests.lab.test_verify import NOT_HERE, on
 from tests.lab.tuned import tuned
 
 pytestmark = pytest.mark.lab
@@ -39,12 +39,6 @@ def let_watch(lab: Lab, what: str) -> tuple[int, str]:
     done = lab.transport.run(watch, ["systemctl", "start", unit], timeout=300)
     said = lab.run(watch, ["journalctl", "-u", unit, "-n", "12", "-o", "cat", "--no-pager"]).stdout
     return done.code, said.decode()
-
-
-def on(lab: Lab, machine: str, script: str) -> str:
-    result = lab.transport.run(machine, ["sh", "-euc", script], timeout=120)
-    assert result.code == 0, f"{script}: {result.stderr.decode()}"
-    return result.stdout.decode()
 
 
 def scheduled(lab: Lab) -> tuple[int, dict[str, Any]]:

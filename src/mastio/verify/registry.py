@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from mastio.errors import Exit, MastioError
 from mastio.site.model import Site
+from mastio.transport import OUTSIDE
 from mastio.verify.checks import (
     auth,
     content,
@@ -56,7 +57,7 @@ def choose(
         raise MastioError(
             f"no such check: {', '.join(wrong)}", hint="`mastio verify --list` names all", code=Exit.USAGE
         )  # fmt: skip
-    here = {"outside", *(zone.name for zone in site.zones)}
+    here = {OUTSIDE, *(zone.name for zone in site.zones)}
     if wrong := sorted(places - here):
         raise MastioError(
             f"no such zone: {', '.join(wrong)}",
@@ -74,7 +75,7 @@ def choose(
 
 def zone_of(site: Site, vantage: str) -> str:
     """The zone where a vantage stands."""
-    return vantage if vantage == "outside" else site.machine(vantage).zone
+    return vantage if vantage == OUTSIDE else site.machine(vantage).zone
 
 
 def reference() -> str:
