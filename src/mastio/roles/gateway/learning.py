@@ -36,6 +36,7 @@ def build(ctx: Context) -> HostState:
         packages=("python3", "stunnel4"),
         files=(
             etc(ctx, "rspamd/local.d/classifier-bayes.conf"),
+            etc(ctx, "rspamd/local.d/statistics_group.conf"),
             File(_PROGRAM, Path(__file__).with_name("learnd.py").read_text(), mode=0o755),
             etc(ctx, _STUNNEL.removeprefix("/etc/"), values, template="learning/stunnel.conf"),
             *(
