@@ -23,28 +23,35 @@ _MOST = 1 << 20
 _MAILDIR = frozenset(("cur", "new", "tmp"))
 _SAN = b"\x06\x03\x55\x1d\x11"  # subjectAltName (RFC 5280, 4.2.1.6)
 _BREAK = rb"(?:\s|\\n)+"
-_MARKS = (
+_ANYWHERE = (
     # PEM (RFC 7468), with the headers that old encrypted keys have (RFC 1421)
     ("private key", rb"-----BEGIN (?:RSA |EC |DSA |ENCRYPTED )?PRIVATE KEY-----" + _BREAK
      + rb"(?:[\w-]+: [^\n]*\n)*\s*[A-Za-z0-9+/]{40}"),
-    # 64 bytes of Ed25519 and nothing else: as Rspamd reads it
-    ("private key", rb"\A\s*[A-Za-z0-9+/]{86}==\s*\Z"),
     ("ssh key", rb"-----BEGIN OPENSSH PRIVATE KEY-----" + _BREAK + rb"[A-Za-z0-9+/]{40}"),
-    ("vault", rb"\Aage-encryption\.org/v1\n|-----BEGIN[ ]AGE ENCRYPTED FILE-----"),
+    ("vault", rb"-----BEGIN[ ]AGE ENCRYPTED FILE-----"),
     ("vault key", rb"AGE-SECRET-KEY-1[A-Z0-9]{50}"),
     # crypt(5), with and without the scheme's name that Dovecot writes in front
     ("password hash", rb"\$(?:argon2(?:id|i|d)\$v=\d+|y|gy|7|6|5|2[aby]|1)\$[./A-Za-z0-9=,$+]{20}"),
     ("session key", rb"des_key'\] = '(?!rcmail-!)[^'\n]{8}"),
-    ("session", rb"\ASQLite format 3\0[\s\S]*CREATE TABLE session\b"),
-    # a queue file's first record: sizes and counts (Postfix, global/rec_type.h)
-    ("queued mail", rb"\AC[\x20-\x7f] +\d+ +\d+ +\d+ +\d+ "),
-    # mbox; or a message by itself: a header (RFC 5322, 3.6) with From and Date
-    ("mail", rb"\AFrom [^\n]+\n[!-9;-~]+: "),
-    # what the quarantine keeps: a line of JSON before the message
-    ("mail", rb"\A\{[^\n]*\}\n[!-9;-~]+: "),
-    ("mail", rb"(?i)\A(?=[!-9;-~]+:)(?=(?:[^\r\n][^\n]*\n)*?From:)(?:[^\r\n][^\n]*\n)*?Date:"),
 )  # fmt: skip
-_RULES = tuple((kind, re.compile(pattern)) for kind, pattern in _MARKS)
+_AT_THE_START = (
+    # 64 bytes of Ed25519 and nothing else: as Rspamd reads it
+    ("private key", rb"\s*[A-Za-z0-9+/]{86}==\s*\Z"),
+    ("vault", rb"age-encryption\.org/v1\n"),
+    ("session", rb"SQLite format 3\0[\s\S]*CREATE TABLE session\b"),
+    # a queue file's first record: sizes and counts (Postfix, global/rec_type.h)
+    ("queued mail", rb"C[\x20-\x7f] +\d+ +\d+ +\d+ +\d+ "),
+    # mbox; or a message by itself: a header (RFC 5322, 3.6) with From and Date
+    ("mail", rb"From [^\n]+\n[!-9;-~]+: "),
+    # what the quarantine keeps: a line of JSON before the message
+    ("mail", rb"\{[^\n]*\}\n[!-9;-~]+: "),
+    ("mail", rb"(?i)(?=[!-9;-~]+:)(?=(?:[^\r\n][^\n]*\n)*?From:)(?:[^\r\n][^\n]*\n)*?Date:"),
+)
+# `match` for the latter: a search for \A looks at every octet of every file.
+_RULES = (
+    *((kind, re.compile(pattern).search) for kind, pattern in _ANYWHERE),
+    *((kind, re.compile(pattern).match) for kind, pattern in _AT_THE_START),
+)
 _LOGIN = re.compile(rb"^[^#\n]*\b(?:ssh|ecdsa|sk)-[\w@.-]+ AAAA", re.MULTILINE)
 
 
@@ -142,7 +149,7 @@ def _look(path: str) -> tuple[list[str], os.stat_result]:
     if not stat.S_ISREG(status.st_mode) or not status.st_size:
         return [], status
     data = _head(path)
-    kinds = [kind for kind, rule in _RULES if rule.search(data)]
+    kinds = [kind for kind, finds in _RULES if finds(data)]
     if "authorized_keys" in path and _LOGIN.search(data):
         kinds.append("log-in key")
     return list(dict.fromkeys(kinds)), status
