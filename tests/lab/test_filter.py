@@ -17,6 +17,7 @@ from mastio.site.model import Role
 from tests.lab import arc, mail
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import CAROL, message, token
+from tests.lab.test_quarantine import held
 
 pytestmark = pytest.mark.lab
 
@@ -26,6 +27,7 @@ PILLS = "Cheap viagra and cialis pills: take a loan, refinance your mortgage, fo
 TUNED = f"""
 [policy]
 greylist_delay = 4
+greylist_score = 4.0
 spam_junk_score = 8.0
 
 [filter]
@@ -208,19 +210,10 @@ def test_what_no_scanner_can_judge_is_filed_away(
     word = token()
     letter = attached(*FILED[name], CAROL, alice[0], word)
     assert send(lab, letter, CAROL, alice[0], forged=False)[0] == 250
-    found = [
-        it for folder in ("INBOX", "Quarantine")
-        for it in _look(lab, alice, word, folder)
-    ]  # fmt: skip
-    # Either the store shows it with the reason, or keeps it where its reader does not see it.
-    assert all(it["X-Mastio-Quarantine"] for it in found)
-
-
-def _look(lab: Lab, user: tuple[str, str], word: str, folder: str) -> list[Message]:
-    try:
-        return mail.inbox(lab, *user, word, folder=folder, patience=4)
-    except AssertionError:
-        return []
+    (entry,) = held(lab, word)
+    assert entry["recipient"] == alice[0] and entry["reason"]
+    assert not mail.inbox(lab, *alice, word, patience=1), "its reader has it all the same"
+    lab.mastio("quarantine", "delete", "--yes", entry["id"])
 
 
 @pytest.mark.parametrize("name", ["virus-in-nested-zip", "in-zip"])
