@@ -2,6 +2,7 @@
 
 - `lab`: the whole demonstration site, brought up by `mastio lab up` as a user would; one that ran before
   the tests (or with MASTIO_KEEP_LAB set) is left running when they end.
+  Under pytest-xdist each further worker has a lab of its own; most tests wait more than they work.
 - `scratch`: one fresh Debian 13 machine on a segment of its own, to be broken freely.
 
 All need root. Images come from the usual cache, so a second run is quick.
@@ -9,6 +10,7 @@ All need root. Images come from the usual cache, so a second run is quick.
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -28,6 +30,7 @@ from mastio.site.model import Role, Site
 from mastio.transport import Result, Transport
 
 REPOSITORY = Path(__file__).parent.parent.parent
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,6 +38,29 @@ def as_root() -> None:
     """Without root there are no machines."""
     if os.geteuid() != 0:
         pytest.skip("lab tests need root")
+
+
+_LONG = ("test_verify.py", "test_learning.py", "test_bans.py")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long begins first, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda it: it.path.name not in _LONG)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_lab(as_root: None, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A worker beside the first has a site of its own, on another loopback port."""
+    if WORKER == "gw0":
+        return
+    folder = tmp_path_factory.mktemp("site")
+    demo.found(folder / "site.toml", f"demo-{WORKER}")
+    with socket.create_server((host.LOOPBACK, 0)) as free:
+        port = free.getsockname()[1]
+    os.environ["MASTIO_SITE"] = str(folder)
+    os.environ["MASTIO_PORT"] = str(port)
+    os.environ["MASTIO_IDENTITY"] = str(folder / "identity")
 
 
 class Quiet:
@@ -118,7 +144,7 @@ def mastio(folder: Path, *argv: str, stdin: str = "") -> subprocess.CompletedPro
 
 
 @pytest.fixture(scope="session")
-def lab(as_root: None) -> Iterator[TheLab]:
+def lab(own_lab: None) -> Iterator[TheLab]:
     from mastio.cli.common import App
 
     folder = Path(os.environ.get("MASTIO_SITE", REPOSITORY / "demo"))
@@ -133,7 +159,9 @@ def lab(as_root: None) -> Iterator[TheLab]:
     (way,) = forward.forwards(site.name)
     url = f"https://{host.LOOPBACK}:{way.port}/"
     yield TheLab(folder, site, accounts, url, NspawnTransport(site.name))
-    if not (was_up or os.environ.get("MASTIO_KEEP_LAB")):
+    if WORKER != "gw0":
+        provider.down(purge=True)
+    elif not (was_up or os.environ.get("MASTIO_KEEP_LAB")):
         provider.down()
 
 

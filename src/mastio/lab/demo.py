@@ -1,5 +1,6 @@
 """The demonstration: the site that `lab up` makes where there is none, and its two people."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from mastio.lab import outside
@@ -20,12 +21,12 @@ _START = Start(
 )
 
 
-def found(site_file: Path) -> bool:
+def found(site_file: Path, name: str = _START.name) -> bool:
     """Write the demonstration's site file if there is none; True when it was written."""
     if site_file.exists():
         return False
     site_file.parent.mkdir(parents=True, exist_ok=True)
-    site_file.write_text(write(_START), encoding="utf-8")
+    site_file.write_text(write(replace(_START, name=name)), encoding="utf-8")
     return True
 
 
