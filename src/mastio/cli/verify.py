@@ -23,7 +23,7 @@ from mastio.report.plan import Line
 from mastio.roles.inspection import FOLDER
 from mastio.site.model import Role
 from mastio.verify import history, registry, runner
-from mastio.verify.model import Check, Finding, Severity, Verdict
+from mastio.verify.model import BAD, Check, Finding, Severity, Verdict
 from mastio.verify.spared import spared
 from mastio.verify.vantage import Ground
 from mastio.watch.schedule import LATE
@@ -145,7 +145,7 @@ def _summary(name: str, report: dict[str, Any] | None, age: float | None, late: 
     bad = [
         f"  {it['check']} {it['vantage']}: {'; '.join(it['seen'])}"
         for it in report["findings"]
-        if it["verdict"] in (Verdict.FAILED, Verdict.UNKNOWN)
+        if it["verdict"] in BAD
     ]
     good = report["verdict"] == Verdict.PASSED and not late
     return "\n".join((click.style(words, fg="green" if good else "red"), *bad))
@@ -207,7 +207,7 @@ def progress(quiet: bool) -> Iterator[runner.Tell]:
         def tell(finding: Finding, done: int, total: int) -> None:
             words = f"{finding.check.id} {finding.vantage}"
             bar.update(task, completed=done, total=total, description=words)
-            if finding.verdict in (Verdict.FAILED, Verdict.UNKNOWN):
+            if finding.verdict in BAD:
                 style, said = text.line(finding)
                 bar.console.print(
                     said, style="red" if style == "remove" else "yellow", highlight=False

@@ -20,6 +20,10 @@ class Verdict(StrEnum):
     PASSED = "passed"
 
 
+BAD = (Verdict.FAILED, Verdict.UNKNOWN)
+"""What a person must hear of, the worst first."""
+
+
 class Severity(StrEnum):
     """What a failure means, the worst first."""
 
@@ -208,7 +212,7 @@ class Run:
     @property
     def verdict(self) -> Verdict:
         """The worst of all: a run is as good as its worst finding. `not run` does not spoil it."""
-        for verdict in (Verdict.FAILED, Verdict.UNKNOWN):
+        for verdict in BAD:
             if self.having(verdict):
                 return verdict
         return Verdict.PASSED if self.having(Verdict.PASSED) else Verdict.NOT_RUN

@@ -23,7 +23,7 @@ from mastio.site import plain
 from mastio.site.model import Site
 from mastio.verify import history, registry, runner
 from mastio.verify.history import Change
-from mastio.verify.model import Run, Verdict
+from mastio.verify.model import BAD, Run, Verdict
 from mastio.verify.vantage import Ground
 from mastio.watch import alarm
 from mastio.watch.alarm import Alarm
@@ -31,7 +31,6 @@ from mastio.watch.settings import FromWatch, Settings, load
 
 LATE = {"fast": 3 * 3600.0, "full": 36 * 3600.0}
 """Seconds without a run after which something is wrong with running."""
-_BAD = (Verdict.FAILED, Verdict.UNKNOWN)
 
 
 def news(run: Run, before: tuple[history.Past, ...]) -> tuple[Change, ...]:
@@ -42,17 +41,17 @@ def news(run: Run, before: tuple[history.Past, ...]) -> tuple[Change, ...]:
     known = {key for one in before for key in one.verdicts}
     first = tuple(
         Change(it.key, Verdict.PASSED, it.verdict)
-        for it in run.having(*_BAD)
+        for it in run.having(*BAD)
         if it.key not in known
     )
     changed = history.changes(run, before)
-    return first + tuple(it for it in changed if it.was in _BAD or it.now in _BAD)
+    return first + tuple(it for it in changed if it.was in BAD or it.now in BAD)
 
 
 def told(run: Run, changes: Iterable[Change]) -> Alarm:
     """The alarm that tells of changes in a run."""
     changes = tuple(changes)
-    worse = [it for it in changes if it.now in _BAD]
+    worse = [it for it in changes if it.now in BAD]
     names = ", ".join(dict.fromkeys(it.key.partition("@")[0] for it in worse or changes))
     words = [f"{it.key}: was {it.was}, is {it.now}" for it in changes]
     text = "\n".join((*words, "", *(line for _, line in report.lines(run)), ""))
