@@ -11,9 +11,9 @@ from mastio.bans import Bans
 from mastio.cli.common import App, pass_app
 from mastio.cli.directory import json_flag
 from mastio.errors import Exit, MastioError
+from mastio.report.words import UNITS, span
 from mastio.site import values
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LONGEST = 365
 
 
@@ -98,19 +98,11 @@ def _address(text: str) -> str:
 
 def _seconds(text: str) -> int:
     found = re.fullmatch(r"(\d{1,9})([smhd])", text)
-    seconds = int(found[1]) * _UNITS[found[2]] if found else 0
-    if not 0 < seconds <= _LONGEST * _UNITS["d"]:
+    seconds = int(found[1]) * UNITS[found[2]] if found else 0
+    if not 0 < seconds <= _LONGEST * UNITS["d"]:
         raise MastioError(
             f"{text!r} is no time",
             hint=f"such as 90s, 15m, 12h, 7d; at most {_LONGEST}d",
             code=Exit.USAGE,
         )
     return seconds
-
-
-def span(seconds: float) -> str:
-    """A time as people say it: the largest unit that fits twice."""
-    for unit, size in reversed(_UNITS.items()):
-        if seconds >= 2 * size:
-            return f"{round(seconds / size)}{unit}"
-    return f"{max(0, round(seconds))}s"

@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dns": ("dns", "Print what must stand in DNS, or check it"),
     "dkim": ("dkim", "Let the next DKIM keys sign"),
     "reports": ("reports", "What other organisations report of our mail"),
+    "status": ("status", "What needs a person, and how every machine is"),
     "verify": ("verify", "Prove that the site is as designed, from every machine"),
     "drill": ("drill", "What an intruder would have, machine by machine"),
     "secrets": ("secrets", "List and rotate generated secrets"),

@@ -7,11 +7,11 @@ from dataclasses import asdict
 
 import click
 
-from mastio.cli.ban import span
 from mastio.cli.common import App, pass_app
 from mastio.cli.directory import json_flag
 from mastio.errors import Exit, MastioError
 from mastio.outbound import Held, Outbound
+from mastio.report.words import span
 
 _SHOWN = 3
 

@@ -4,29 +4,25 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from mastio.cli.ban import span
 from mastio.cli.common import COLOURS, App, pass_app
 from mastio.errors import Exit, MastioError
 from mastio.flows import expand
 from mastio.report import page
 from mastio.report import verify as text
 from mastio.report.plan import Line
-from mastio.roles.inspection import FOLDER
-from mastio.site.model import Role
-from mastio.verify import history, registry, runner
+from mastio.report.words import span
+from mastio.verify import history, registry, runner, scheduled
 from mastio.verify.model import BAD, Check, Finding, Severity, Verdict
+from mastio.verify.scheduled import Newest
 from mastio.verify.spared import spared
 from mastio.verify.vantage import Ground
-from mastio.watch.schedule import LATE
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -51,7 +47,10 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="The usual ports, or all 65,535 and slow checks too.",
 )
 @click.option(
-    "--scheduled", is_flag=True, help="Look at nothing: show what watch found by itself, and when."
+    "--scheduled",
+    "of_watch",
+    is_flag=True,
+    help="Look at nothing: show what watch found by itself, and when.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--junit", type=_FILE, metavar="FILE", help="Also write JUnit's XML.")
@@ -59,7 +58,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @pass_app
 def verify(
     app: App, listing: bool, only: str, zones: tuple[str, ...], severities: tuple[str, ...], fast: bool,
-    scheduled: bool, as_json: bool, junit: Path | None, html: Path | None,
+    of_watch: bool, as_json: bool, junit: Path | None, html: Path | None,
 ) -> Exit:  # fmt: skip
     """Prove that the site is as designed: from every machine, and from outside.
 
@@ -74,7 +73,7 @@ def verify(
     if listing:
         _print_list(checks, as_json)
         return Exit.OK
-    if scheduled:
+    if of_watch:
         return _show_scheduled(app, as_json)
     ground = ground_of(app, full=not fast)
     with progress(as_json) as tell, spared(ground):
@@ -114,40 +113,32 @@ def ground_of(app: App, *, full: bool) -> Ground:
 
 def _show_scheduled(app: App, as_json: bool) -> Exit:
     """The newest reports of watch's own verification; a set that is overdue is not green."""
-    watch = next((it.name for it in app.site().carrying(Role.WATCH)), "")
-    found: dict[str, Any] = {}
+    found = scheduled.newest(app.site(), app.transport(), time.time())
+    if not found:
+        raise MastioError("no machine of this site watches", code=Exit.DATA)
     worst = Exit.OK
-    for name, most in LATE.items():
-        done = app.transport().run(watch, ["cat", f"{FOLDER}/{name}.json"])
-        try:
-            report = json.loads(done.stdout)
-        except ValueError:
-            report = None
-        age = time.time() - datetime.fromisoformat(report["began"]).timestamp() if report else None
-        late = age is None or age > most
-        found[name] = {"report": report, "late": late}
-        verdict = report["verdict"] if report else Verdict.NOT_RUN
+    for it in found.values():
+        verdict = it.report["verdict"] if it.report else Verdict.NOT_RUN
         if verdict == Verdict.FAILED:
             worst = Exit.FAILED
-        elif (late or verdict != Verdict.PASSED) and worst is Exit.OK:
+        elif (it.late or verdict != Verdict.PASSED) and worst is Exit.OK:
             worst = Exit.UNAVAILABLE
-        if not as_json:
-            click.echo(_summary(name, report, age, late))
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        rows = {name: {"report": it.report, "late": it.late} for name, it in found.items()}
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        for name, it in found.items():
+            click.echo(_summary(name, it))
     return worst
 
 
-def _summary(name: str, report: dict[str, Any] | None, age: float | None, late: bool) -> str:
-    if report is None or age is None:
+def _summary(name: str, newest: Newest) -> str:
+    if newest.report is None or newest.age is None:
         return click.style(f"{name}: has not run yet", fg="yellow")
-    words = f"{name}: {report['verdict']}, {span(age)} ago" + (", OVERDUE" if late else "")
-    bad = [
-        f"  {it['check']} {it['vantage']}: {'; '.join(it['seen'])}"
-        for it in report["findings"]
-        if it["verdict"] in BAD
-    ]
-    good = report["verdict"] == Verdict.PASSED and not late
+    verdict, age = newest.report["verdict"], span(newest.age)
+    words = f"{name}: {verdict}, {age} ago" + (", OVERDUE" if newest.late else "")
+    bad = [f"  {it['check']} {it['vantage']}: {'; '.join(it['seen'])}" for it in newest.bad]
+    good = verdict == Verdict.PASSED and not newest.late
     return "\n".join((click.style(words, fg="green" if good else "red"), *bad))
 
 

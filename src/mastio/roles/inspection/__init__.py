@@ -23,6 +23,8 @@ PAIR = "inspection/{}"
 """The key pair by which a watch comes to look."""
 FOLDER = "/var/lib/mastio/verify"
 """What watch found: `history`, the newest reports, and alarms that wait."""
+METRICS = "/var/lib/prometheus/node-exporter"
+"""Where node-exporter looks for metrics of others (its Debian package's textfile collector)."""
 SETTINGS, SITE = "/etc/mastio/inspection.json", "/etc/mastio/inspection-site.json"
 _LOOK, _ALLOWED = "/usr/local/lib/mastio/mastio-look", "/etc/mastio/look.json"
 _KEY, _KNOWN = "/etc/mastio/inspection.key", "/etc/mastio/inspection-known-hosts"
@@ -35,6 +37,7 @@ TIMERS = {
     "fast": ("hourly", "each hour: the fast set"),
     "full": ("*-*-* 02:30:00", "each night: the full set"),
     "late": ("*:0/30", "whether verification still runs"),
+    "metrics": ("*:2/5", "every five minutes: how the machines are, for Prometheus"),
 }
 """What is done by itself, when (systemd.time(7)), and in words."""
 
@@ -83,7 +86,7 @@ def _looking(ctx: Context) -> HostState:
         File(_AUTHORITIES, ctx.internet.authorities),
         File(
             f"{_UNITS}/mastio-verify@.service",
-            ctx.render(__file__, "verify.service.j2", archive=_PACKAGE, folder=FOLDER),
+            ctx.render(__file__, "verify.service.j2", archive=_PACKAGE, folders=(FOLDER, METRICS)),
         ),
     ]
     for name, (when, words) in TIMERS.items():
@@ -97,7 +100,7 @@ def _looking(ctx: Context) -> HostState:
         # What the checks and the page import, of Debian's own.
         packages=("python3-cryptography", "python3-idna", "python3-jinja2"),
         files=tuple(files),
-        directories=(Directory(FOLDER, mode=0o700),),
+        directories=(Directory(FOLDER, mode=0o700), Directory(METRICS)),
         units=tuple(units) if ctx.kit.awake else (),
         checks=(Check("verify", ("python3", "-m", "json.tool", SITE, "/dev/null"), reads=(SITE,)),),
     )

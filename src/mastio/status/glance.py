@@ -1,0 +1,100 @@
+"""What a look at the site means: facts in, words and a level out. Pure."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+FULL, NEARLY = 0.95, 0.85
+"""The share of a disk (or its inodes) from which mail is in danger, and from which somebody should know."""
+WAITS, STUCK = 3600.0, 4 * 3600.0
+"""Seconds that the oldest message may wait: a receiver may be away for an hour; postmasters are asked after four
+(delay_warning_time, postconf(5), is usually 4 h)."""
+SCARCE = 0.05
+"""The share of memory that should be left."""
+
+
+class Level(StrEnum):
+    """How much something needs a person, the least first."""
+
+    GOOD = "good"
+    WARNING = "warning"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something worth a word."""
+
+    level: Level
+    about: str
+    """A machine's name, or what watch looks after."""
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """The site at one moment."""
+
+    site: str
+    machines: Mapping[str, Mapping[str, Any] | str]
+    """What `probes.glance.now` said of each, or why it could not be asked."""
+    sets: Mapping[str, Mapping[str, Any] | None]
+    """Watch's newest report of each set of checks: `verdict`, `age` (seconds), `late`, `bad` (how many findings)."""
+    bans: int | None
+    """How many clients are kept out; None when that is not known."""
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """All that is worth a word, the worst first."""
+        order = list(Level)[::-1]
+        found = [note for name in self.machines for note in _machine(name, self.machines[name])]
+        found += [note for name in self.sets for note in _set(name, self.sets[name])]
+        return tuple(sorted(found, key=lambda it: order.index(it.level)))
+
+    @property
+    def level(self) -> Level:
+        """The worst of all."""
+        return max((it.level for it in self.notes), key=list(Level).index, default=Level.GOOD)
+
+
+def _machine(name: str, facts: Mapping[str, Any] | str) -> Iterator[Note]:
+    if isinstance(facts, str):
+        yield Note(Level.BAD, name, f"cannot be asked: {facts}")
+        return
+    for unit in facts["failed"]:
+        yield Note(Level.BAD, name, f"{unit} has failed: `systemctl status {unit}`")
+    for disk in facts["disks"]:
+        for what, share in shares(disk):
+            if share >= NEARLY:
+                level = Level.BAD if share >= FULL else Level.WARNING
+                yield Note(level, name, f"{what} of {disk['path']} are {share:.0%} used")
+    left = facts["memory"]["available"] / facts["memory"]["total"]
+    if left < SCARCE:
+        yield Note(Level.WARNING, name, f"{left:.0%} of its memory is left")
+    queue = facts["queue"] or {}
+    if (oldest := queue.get("oldest", 0.0)) >= WAITS:
+        level = Level.BAD if oldest >= STUCK else Level.WARNING
+        hours = oldest / 3600
+        yield Note(level, name, f"mail waits for {hours:.1f} h: `postqueue -p` there says for whom")
+    if held := queue.get("hold", 0):
+        yield Note(Level.WARNING, name, f"{held} messages are held: `mastio outbound show`")
+
+
+def shares(disk: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """What of a file system is used up, as shares: its octets, and its inodes where they are counted."""
+    yield "octets", 1 - disk["available"] / disk["total"]
+    if disk["inodes"]:
+        yield "inodes", 1 - disk["inodes_free"] / disk["inodes"]
+
+
+def _set(name: str, report: Mapping[str, Any] | None) -> Iterator[Note]:
+    about = f"verify ({name})"
+    if report is None:
+        yield Note(Level.WARNING, about, "has not run by itself yet")
+        return
+    if report["late"]:
+        yield Note(Level.BAD, about, "is overdue: nobody knows how the site is")
+    if report["bad"]:
+        words = f"{report['bad']} findings: `mastio verify --scheduled` shows them"
+        yield Note(Level.BAD, about, words)

@@ -1,0 +1,57 @@
+"""Looks at a site: every machine at once, one round trip each."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from mastio.bans import Bans
+from mastio.errors import MastioError
+from mastio.flows import expand
+from mastio.site.model import Site
+from mastio.status.glance import Glance
+from mastio.transport import Transport
+from mastio.verify import scheduled
+from mastio.verify.probes import glance
+from mastio.verify.vantage import Ground, Vantage
+
+SECONDS = 20.0
+"""How long a machine may take to answer."""
+
+
+def look(site: Site, transport: Transport, *, bans: bool = True) -> Glance:
+    """What is so now; what cannot be asked is said, never raised. `bans`: whether to ask for them."""
+    ground = Ground(site, expand(site), transport)
+
+    def ask(machine: str) -> dict[str, Any] | str:
+        try:
+            return Vantage(machine, ground, time.monotonic() + SECONDS).ask(glance.now)
+        except MastioError as error:
+            return error.message
+
+    def kept_out() -> int | None:
+        try:
+            return len(Bans(site, transport).all()) if bans else None
+        except MastioError:
+            return None
+
+    def sets() -> dict[str, Any]:
+        try:
+            found = scheduled.newest(site, transport, time.time())
+        except MastioError:  # watch's own row says so
+            return {}
+        return {
+            name: it.report
+            and {
+                "verdict": it.report["verdict"],
+                "age": it.age,
+                "late": it.late,
+                "bad": len(it.bad),
+            }
+            for name, it in found.items()
+        }
+
+    names = [it.name for it in site.machines]
+    with ThreadPoolExecutor(len(names) + 2) as pool:
+        out, reports = pool.submit(kept_out), pool.submit(sets)
+        machines = dict(zip(names, pool.map(ask, names), strict=True))
+        return Glance(site.name, machines, reports.result(), out.result())
