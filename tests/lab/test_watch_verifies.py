@@ -10,7 +10,7 @@ import pytest
 
 from mastio import services
 from mastio.lab import internet, outside
-from mastio.roles.inspection import FOLDER
+from mastio.roles.inspection import ALARMS, FOLDER
 from mastio.site.model import Role
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
@@ -28,9 +28,9 @@ _KNOWN = "sysctl -qw net.ipv4.conf.all.accept_redirects"
 def blank(lab: Lab) -> Iterator[None]:
     """Watch has looked at nothing yet."""
     watch = the(lab, Role.WATCH).name
-    lab.run(watch, ["sh", "-c", f"rm -rf {FOLDER}/*"])
+    lab.run(watch, ["sh", "-c", f"rm -rf {FOLDER}/* {ALARMS}/*"])
     yield
-    lab.run(watch, ["sh", "-c", f"rm -rf {FOLDER}/*"])
+    lab.run(watch, ["sh", "-c", f"rm -rf {FOLDER}/* {ALARMS}/*"])
 
 
 def let_watch(lab: Lab, what: str) -> tuple[int, str]:
@@ -43,6 +43,11 @@ def let_watch(lab: Lab, what: str) -> tuple[int, str]:
 
 def scheduled(lab: Lab) -> tuple[int, dict[str, Any]]:
     done = mastio(lab.folder, "verify", "--scheduled", "--json")
+    return done.returncode, json.loads(done.stdout)
+
+
+def alarms(lab: Lab) -> tuple[int, dict[str, Any]]:
+    done = mastio(lab.folder, "alarms", "--json")
     return done.returncode, json.loads(done.stdout)
 
 
@@ -87,10 +92,13 @@ def test_it_looks_from_every_machine_and_says_what_changed(lab: Lab) -> None:
     (mail,) = told(lab, f"[{lab.site.name}] NOT as it should be: H4")
     text = mail.get_payload(decode=True).decode()
     assert f"H4@{store}: was passed, is failed" in text and "accept_redirects" in text
+    code, book = alarms(lab)
+    assert code == 1 and book["verify fast"]["told"] and not book["verify fast"]["answered"]
     assert let_watch(lab, "fast")[0] == 0
     assert told(lab, f"[{lab.site.name}] well again: H4")
     assert let_watch(lab, "fast")[0] == 0
     assert len(told(lab, f"[{lab.site.name}]")) == 2, "no news is no mail"
+    assert alarms(lab) == (0, {})
 
 
 def test_its_key_can_only_look(lab: Lab) -> None:
@@ -172,7 +180,7 @@ def test_a_webhook_hears_it_too(lab: Lab) -> None:
     watch = the(lab, Role.WATCH).name
     address = str(next(it for it in internet.mta(lab.site) if it.version == 4))
     with (
-        tuned(lab, f'[verify]\nwebhook = "https://{outside.MX}/alarm"\n'),
+        tuned(lab, f'[alarms]\nwebhook = "https://{outside.MX}/alarm"\n'),
         ThreadPoolExecutor() as pool,
     ):
         on(lab, outside.MACHINE, "systemctl stop nginx.service")
@@ -181,7 +189,7 @@ def test_a_webhook_hears_it_too(lab: Lab) -> None:
                 remote, lab, outside.MACHINE, hook, certificate="/etc/exim4/tls.pem", key="/etc/exim4/tls.key",
                 address=address, port=services.HTTPS.port, seconds=40,
             )  # fmt: skip
-            on(lab, watch, f"touch -d '-5 hours' {FOLDER}/fast.json; sleep 2")
+            on(lab, watch, f"rm {ALARMS}/*; touch -d '-5 hours' {FOLDER}/fast.json; sleep 2")
             code, said = let_watch(lab, "late")
             heard = json.loads(ear.result())
         finally:
@@ -189,3 +197,34 @@ def test_a_webhook_hears_it_too(lab: Lab) -> None:
     assert code == 0, said
     assert heard["subject"] == f"[{lab.site.name}] verification has not run: fast"
     assert heard["verdict"] == "not run"
+
+
+def test_who_does_not_answer_is_told_on_until_somebody_does(lab: Lab) -> None:
+    watch = the(lab, Role.WATCH).name
+    other = list(lab.accounts.items())[1]
+    table = f'[alarms]\nescalate_to = ["{other[0]}"]\nescalate_hours = 0.1\n'
+    back = "import json, sys; p = sys.argv[1]; b = json.load(open(p)); " + "; ".join(
+        (
+            "[it.update(told=it['told'] - 600, urged=None) for it in b.values()]",
+            "json.dump(b, open(p, 'w'))",
+        )
+    )
+    late = f"touch -d '-4 hours' {FOLDER}/fast.json; touch {FOLDER}/full.json"
+    with tuned(lab, table):
+        on(lab, watch, f"rm -f {ALARMS}/*; {late}")
+        assert let_watch(lab, "late")[0] == 0
+        on(lab, watch, f"python3 -c {shlex.quote(back)} {ALARMS}/book.json")
+        assert let_watch(lab, "late")[0] == 0
+        assert len(inbox(lab, *other, "[unanswered for 0 h]")) == 1
+        (about,) = alarms(lab)[1]
+        lab.mastio("alarms", "ack", about, "--why", "it is a test")
+        assert "it is a test" in alarms(lab)[1][about]["answered"]
+        on(lab, watch, f"python3 -c {shlex.quote(back)} {ALARMS}/book.json")
+        assert let_watch(lab, "late")[0] == 0
+        on(lab, watch, f"touch {FOLDER}/fast.json")
+        assert let_watch(lab, "late")[0] == 0
+    assert told(lab, f"[{lab.site.name}] verification runs again: fast")
+    assert len(inbox(lab, *other, "[unanswered for 0 h]")) == 1, "somebody was at it"
+    assert alarms(lab) == (0, {})
+    done = mastio(lab.folder, "alarms", "ack", "nothing", "--why", "x")
+    assert done.returncode == 65 and "no alarm about 'nothing' is open" in done.stderr

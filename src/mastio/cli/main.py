@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reports": ("reports", "What other organisations report of our mail"),
     "status": ("status", "What needs a person, and how every machine is"),
     "verify": ("verify", "Prove that the site is as designed, from every machine"),
+    "alarms": ("alarms", "What is wrong and not yet well again; answer it"),
     "drill": ("drill", "What an intruder would have, machine by machine"),
     "secrets": ("secrets", "List and rotate generated secrets"),
     "domain": ("accounts", "Mail domains"),

@@ -11,10 +11,9 @@ from typing import Any
 import click
 
 from mastio.cli.common import App, pass_app
+from mastio.cli.directory import json_flag
 from mastio.errors import Exit, MastioError
 from mastio.quarantine.client import Decided, Entry, Filter, Quarantine, Verdict
-
-json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def which(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import cast
 
 from mastio.site.model import (
+    Alarms,
     Bans,
     Dmarc,
     Dns,
@@ -293,17 +294,44 @@ KEYS: tuple[Key, ...] = (
         "the site's own and its administrators' always are",
     ),
     Key(
+        "alarms.mail",
+        Kind.TEXTS,
+        "Who gets alarms beside `admin`: addresses of the site, since watch reaches nothing but the store; an alias "
+        "may lead elsewhere.",
+        "none",
+    ),
+    Key(
+        "alarms.webhook",
+        Kind.TEXT,
+        "An https URL to which watch posts alarms as JSON. It hears of a site whose mail is what is broken.",
+        "none",
+    ),
+    Key(
+        "alarms.quiet",
+        Kind.TEXT,
+        "Hours in which only what is critical is told, by watch's clock, such as `22:00-06:30`.",
+        "none",
+    ),
+    Key(
+        "alarms.escalate_to",
+        Kind.TEXTS,
+        "Who is told when nobody answers an alarm (`mastio alarms ack`): addresses of the site.",
+        "those who were told first, once more",
+    ),
+    Key(
+        "alarms.escalate_hours",
+        Kind.NUMBER,
+        "How long somebody has to answer, in hours.",
+        f"{Alarms().escalate_hours:g}",
+        0.1,
+        720,
+    ),
+    Key(
         "verify.outside",
         Kind.TEXT,
         "The ssh name of a machine on the internet (any cheap one) from which `mastio verify` looks at the "
         "site as strangers do; it needs root there.",
         "none: what only an outsider can see is *not run*",
-    ),
-    Key(
-        "verify.webhook",
-        Kind.TEXT,
-        "An https URL to which watch posts alarms as JSON, beside the mail to `admin`.",
-        "none",
     ),
     Key(
         "verify.accepted.*.reason",

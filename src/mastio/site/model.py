@@ -224,6 +224,20 @@ class Accepted:
 
 
 @dataclass(frozen=True, slots=True)
+class Alarms:
+    """Who hears of alarms beside the administrator, and when."""
+
+    mail: tuple[str, ...] = ()
+    webhook: str = ""
+    """An https URL that gets each alarm as JSON; empty: none."""
+    quiet: tuple[int, int] | None = None
+    """Minutes of the day between which only what is critical is told; they may reach over midnight."""
+    escalate_to: tuple[str, ...] = ()
+    """Who is told when nobody answers; empty: the same once more."""
+    escalate_hours: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """A whole site. Everything later is computed from it."""
 
@@ -259,8 +273,7 @@ class Site:
     filter: Filter = field(default_factory=Filter)
     verify_outside: str = ""
     """The ssh name of a machine on the internet from which `verify` looks; empty: there is none."""
-    verify_webhook: str = ""
-    """An https URL that hears of alarms, beside the administrator; empty: none."""
+    alarms: Alarms = field(default_factory=Alarms)
     accepted: tuple[Accepted, ...] = ()
     """Failing checks that are known and accepted for a time."""
 

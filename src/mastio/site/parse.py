@@ -22,6 +22,7 @@ from mastio.site.model import (
     REPORTS,
     Accepted,
     Address,
+    Alarms,
     Bans,
     Dmarc,
     Dns,
@@ -104,21 +105,15 @@ def _site(raw: Raw, folder: Path | None) -> Site:
         dns=_dns(raw, domains),
         policy=(policy := _policy(raw)),
         filter=filtering.parse(raw, domains, policy),
-        verify_outside=_one_at(raw, ("verify", "outside"), values.ssh_name),
-        verify_webhook=_one_at(raw, ("verify", "webhook"), values.https_url),
+        verify_outside=_one_at(raw, ("verify", "outside"), values.ssh_name) or "",
+        alarms=_alarms(raw, domains),
         accepted=_accepted(raw),
         **({"mirrors": _mirrors(raw)} if raw.has("proxy", "mirrors") else {}),
     )
 
 
 def _one(raw: Raw, name: str, judge: Callable[[str], _T]) -> _T | None:
-    if not raw.has(name):
-        return None
-    try:
-        return judge(raw.text(name))
-    except ValueError as error:
-        raw.problems.add((name,), str(error))
-        return None
+    return _one_at(raw, (name,), judge)
 
 
 def _many(
@@ -223,19 +218,36 @@ def _accepted(raw: Raw) -> tuple[Accepted, ...]:
             continue
         if not reason and not raw.has(*here, "reason"):
             raw.problems.add((*here, "reason"), "is missing", "say why this is accepted")
-        found.append(Accepted(check, reason, until))
+        found.append(Accepted(check, reason or "", until))
     return tuple(found)
 
 
-def _one_at(raw: Raw, path: tuple[str, ...], judge: Callable[[str], str]) -> str:
-    """One judged text below a table; empty when it is not there or not sound."""
+def _one_at(raw: Raw, path: tuple[str, ...], judge: Callable[[str], _T]) -> _T | None:
+    """One judged text below a table; None when it is not there or not sound."""
     if not raw.has(*path):
-        return ""
+        return None
     try:
         return judge(raw.text(*path))
     except ValueError as error:
         raw.problems.add(path, str(error))
-        return ""
+        return None
+
+
+def _alarms(raw: Raw, domains: tuple[str, ...]) -> Alarms:
+    def own(text: str) -> str:
+        mail = values.mail(text)
+        if domains and mail.partition("@")[2] not in domains:
+            raise ValueError(f"{mail} is not of this site: let an alias of the site lead there")
+        return mail
+
+    quiet = _one_at(raw, ("alarms", "quiet"), values.hours_of_day)
+    return Alarms(
+        **_numbers(raw, "alarms"),
+        mail=_many(raw, ("alarms", "mail"), own),
+        webhook=_one_at(raw, ("alarms", "webhook"), values.https_url) or "",
+        quiet=quiet or None,
+        escalate_to=_many(raw, ("alarms", "escalate_to"), own),
+    )
 
 
 def _dns(raw: Raw, domains: tuple[str, ...]) -> Dns:

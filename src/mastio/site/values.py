@@ -31,6 +31,8 @@ _KEY_TYPES = (
 )
 _RSA_LEAST = 2048
 
+_HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
+
 
 def label(text: str, longest: int = 63) -> str:
     """A host name label (RFC 1123): lower-case letters, digits and hyphens, a letter first."""
@@ -138,6 +140,17 @@ def ssh_name(text: str) -> str:
     if not text or text.startswith("-") or not text.isprintable() or text.split() != [text]:
         raise ValueError(f"{text!r} is no host of ssh_config: one word")
     return text
+
+
+def hours_of_day(text: str) -> tuple[int, int]:
+    """`22:00-06:30` as two minutes of the day; it may reach over midnight."""
+    found = _HOURS.fullmatch(text.strip())
+    if not found:
+        raise ValueError(f"{text!r} is no span of a day, such as 22:00-06:30")
+    begin, end = (int(found[at]) * 60 + int(found[at + 1]) for at in (1, 3))
+    if begin == end:
+        raise ValueError(f"{text!r}: it ends when it begins")
+    return begin, end
 
 
 def https_url(text: str) -> str:

@@ -1,23 +1,27 @@
-"""Alarms: a word to the administrators by mail, and to a webhook when the site file names one.
+"""An alarm, and its ways to people: mail straight into the store, and a webhook when the site file names one.
 
-An alarm is written down first and struck out when it has gone, so that none is lost while the store or
-the network is away: `waiting` goes on with what an earlier run could not send.
+Who is told, and when, is decided in `book.py`; `bell.py` keeps the book and what waits to be sent.
 """
 
 import json
 import smtplib
 import ssl
 import urllib.request
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 from pathlib import Path
+from typing import Any
 
 from mastio import services
 from mastio.site.model import Site
+from mastio.verify.model import Severity
 from mastio.watch.settings import Settings
 
 _SECONDS = 30
+WELL = "passed"
+"""The verdict that ends an alarm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,48 +29,37 @@ class Alarm:
     """Something that an administrator must hear of."""
 
     site: str
+    about: str
+    """What it is about, the same each time: `verify fast`, `integrity store`."""
+    severity: Severity
     subject: str
     text: str
     verdict: str
-    """As a machine reads it."""
+    """As a machine reads it; `passed` says that all is well again."""
     at: float
     """Seconds since the epoch."""
 
+    @property
+    def well(self) -> bool:
+        """Whether it says that nothing is wrong any more."""
+        return self.verdict == WELL
 
-def raise_(folder: Path, alarm: Alarm) -> None:
-    """Writes an alarm down."""
-    place = folder / "alarms"
-    place.mkdir(mode=0o700, exist_ok=True)
-    for way in ("mail", "webhook"):
-        making = place / f"{alarm.at:.6f}.{way}.new"
-        making.write_text(json.dumps(asdict(alarm)))
-        making.rename(making.with_suffix(""))
+    @property
+    def words(self) -> tuple[str, str]:
+        """What makes it the same alarm."""
+        return self.subject, self.verdict
 
-
-def send(folder: Path, site: Site, settings: Settings) -> list[str]:
-    """Sends what is written down, the oldest first; what could not be sent, in words."""
-    failed = []
-    for path in sorted((folder / "alarms").glob("*")):
-        if path.suffix not in (".mail", ".webhook"):
-            continue
-        alarm = Alarm(**json.loads(path.read_text()))
-        try:
-            if path.suffix == ".mail":
-                _mail(alarm, site, settings)
-            elif site.verify_webhook:
-                _call(alarm, site.verify_webhook, settings)
-        except (OSError, smtplib.SMTPException) as error:
-            failed.append(f"the alarm {alarm.subject!r} waits ({path.suffix[1:]}): {error}")
-        else:
-            path.unlink()
-    return failed
+    @staticmethod
+    def of(plain: Mapping[str, Any]) -> "Alarm":
+        """The alarm that `dataclasses.asdict` made plain. Raises TypeError, KeyError and ValueError."""
+        return Alarm(**{**plain, "severity": Severity(plain["severity"])})
 
 
-def message(alarm: Alarm, site: Site) -> EmailMessage:
+def message(alarm: Alarm, site: Site, to: Sequence[str]) -> EmailMessage:
     """The alarm as mail (RFC 5322); Auto-Submitted keeps holiday notices away (RFC 3834)."""
     mail = EmailMessage()
     mail["From"] = f"mastio <postmaster@{site.domains[0]}>"
-    mail["To"] = site.admin_mail
+    mail["To"] = ", ".join(to)
     mail["Subject"] = alarm.subject
     mail["Date"] = formatdate(alarm.at)
     mail["Message-ID"] = make_msgid(domain=site.domains[0])
@@ -75,8 +68,11 @@ def message(alarm: Alarm, site: Site) -> EmailMessage:
     return mail
 
 
-def _mail(alarm: Alarm, site: Site, settings: Settings) -> None:
-    """Straight into the store, as the gateway does: over TLS in which both sides prove who they are."""
+def mail(alarm: Alarm, site: Site, settings: Settings, to: Sequence[str]) -> None:
+    """Straight into the store, as the gateway does: over TLS in which both sides prove who they are.
+
+    Raises OSError and SMTPException.
+    """
     context = ssl.create_default_context(cafile=f"{settings.pki}/ca.pem")
     context.load_cert_chain(f"{settings.pki}/host.pem", f"{settings.pki}/host.key")
     name = site.internal_name(settings.store)
@@ -84,12 +80,11 @@ def _mail(alarm: Alarm, site: Site, settings: Settings) -> None:
         name, services.DELIVERY.port, site.internal_name(settings.machine), _SECONDS
     ) as server:
         server.starttls(context=context)
-        server.send_message(
-            message(alarm, site), f"postmaster@{site.domains[0]}", [site.admin_mail]
-        )
+        server.send_message(message(alarm, site, to), f"postmaster@{site.domains[0]}", [*to])
 
 
-def _call(alarm: Alarm, url: str, settings: Settings) -> None:
+def call(alarm: Alarm, url: str, settings: Settings) -> None:
+    """The webhook: the alarm as JSON, by POST. Raises OSError."""
     context = ssl.create_default_context()
     if Path(settings.authorities).stat().st_size:
         context.load_verify_locations(settings.authorities)

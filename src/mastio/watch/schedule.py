@@ -18,18 +18,19 @@ from mastio.errors import Exit, MastioError
 from mastio.flows import expand
 from mastio.report import page
 from mastio.report import verify as report
-from mastio.roles.inspection import FOLDER, METRICS, SETTINGS, SITE
+from mastio.roles.inspection import ALARMS, FOLDER, METRICS, SETTINGS, SITE
 from mastio.site import plain
 from mastio.site.model import Site
 from mastio.status import metrics
 from mastio.status.look import look as glance
 from mastio.verify import history, registry, runner
 from mastio.verify.history import Change
-from mastio.verify.model import BAD, Run, Verdict
+from mastio.verify.model import BAD, Run, Severity, Verdict
 from mastio.verify.scheduled import LATE
 from mastio.verify.vantage import Ground
 from mastio.watch import alarm
 from mastio.watch.alarm import Alarm
+from mastio.watch.bell import Bell
 from mastio.watch.settings import FromWatch, Settings, load
 
 
@@ -55,34 +56,40 @@ def told(run: Run, changes: Iterable[Change]) -> Alarm:
     text = "\n".join((*words, "", *(line for _, line in report.lines(run)), ""))
     what = "NOT as it should be" if worse else "well again"
     subject = f"[{run.site}] {what}: {names}"
-    return Alarm(run.site, subject, text, str(run.verdict), run.began.timestamp())
+    grave = [it.check.severity for it in run.having(*BAD)]
+    severity = min(grave, key=list(Severity).index, default=Severity.LOW)
+    about = f"verify {'full' if run.full else 'fast'}"
+    return Alarm(run.site, about, severity, subject, text, str(run.verdict), run.began.timestamp())
 
 
 def overdue(folder: Path, site: Site, now: float, since: float) -> list[Alarm]:
-    """An alarm for each set that has not run for too long; once, until it runs again.
+    """What is to be said of each set that has not run for too long, or has again.
 
     `since` is when there was anything to run, in seconds since the epoch.
     """
     found = []
     for name, most in LATE.items():
-        report_file, mark = folder / f"{name}.json", folder / f"late-{name}"
+        report_file = folder / f"{name}.json"
         last = report_file.stat().st_mtime if report_file.exists() else since
-        if now - last < most:
-            continue
-        if mark.exists() and float(mark.read_text()) == last:
-            continue
-        mark.write_text(repr(last))
+        late = now - last >= most
         when = datetime.fromtimestamp(last, UTC)
         text = (
             f"The {name} set of checks has not been run since {when:%Y-%m-%d %H:%M} UTC. Nobody knows how the "
             f"site is.\n\nOn watch: systemctl status mastio-verify@{name}.service mastio-verify-{name}.timer\n"
+            if late
+            else f"The {name} set of checks was run at {when:%Y-%m-%d %H:%M} UTC.\n"
         )
-        subject = f"[{site.name}] verification has not run: {name}"
-        found.append(Alarm(site.name, subject, text, str(Verdict.NOT_RUN), now))
+        found.append(
+            Alarm(
+                site.name, f"verification by itself ({name})", Severity.HIGH,
+                f"[{site.name}] verification {'has not run' if late else 'runs again'}: {name}",
+                text, str(Verdict.NOT_RUN) if late else alarm.WELL, now,
+            )
+        )  # fmt: skip
     return found
 
 
-def look(folder: Path, site: Site, settings: Settings, *, full: bool) -> Run:
+def look(folder: Path, site: Site, settings: Settings, bell: Bell, *, full: bool) -> Run:
     """One verification; what it found is kept in `folder`."""
     sockets = Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108 — systemd gives it one of its own
     transport = FromWatch(settings, sockets)
@@ -94,7 +101,7 @@ def look(folder: Path, site: Site, settings: Settings, *, full: bool) -> Run:
     _put(folder / f"{name}.html", page.html(run, ground.matrix, before))
     _put(folder / f"{name}.json", json.dumps(report.data(run), indent=2))
     if changes := news(run, before):
-        alarm.raise_(folder, told(run, changes))
+        bell.raise_(told(run, changes), time.time())
     return run
 
 
@@ -109,6 +116,7 @@ def main(what: str) -> Exit:
     """Runs one of them; how it went."""
     folder = Path(FOLDER)
     site, settings = plain.recall(Path(SITE).read_text()), load(Path(SETTINGS))
+    bell = Bell(Path(ALARMS), site)
     if what == "metrics":
         sockets = Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108 — as above
         # Whom the firewall keeps out is not for watch's key to ask.
@@ -117,11 +125,11 @@ def main(what: str) -> Exit:
         return Exit.OK
     if what == "late":
         for one in overdue(folder, site, time.time(), Path(SITE).stat().st_mtime):
-            alarm.raise_(folder, one)
+            bell.raise_(one, time.time())
     else:
-        run = look(folder, site, settings, full=what == "full")
+        run = look(folder, site, settings, bell, full=what == "full")
         print(report.headline(run))
-    failed = alarm.send(folder, site, settings)
+    failed = bell.ring(settings, time.time())
     for words in failed:
         print(words, file=sys.stderr)
     return Exit.UNAVAILABLE if failed else Exit.OK

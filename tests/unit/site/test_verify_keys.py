@@ -6,7 +6,6 @@ import pytest
 
 from mastio.site import parse
 from mastio.site.model import Accepted
-from mastio.site.problems import SiteFileError
 from mastio.transport import OUTSIDE, SshTransport
 
 BASE = """\
@@ -48,12 +47,3 @@ def test_a_failure_is_accepted_with_a_reason_and_a_day() -> None:
 def test_what_is_wrong_is_said(table: str, words: str) -> None:
     with pytest.raises(parse.SiteFileError, match=words):
         parse.parse(BASE + table, "site.toml")
-
-
-@pytest.mark.parametrize("url", ["http://a.test/", "https://", "https://u:p@a.test/", "nonsense"])
-def test_a_webhook_is_https_without_a_password(url: str) -> None:
-    assert parse.parse(
-        BASE + '[verify]\nwebhook = "https://a.test/x"\n', "site.toml"
-    ).verify_webhook
-    with pytest.raises(SiteFileError, match="https"):
-        parse.parse(BASE + f'[verify]\nwebhook = "{url}"\n', "site.toml")

@@ -5,11 +5,9 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
-
 from mastio.verify import history
 from mastio.verify.model import Finding, Run, Verdict
-from mastio.watch import alarm, schedule
+from mastio.watch import schedule
 from mastio.watch.settings import FromWatch, Settings
 from tests import sites
 from tests.unit.verify.test_report import FINDINGS, RUN
@@ -50,47 +48,24 @@ def test_an_alarm_says_what_and_what_to_do() -> None:
     run = at(1, bad)
     told = schedule.told(run, schedule.news(run, past(at(0, GOOD))))
     assert told.subject == "[demo] NOT as it should be: Z1"
+    assert told.about == "verify full" and told.severity is bad.check.severity and not told.well
     assert "Z1@store: was passed, is failed" in told.text
     assert "a hole" in told.text and "Mend & go." in told.text and told.verdict == "failed"
     healed = at(2, GOOD)
     words = schedule.told(healed, schedule.news(healed, past(run)))
-    assert words.subject == "[demo] well again: Z1" and words.verdict == "passed"
+    assert words.subject == "[demo] well again: Z1" and words.well
 
 
-def test_silence_is_told_once_until_it_runs_again(tmp_path: Path) -> None:
+def test_silence_is_said_and_that_it_ended(tmp_path: Path) -> None:
     hour = 3600.0
     (tmp_path / "full.json").write_text("{}")
     now = (tmp_path / "full.json").stat().st_mtime
-    assert schedule.overdue(tmp_path, SITE, now + hour, now) == []
-    (late,) = schedule.overdue(tmp_path, SITE, now + 4 * hour, now)
-    assert late.subject == "[demo] verification has not run: fast"
-    assert schedule.overdue(tmp_path, SITE, now + 5 * hour, now) == []
+    assert all(it.well for it in schedule.overdue(tmp_path, SITE, now + hour, now))
+    late, well = schedule.overdue(tmp_path, SITE, now + 4 * hour, now)
+    assert late.subject == "[demo] verification has not run: fast" and not late.well and well.well
     both = schedule.overdue(tmp_path, SITE, now + 40 * hour, now + 5 * hour)
     assert [it.subject[-4:] for it in both] == ["fast", "full"]
-
-
-def test_alarms_wait_until_they_can_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = alarm.Alarm("demo", "[demo] x", "text\n", "failed", 1_700_000_000.0)
-    alarm.raise_(tmp_path, one)
-    site = replace(SITE, verify_webhook="https://hook.test/x")
-    sent: list[str] = []
-
-    def away(*_: object) -> None:
-        raise ConnectionRefusedError("no store")
-
-    monkeypatch.setattr(alarm, "_mail", away)
-    monkeypatch.setattr(alarm, "_call", lambda it, url, _: sent.append(f"{url} {it.subject}"))
-    (words,) = alarm.send(tmp_path, site, SETTINGS)
-    assert "no store" in words and sent == ["https://hook.test/x [demo] x"]
-    monkeypatch.setattr(alarm, "_mail", lambda it, *_: sent.append(it.text))
-    assert alarm.send(tmp_path, site, SETTINGS) == []
-    assert sent[1:] == ["text\n"] and list((tmp_path / "alarms").iterdir()) == []
-
-
-def test_the_mail_is_from_the_site_to_its_administrator() -> None:
-    mail = alarm.message(alarm.Alarm("demo", "[demo] x", "text\n", "failed", 1.0), SITE)
-    assert mail["To"] == SITE.admin_mail and mail["Auto-Submitted"] == "auto-generated"
-    assert mail["From"] == "mastio <postmaster@fortress.test>"
+    assert not any(it.well for it in both) and both[0].about != both[1].about
 
 
 def test_watch_runs_its_own_commands_and_calls_the_others(tmp_path: Path) -> None:

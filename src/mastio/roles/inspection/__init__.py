@@ -22,7 +22,9 @@ from mastio.state import Check, Directory, File, HostState, Unit
 PAIR = "inspection/{}"
 """The key pair by which a watch comes to look."""
 FOLDER = "/var/lib/mastio/verify"
-"""What watch found: `history`, the newest reports, and alarms that wait."""
+"""What watch found: `history` and the newest reports."""
+ALARMS = "/var/lib/mastio/alarms"
+"""What is wrong and not yet well again, and what waits to be told."""
 METRICS = "/var/lib/prometheus/node-exporter"
 """Where node-exporter looks for metrics of others (its Debian package's textfile collector)."""
 SETTINGS, SITE = "/etc/mastio/inspection.json", "/etc/mastio/inspection-site.json"
@@ -32,6 +34,8 @@ _PACKAGE, _AUTHORITIES = (
     "/usr/local/lib/mastio/mastio.tar.gz.b64",
     "/etc/mastio/inspection-authorities.pem",
 )
+ON_WATCH = "/usr/local/lib/mastio/mastio-on-watch"
+"""On watch: runs the part `mastio.watch.PART` of this very program."""
 _UNITS = "/etc/systemd/system"
 TIMERS = {
     "fast": ("hourly", "each hour: the fast set"),
@@ -83,10 +87,13 @@ def _looking(ctx: Context) -> HostState:
         File(_KNOWN, bastion.known_hosts(ctx, others)),
         File(_KEY, ctx.secret(f"{PAIR.format(ctx.machine.name)}/key"), mode=0o600, secret=True),
         File(_PACKAGE, ctx.kit.package),
+        File(ON_WATCH, ctx.render(__file__, "on_watch.j2", archive=_PACKAGE), mode=0o755),
         File(_AUTHORITIES, ctx.internet.authorities),
         File(
             f"{_UNITS}/mastio-verify@.service",
-            ctx.render(__file__, "verify.service.j2", archive=_PACKAGE, folders=(FOLDER, METRICS)),
+            ctx.render(
+                __file__, "verify.service.j2", archive=_PACKAGE, folders=(FOLDER, ALARMS, METRICS)
+            ),
         ),
     ]
     for name, (when, words) in TIMERS.items():
@@ -100,7 +107,11 @@ def _looking(ctx: Context) -> HostState:
         # What the checks and the page import, of Debian's own.
         packages=("python3-cryptography", "python3-idna", "python3-jinja2"),
         files=tuple(files),
-        directories=(Directory(FOLDER, mode=0o700), Directory(METRICS)),
+        directories=(
+            Directory(FOLDER, mode=0o700),
+            Directory(ALARMS, mode=0o700),
+            Directory(METRICS),
+        ),
         units=tuple(units) if ctx.kit.awake else (),
         checks=(Check("verify", ("python3", "-m", "json.tool", SITE, "/dev/null"), reads=(SITE,)),),
     )

@@ -1,0 +1,147 @@
+"""Who is told of which alarm, and when; and that none is lost."""
+
+import json
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from mastio.site.model import Alarms
+from mastio.verify.model import Severity
+from mastio.watch import alarm, book
+from mastio.watch.alarm import Alarm
+from mastio.watch.bell import Bell
+from mastio.watch.book import Book, Letter, Rules
+from tests import sites
+from tests.unit.watch.test_schedule import SETTINGS
+
+HOUR = 3600.0
+NOON = datetime(2026, 11, 24, 12, 0).astimezone().timestamp()
+NIGHT = NOON + 11 * HOUR
+RULES = Rules(("alice@fortress.test",), ("chief@fortress.test",), (22 * 60, 6 * 60), 4.0)
+BAD = Alarm("demo", "verify fast", Severity.HIGH, "[demo] NOT well: N1", "text\n", "failed", NOON)
+WELL = replace(BAD, subject="[demo] well again: N1", verdict="passed")
+
+
+def heard(known: Book, one: Alarm, now: float) -> tuple[Book, list[Letter]]:
+    return book.heard(known, one, now, RULES)
+
+
+def test_the_same_is_told_once_a_day() -> None:
+    known, letters = heard({}, BAD, NOON)
+    assert letters == [Letter(BAD, RULES.mail)]
+    known, letters = heard(known, BAD, NOON + HOUR)
+    assert letters == [] and known["verify fast"].times == 2
+    worse = replace(BAD, subject="[demo] NOT well: N1, N2")
+    known, letters = heard(known, worse, NOON + 2 * HOUR)
+    assert [it.alarm for it in letters] == [worse] and known["verify fast"].since == NOON
+    assert heard(known, worse, NOON + 27 * HOUR)[1], "a day later it is still wrong"
+
+
+def test_well_again_ends_it_and_is_said_to_who_knew() -> None:
+    known, _ = heard({}, BAD, NOON)
+    known, letters = heard(known, WELL, NOON + HOUR)
+    assert known == {} and letters == [Letter(WELL, RULES.mail)]
+    assert heard(known, WELL, NOON + 2 * HOUR) == ({}, []), "nobody knew that it was wrong"
+
+
+def test_quiet_hours_keep_all_but_the_critical() -> None:
+    known, letters = heard({}, BAD, NIGHT)
+    assert letters == []
+    assert book.waited(known, NIGHT + HOUR, RULES)[1] == []
+    known, letters = book.waited(known, NIGHT + 7 * HOUR, RULES)
+    assert letters == [Letter(BAD, RULES.mail)]
+    assert book.waited(known, NIGHT + 7 * HOUR, RULES)[1] == []
+    critical = replace(BAD, severity=Severity.CRITICAL)
+    assert heard({}, critical, NIGHT)[1] == [Letter(critical, RULES.mail)]
+
+
+def test_what_was_wrong_in_quiet_hours_alone_is_never_said() -> None:
+    known, _ = heard({}, BAD, NIGHT)
+    known, letters = heard(known, WELL, NIGHT + HOUR)
+    assert (known, letters) == ({}, []) and book.waited(known, NIGHT + 8 * HOUR, RULES)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("clock", "quiet", "silent"),
+    [("23:00", (1320, 360), True), ("05:59", (1320, 360), True), ("06:00", (1320, 360), False),
+     ("12:00", (1320, 360), False), ("13:00", (720, 840), True), ("14:00", (720, 840), False),
+     ("12:00", None, False)],
+)  # fmt: skip
+def test_quiet_hours_may_reach_over_midnight(
+    clock: str, quiet: tuple[int, int] | None, silent: bool
+) -> None:
+    hour, minute = map(int, clock.split(":"))
+    now = datetime(2026, 11, 24, hour, minute).astimezone().timestamp()
+    assert replace(RULES, quiet=quiet).silent(now) is silent
+
+
+def test_who_does_not_answer_is_told_on() -> None:
+    known, _ = heard({}, BAD, NOON)
+    assert book.waited(known, NOON + 3 * HOUR, RULES)[1] == []
+    known, (letter,) = book.waited(known, NOON + 4 * HOUR, RULES)
+    assert letter.to == RULES.others and letter.alarm.subject.startswith("[unanswered for 4 h]")
+    assert book.waited(known, NOON + 6 * HOUR, RULES)[1] == []
+    assert book.waited(known, NOON + 29 * HOUR, RULES)[1], "once a day"
+    (letter,) = heard(known, WELL, NOON + 7 * HOUR)[1]
+    assert letter.to == (*RULES.mail, *RULES.others), "they are told that it is over"
+
+
+def test_an_answer_ends_that_until_something_else_is_wrong() -> None:
+    known, _ = heard({}, BAD, NOON)
+    known = book.answer(known, BAD.about, "alice: on it")
+    assert book.waited(known, NOON + 40 * HOUR, RULES)[1] == []
+    worse = replace(BAD, subject="[demo] NOT well: N2")
+    known, letters = heard(known, worse, NOON + HOUR)
+    assert letters and known[BAD.about].answered == ""
+    with pytest.raises(KeyError):
+        book.answer(known, "nothing", "x")
+
+
+def test_what_is_slight_is_nobody_elses_matter() -> None:
+    known, letters = heard({}, replace(BAD, severity=Severity.LOW), NOON)
+    assert letters and book.waited(known, NOON + 9 * HOUR, RULES)[1] == []
+
+
+def test_without_others_the_same_are_asked_again() -> None:
+    alone = replace(RULES, others=())
+    known, _ = book.heard({}, BAD, NOON, alone)
+    (letter,) = book.waited(known, NOON + 4 * HOUR, alone)[1]
+    assert letter.to == RULES.mail
+
+
+def test_the_book_comes_back_from_json() -> None:
+    known, _ = heard({}, BAD, NOON)
+    assert book.recall(json.loads(json.dumps(book.plain(known)))) == known
+    with pytest.raises(ValueError, match="not a book"):
+        book.recall({"x": {"alarm": {}}})
+
+
+def test_alarms_wait_until_they_can_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = replace(sites.demo_site(), alarms=Alarms(webhook="https://hook.test/x"))
+    bell = Bell(tmp_path / "alarms", site)
+    bell.raise_(BAD, NOON)
+    sent: list[str] = []
+
+    def away(*_: object) -> None:
+        raise ConnectionRefusedError("no store")
+
+    monkeypatch.setattr(alarm, "mail", away)
+    monkeypatch.setattr(alarm, "call", lambda it, url, _: sent.append(f"{url} {it.subject}"))
+    (words,) = bell.ring(SETTINGS, NOON)
+    assert "no store" in words and sent == [f"https://hook.test/x {BAD.subject}"]
+    monkeypatch.setattr(alarm, "mail", lambda it, _site, _settings, to: sent.append(f"{to}"))
+    again = Bell(tmp_path / "alarms", site)
+    assert again.ring(SETTINGS, NOON + 60) == [] and sent[1:] == ["['alice@fortress.test']"]
+    assert {it.name for it in (tmp_path / "alarms").iterdir()} == {"book.json", "lock"}
+    assert again.ring(SETTINGS, NOON + 120) == [] and len(sent) == 2
+    assert (tmp_path / "alarms/book.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_the_mail_is_from_the_site_to_whom_it_is_for() -> None:
+    site = sites.demo_site()
+    mail = alarm.message(BAD, site, ["a@fortress.test", "b@fortress.test"])
+    assert mail["To"] == "a@fortress.test, b@fortress.test"
+    assert mail["Auto-Submitted"] == "auto-generated"
+    assert mail["From"] == "mastio <postmaster@fortress.test>"
