@@ -17,7 +17,7 @@ _KINDS = (".service", ".timer", ".socket", ".path")
 def facts(measured: list[str], skipped: list[str]) -> dict[str, list[str]]:
     """Log-in keys in homes, SUID files but below `measured` and `skipped`, units of this boot, accounts."""
     return {
-        "key": keys(),
+        "key": keys(measured),
         "suid": suid(measured, skipped),
         "unit": units(),
         "account": accounts(),
@@ -29,10 +29,13 @@ def accounts() -> list[str]:
     return sorted(f"{it.pw_name} (uid {it.pw_uid}, shell {it.pw_shell})" for it in pwd.getpwall())
 
 
-def keys() -> list[str]:
-    """Each log-in key (sshd(8), AUTHORIZED_KEYS) in the homes of all accounts: file and fingerprint."""
+def keys(measured: list[str]) -> list[str]:
+    """Each log-in key (sshd(8), AUTHORIZED_KEYS) in homes that are not `measured`: file and digest."""
     found = set()
-    for home in {it.pw_dir for it in pwd.getpwall()}:
+    homes = {it.pw_dir.rstrip("/") for it in pwd.getpwall()}
+    for home in (
+        it for it in homes if not f"{it}/".startswith(tuple(f"{top}/" for top in measured))
+    ):
         for path in glob.glob(f"{glob.escape(home)}/.ssh/authorized_keys*"):
             try:
                 with open(path, "rb") as file:
@@ -45,9 +48,9 @@ def keys() -> list[str]:
     return sorted(found)
 
 
-def suid(measured: list[str], skipped: list[str]) -> list[str]:
+def suid(measured: list[str], skipped: list[str], top: str = "/") -> list[str]:
     """Files that lend their owner's power, where nobody else looks. Other file systems are looked at too."""
-    found, left = [], ["/"]
+    found, left = [], [top]
     out = {*measured, *skipped, *_PSEUDO}
     while left:
         try:
