@@ -15,7 +15,7 @@ from mastio.integrity.expected import of_apply
 from mastio.integrity.place import Last, Place, Verdict
 from mastio.plan import MachinePlan
 from mastio.state import File, HostState
-from mastio.watch import integrity
+from mastio.watch import judging
 from mastio.watch.measuring import Measurer, Seen, TamperedError
 from tests import sites
 from tests.unit.integrity.samples import row, text
@@ -52,13 +52,13 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-Run = Callable[..., integrity.Work]
+Run = Callable[..., judging.Work]
 
 
 @pytest.fixture
 def run(place: Place, fake: Fake) -> Run:
-    def run(what: str, *arguments: Any, **more: Any) -> integrity.Work:
-        work = integrity.Work(place, SITE, cast(Measurer, fake), lambda _: None)
+    def run(what: str, *arguments: Any, **more: Any) -> judging.Work:
+        work = judging.Work(place, SITE, cast(Measurer, fake), lambda _: None)
         getattr(work, what)(*arguments, **more)
         return work
 
@@ -158,6 +158,26 @@ def test_a_machine_that_refuses_is_told_and_one_that_is_away_is_not(run: Run, fa
     assert run("check", ["store"], deep=False).alarm() is None
 
 
+def test_a_timer_looks_twice_since_an_apply_may_be_at_work(
+    run: Run, fake: Fake, place: Place
+) -> None:
+    run("settle", settle("store"))
+    fake.rows["store"] = [row("/etc/a", "new")]
+    work = run("check", ["store"], deep=False, patient=True)
+    assert work.doubtful == ["store"] and work.alarm() is None
+    last = place.last("store")
+    assert last and last.verdict is Verdict.CLEAN, "nothing is said yet"
+    # The apply has its last word: no alarm, and none that all is well again.
+    done = run("settle", settle("store", state=HostState(files=(File("/etc/a", "new"),))))
+    assert done.alarm() is None
+    assert run("check", work.doubtful, deep=False).alarm() is None
+    # An intruder has none.
+    fake.rows["store"] = [row("/etc/a", "evil")]
+    work = run("check", ["store"], deep=False, patient=True)
+    assert run("check", work.doubtful, deep=False).alarm()
+    assert run("check", ["store"], deep=False, patient=True).doubtful == []
+
+
 def test_differences_outlive_a_while_in_which_nobody_could_look(run: Run, fake: Fake) -> None:
     run("settle", settle("store"))
     fake.rows["store"] = [row("/etc/b")]
@@ -172,23 +192,23 @@ def test_silence_is_told_once_until_somebody_measures(place: Place) -> None:
     now = 1_000_000.0
     for machine in SITE.machines:
         place.keep_last(machine.name, Last(now, Verdict.CLEAN, measured=now))
-    assert integrity.overdue(place, SITE, now + 3600, 0) == []
+    assert judging.overdue(place, SITE, now + 3600, 0) == []
     place.keep_last("store", Last(now, Verdict.UNKNOWN, "no route", measured=now - 4 * 3600))
-    (late,) = integrity.overdue(place, SITE, now, 0)
+    (late,) = judging.overdue(place, SITE, now, 0)
     assert late.subject == "[demo] integrity has not been measured: store"
-    assert integrity.overdue(place, SITE, now + 60, 0) == []
+    assert judging.overdue(place, SITE, now + 60, 0) == []
 
 
 def test_nothing_measured_at_all_is_overdue_as_well(place: Place) -> None:
     now = time.time()
-    assert integrity.overdue(place, SITE, now, now) == []
-    (late,) = integrity.overdue(place, SITE, now, now - 4 * 3600)
+    assert judging.overdue(place, SITE, now, now) == []
+    (late,) = judging.overdue(place, SITE, now, now - 4 * 3600)
     assert all(it.name in late.subject for it in SITE.machines)
 
 
 def news(former: Last | None, last: Last) -> str:
     before: Mapping[str, Last | None] = {"store": former}
-    alarm = integrity.news("demo", before, {"store": last}, 1.0)
+    alarm = judging.news("demo", before, {"store": last}, 1.0)
     return alarm.subject if alarm else ""
 
 

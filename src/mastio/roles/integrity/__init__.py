@@ -57,10 +57,7 @@ def build(ctx: Context) -> HostState:
 
 def _measuring(ctx: Context, config: str, measured: tuple[File, ...]) -> HostState:
     others = [it for it in ctx.site.machines if it != ctx.machine]
-    settings = {
-        "ssh": {it.name: bastion.call(ctx, it, _KNOWN, _KEY) for it in others},
-        "awake": ctx.kit.awake,
-    }
+    settings = {"ssh": {it.name: bastion.call(ctx, it, _KNOWN, _KEY) for it in others}}
     files = [
         *measured,
         File(SETTINGS, json.dumps(settings, indent=1) + "\n"),
@@ -70,7 +67,7 @@ def _measuring(ctx: Context, config: str, measured: tuple[File, ...]) -> HostSta
         File(PROGRAM, ctx.render(__file__, "program.j2", archive=ARCHIVE), mode=0o755),
         File(
             f"{_UNITS}/mastio-integrity@.service",
-            ctx.render(__file__, "integrity.service.j2", program=PROGRAM, folder=FOLDER),
+            ctx.render(__file__, "integrity.service.j2", program=PROGRAM, patient=ctx.kit.awake),
         ),
     ]
     for name, (when, words) in TIMERS.items():
