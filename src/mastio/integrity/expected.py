@@ -33,6 +33,9 @@ _FOLLOWS = (
 )  # fmt: skip
 """What maintainer scripts and triggers of packages write beside the packages' own files (Debian Policy, 6)."""
 
+_WRITE = {"update-ca-certificates": ("/etc/ssl/certs/*",)}
+"""What commands write that name no one file which they create."""
+
 
 @dataclass(frozen=True, slots=True)
 class Package:
@@ -62,6 +65,12 @@ def of_apply(state: HostState, plan: MachinePlan) -> dict[str, Any]:
     return {
         "paths": paths,
         "made": [it.creates for it in state.commands if it.creates and it.name in ran],
+        "wrote": [
+            pattern
+            for it in state.commands
+            if it.name in ran
+            for pattern in _WRITE.get(it.argv[0], ())
+        ],
         "units": [it.name for it in state.units],
         "masked": [it.name for it in state.units if it.masked],
         "retired": [it.name for it in plan.units if it.verb == "retire"],
@@ -83,7 +92,7 @@ def settled(
     found = {path for path in differ if _declared(order["paths"].get(path), new.get(path))}
     found |= differ & {*order["made"]}
     found |= {path for path in differ if _enabled(path, new.get(path), order)}
-    patterns = list(_ACCOUNTS) if order["accounts"] else []
+    patterns = [*order["wrote"], *(_ACCOUNTS if order["accounts"] else ())]
     if order["packages"]:
         fresh = [it for name, it in packages.items() if known.get(name) != it.version]
         found |= differ & {_merged(path) for it in fresh for path in it.files}

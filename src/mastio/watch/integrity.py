@@ -98,8 +98,9 @@ def run(what: str, machines: list[str], *, patient: bool) -> None:
             one.check(doubtful, deep=what == "deep")
             one.raise_alarm()
             say({"seal": place.seal_digest(), "tools": place.tools_digest()})
-    for words in alarm.send(place.folder, site, settings):
-        print(words, file=sys.stderr)
+    if what not in ("status", "tools"):
+        for words in alarm.send(place.folder, site, settings):
+            print(words, file=sys.stderr)
 
 
 def _other(

@@ -84,6 +84,15 @@ def test_files_of_packages_that_it_installed_are_and_of_others_are_not() -> None
     assert taken(new, fresh=fresh) == set(), "it installed nothing"
 
 
+def test_what_a_command_writes_is_taken_over_when_it_ran() -> None:
+    state = HostState(commands=(Command("trust", ("update-ca-certificates",)),))
+    new = database.parse(text(*OLD, row("/etc/ssl/certs/ca-certificates.crt")))
+    for ran, expected in ((True, {"/etc/ssl/certs/ca-certificates.crt"}), (False, set())):
+        plan = MachinePlan(commands=(Action("run", "trust", "changed"),) if ran else ())
+        order = json.loads(json.dumps(of_apply(state, plan)))
+        assert settled(order, database.parse(text(*OLD)), new, {}, {}) == expected
+
+
 def test_accounts_of_the_plan_and_of_packages_but_never_another_root() -> None:
     plan = MachinePlan(users=(Action("create", "m", "missing"),))
     new = [
