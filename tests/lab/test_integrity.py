@@ -17,7 +17,6 @@ from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import inbox, the
 from tests.lab.test_verify import on, verify
-from tests.lab.tuned import tuned
 
 pytestmark = pytest.mark.lab
 
@@ -32,8 +31,10 @@ def forget(lab: Lab) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def begun(lab: Lab) -> Iterator[None]:
-    """References of all machines."""
+    """References of all machines, and no alarms of former runs."""
     forget(lab)
+    words = shlex.join(("mailbox", "INBOX", "subject", f"[{lab.site.name}]"))
+    on(lab, the(lab, Role.STORE).name, f"doveadm expunge -u {lab.site.admin_mail} {words}")
     found = json.loads(lab.mastio("integrity", "begin", "--json"))
     assert {it["verdict"] for it in found.values()} == {"clean"}, found
     assert {*found} == {it.name for it in lab.site.machines}
@@ -78,6 +79,13 @@ def told(lab: Lab, words: str, count: int = 1) -> list[str]:
     return [it.get_payload(decode=True).decode() for it in mails]
 
 
+def status(lab: Lab) -> dict[str, Any]:
+    """What watch knows, by machine."""
+    rows = json.loads(mastio(lab.folder, "integrity", "status", "--json").stdout)
+    assert rows[-1] == {"broken": [], "edited": False}
+    return {it["machine"]: it for it in rows[:-1]}
+
+
 def different(last: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return {it["what"]: (it["kind"], it["words"]) for it in last["differences"]}
 
@@ -95,9 +103,7 @@ def test_a_site_that_nobody_touched_is_clean_also_after_work(lab: Lab, store: st
     code, found = check(lab)
     assert code == 0, found
     assert all(0 < it["cpu"] < 20 for it in found.values())
-    rows = json.loads(lab.mastio("integrity", "status", "--json"))
-    assert rows[-1] == {"broken": [], "edited": False}
-    assert all(it["reference"]["files"] > 3000 for it in rows[:-1])
+    assert all(it["reference"]["files"] > 3000 for it in status(lab).values())
     assert "clean" in lab.mastio("integrity", "status")
     report = verify(lab, "--only", "I1,I2")
     assert {it["verdict"] for it in report["findings"]} == {"passed"}, report
@@ -146,8 +152,8 @@ def test_all_that_an_intruder_does_is_named_whatever_aide_is_on_the_machine(
     with changed(lab, store, _INTRUSION, _UNDONE + (f"\nmkdir -p -m 700 {had}" if had else "")):
         by_itself(lab, "check")
         (mail,) = told(lab, f"{store}: changed, and nobody accepted it")
-        rows = json.loads(mastio(lab.folder, "integrity", "status", "--json").stdout)
-        found = different(next(it["last"] for it in rows if it.get("machine") == store))
+        known = status(lab)
+        found = different(known.pop(store)["last"])
         assert found.pop("/etc/issue") == ("changed", "content")
         assert found.pop("/etc/debian_version") == ("changed", "mode 0644 → 0666")
         kinds = {what: kind for what, (kind, _) in found.items() if what != "/root/.ssh"}
@@ -160,14 +166,13 @@ def test_all_that_an_intruder_does_is_named_whatever_aide_is_on_the_machine(
             "tcp 0.0.0.0 port 4444 (python3)": "new listener", "ghost: its program": "deleted but running",
         }  # fmt: skip
         assert all(what in mail for what in kinds)
-        others = [it["last"]["verdict"] for it in rows[:-1] if it["machine"] != store]
-        assert {*others} == {"clean"}
+        assert {it["last"]["verdict"] for it in known.values()} == {"clean"}
         report = verify(lab, "--only", "I1,I2")
         assert {it["check"]: it["verdict"] for it in report["findings"]} == {
             "I1": "failed",
             "I2": "passed",
         }
-        by_itself(lab, "check")
+        assert check(lab, store)[0] == 1
         assert len(told(lab, f"{store}: changed")) == 1, "no news is no mail"
     code, again = check(lab, store)
     assert code == 0, again
@@ -177,63 +182,43 @@ def test_all_that_an_intruder_does_is_named_whatever_aide_is_on_the_machine(
 def test_apply_takes_over_its_own_changes_and_not_what_was_planted_meanwhile(
     lab: Lab, store: str
 ) -> None:
+    path = lab.folder / "site.toml"
+    before = path.read_text()
+    plan = ["plan", "--json", store]
     with changed(lab, store, f"echo evil >{_PLANTED}", f"rm -f {_PLANTED}"):
-        with tuned(lab, "[policy]\nmessage_size = 23\n"):
-            rows = json.loads(mastio(lab.folder, "integrity", "status", "--json").stdout)
-            lasts = {it["machine"]: it["last"] for it in rows[:-1]}
-            assert different(lasts.pop(store)) == {
-                _PLANTED: ("new file", "a file of 0:0, mode 0644")
-            }
-            assert not any(it["differences"] for it in lasts.values())
-            assert rows[-1] == {"broken": [], "edited": False}
-            code, found = check(lab)
-            assert code == 1 and [*different(found[store])] == [_PLANTED]
-        assert told(lab, f"{store}: changed", count=2)
-    code, found = check(lab)
-    assert code == 0, found
+        path.write_text(f"{before}\n[policy]\nmessage_size = 23\n")
+        try:
+            planned = json.loads(mastio(lab.folder, *plan).stdout)[store]["paths"]
+            assert "/etc/postfix/main.cf" in {it["path"] for it in planned}
+            done = mastio(lab.folder, "apply", "--yes", store)
+            assert done.returncode == 0, done.stderr
+            assert f"integrity: {store}: 1 differences that this apply did not make" in done.stderr
+            last = status(lab)[store]["last"]
+            assert different(last) == {_PLANTED: ("new file", "a file of 0:0, mode 0644")}
+            assert told(lab, f"{store}: changed", count=2)
+        finally:
+            path.write_text(before)
+            on(lab, store, f"rm -f {_PLANTED}")
+            done = mastio(lab.folder, "apply", "--yes", store)
+    assert done.returncode == 0 and "integrity" not in done.stderr, done.stderr
+    assert status(lab)[store]["last"]["verdict"] == "clean"
 
 
-def test_what_is_accepted_is_so_with_a_reason_and_nothing_else_is(
+def test_an_edit_on_watch_is_told_and_nothing_is_compared_with_it(
     lab: Lab, store: str, watch: str
 ) -> None:
-    other = f"{_PLANTED}2"
-    script, undo = f"echo x >{_PLANTED}; echo x >{other}", f"rm -f {_PLANTED} {other}"
-    with changed(lab, store, script, undo):
-        assert check(lab, store)[0] == 1
-        assert mastio(lab.folder, "integrity", "accept", store, _PLANTED).returncode == 64
-        wrong = mastio(lab.folder, "integrity", "accept", store, "/etc/hosts", "--why", "x")
-        assert wrong.returncode == 64 and "nothing differs at /etc/hosts" in wrong.stderr
-        done = mastio(lab.folder, "integrity", "accept", store, _PLANTED, "--why", "ticket 12")
-        assert done.returncode == 1 and other in done.stdout
-        assert [*different(check(lab, store)[1][store])] == [other]
-        assert "accepted 1" in lab.mastio("integrity", "accept", store, "--why", "ticket 13")
-        assert check(lab, store)[0] == 0
-        last = json.loads(on(lab, watch, f"tail -1 {FOLDER}/log.jsonl"))
-        assert last["why"] == "ticket 13" and "@" in last["by"] and last["what"] == [other]
-    code, found = check(lab, store)
-    assert code == 1 and {it[0] for it in different(found[store]).values()} == {"gone"}
-    lab.mastio("integrity", "accept", store, "--why", "ticket 14")
-
-
-@pytest.mark.parametrize(
-    ("path", "words"),
-    [
-        (f"{FOLDER}/tools/aide", "AIDE was edited on watch"),
-        (f"{FOLDER}/store/reference.json", "the reference was edited on watch"),
+    for path, words in (
         (CONFIG, "not a configuration that apply has named"),
-    ],
-)
-def test_an_edit_on_watch_is_told_and_nothing_is_compared_with_it(
-    lab: Lab, store: str, watch: str, path: str, words: str
-) -> None:
-    edit = f"cp -p {path} /root/before; echo '# evil' >>{path}"
-    with changed(lab, watch, edit, f"cp -p /root/before {path}; rm /root/before"):
-        code, found = check(lab, store)
-        assert code == 69 and words in found[store]["why"], found
-        report = verify(lab, "--only", "I2")
-        assert {it["verdict"] for it in report["findings"]} == {"failed"}
-        (mail, *_) = told(lab, f"{store}: integrity cannot be measured any more")
-        assert "could not be measured" in mail
+        (f"{FOLDER}/{store}/reference.json", "the reference was edited on watch"),
+        (f"{FOLDER}/tools/aide", "AIDE was edited on watch"),
+    ):
+        edit = f"cp -p {path} /root/before; echo '# evil' >>{path}"
+        with changed(lab, watch, edit, f"cp -p /root/before {path}; rm /root/before"):
+            code, found = check(lab, store)
+            assert code == 69 and words in found[store]["why"], found
+    report = verify(lab, "--only", "I2")
+    assert {it["verdict"] for it in report["findings"]} == {"failed"}
+    assert told(lab, f"{store}: integrity cannot be measured any more")
     code, found = check(lab, store)
     assert code == 0, found
 
@@ -283,3 +268,21 @@ json.dump(last, open(path, "w"))"""
     assert f"{store}: not since" in mail
     by_itself(lab, "late")
     assert len(told(lab, "integrity has not been measured")) == 1, "once is enough"
+
+
+def test_what_is_accepted_is_so_with_a_reason_and_nothing_else_is(
+    lab: Lab, store: str, watch: str
+) -> None:
+    other = f"{_PLANTED}2"
+    script, undo = f"echo x >{_PLANTED}; echo x >{other}", f"rm -f {_PLANTED} {other}"
+    with changed(lab, store, script, undo):
+        assert check(lab, store)[0] == 1
+        assert mastio(lab.folder, "integrity", "accept", store, _PLANTED).returncode == 64
+        wrong = mastio(lab.folder, "integrity", "accept", store, "/etc/hosts", "--why", "x")
+        assert wrong.returncode == 64 and "nothing differs at /etc/hosts" in wrong.stderr
+        done = mastio(lab.folder, "integrity", "accept", store, _PLANTED, "--why", "ticket 12")
+        assert done.returncode == 1 and other in done.stdout
+        assert [*different(check(lab, store)[1][store])] == [other]
+        assert "accepted 1" in lab.mastio("integrity", "accept", store, "--why", "ticket 13")
+        last = json.loads(on(lab, watch, f"tail -1 {FOLDER}/log.jsonl"))
+        assert last["why"] == "ticket 13" and "@" in last["by"] and last["what"] == [other]

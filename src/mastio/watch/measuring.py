@@ -7,6 +7,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,11 @@ class Measurer:
     def see(self, machine: str, *, deep: bool = False) -> Seen:
         """MastioError when it cannot be reached, TamperedError when it refuses or answers nonsense."""
         begin = time.monotonic()
-        rows, told = self._rows(machine)
-        found = self._facts(machine, deep=deep)
-        packages = self._vantage(machine).ask(state.versions)
+        with ThreadPoolExecutor(1) as pool:
+            # Probes wait more than they work: meanwhile AIDE reads.
+            asked = pool.submit(self._facts, machine, deep=deep)
+            rows, told = self._rows(machine)
+            found, packages = asked.result()
         return Seen(rows, found, packages, round(time.monotonic() - begin, 2), told["cpu"])
 
     def packages(self, machine: str, names: list[str]) -> dict[str, Package]:
@@ -70,16 +73,16 @@ class Measurer:
         ground = Ground(self.site, expand(self.site), self.transport)
         return Vantage(machine, ground, time.monotonic() + SECONDS)
 
-    def _facts(self, machine: str, *, deep: bool) -> dict[str, list[str]]:
+    def _facts(self, machine: str, *, deep: bool) -> tuple[dict[str, list[str]], dict[str, str]]:
         vantage = self._vantage(machine)
         declared = {
             (str(it.transport), str(it.address), it.port)
             for it in listeners(vantage.matrix, self.site.machine(machine))
         }
-        found = vantage.ask(state.facts, list(ROOTS), [] if deep else list(_MAIL))
+        found, packages = vantage.ask(state.facts, list(ROOTS), [] if deep else list(_MAIL))
         found["listener"] = facts.listeners(vantage.ask(host.listeners), declared)
         found["deleted"] = vantage.ask(host.deleted)
-        return found
+        return found, packages
 
     def _rows(self, machine: str) -> tuple[dict[str, Row], dict[str, Any]]:
         here = machine not in self.ssh

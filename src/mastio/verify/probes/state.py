@@ -14,14 +14,16 @@ _RUNTIME = ("/run/systemd/system", "/run/systemd/transient", "/run/systemd/user"
 _KINDS = (".service", ".timer", ".socket", ".path")
 
 
-def facts(measured: list[str], skipped: list[str]) -> dict[str, list[str]]:
-    """Log-in keys in homes, SUID files but below `measured` and `skipped`, units of this boot, accounts."""
-    return {
+def facts(measured: list[str], skipped: list[str]) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Log-in keys in homes, SUID files but below `measured` and `skipped`, units of this boot, accounts; and the
+    versions of all packages."""
+    found = {
         "key": keys(measured),
         "suid": suid(measured, skipped),
         "unit": units(),
         "account": accounts(),
     }
+    return found, versions()
 
 
 def accounts() -> list[str]:
