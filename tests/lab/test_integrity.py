@@ -210,7 +210,7 @@ def test_an_edit_on_watch_is_told_and_nothing_is_compared_with_it(
     for path, words in (
         (CONFIG, "not a configuration that apply has named"),
         (f"{FOLDER}/{store}/reference.json", "the reference was edited on watch"),
-        (f"{FOLDER}/tools/aide", "AIDE was edited on watch"),
+        (f"{FOLDER}/tools/aide.gz", "AIDE was edited on watch"),
     ):
         edit = f"cp -p {path} /root/before; echo '# evil' >>{path}"
         with changed(lab, watch, edit, f"cp -p /root/before {path}; rm /root/before"):
@@ -236,7 +236,7 @@ def test_whoever_edits_the_seal_too_is_found_out_by_the_site_folder(lab: Lab, wa
 def test_its_key_runs_nothing_but_what_apply_has_named(lab: Lab, store: str, watch: str) -> None:
     ssh = json.loads(on(lab, watch, f"cat {SETTINGS}"))["ssh"][store]
     config = base64.b64decode(on(lab, watch, f"base64 {CONFIG}"))
-    aide = base64.b64decode(on(lab, watch, f"base64 {FOLDER}/tools/aide"))
+    aide = base64.b64decode(on(lab, watch, f"zcat {FOLDER}/tools/aide.gz | base64"))
 
     def parcel(config: bytes, **tools: bytes) -> bytes:
         head = {"config": len(config), "tools": [[name, len(it)] for name, it in tools.items()]}

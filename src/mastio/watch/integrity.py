@@ -72,7 +72,9 @@ def run(what: str, machines: list[str], *, patient: bool) -> None:
     transport = FromWatch(settings, Path(os.environ.get("TMPDIR", "/tmp")))  # noqa: S108 — its own
 
     def work() -> Work:
-        return Work(place, site, Measurer(site, transport, own["ssh"], place.tools()), say)
+        edited = any(it.startswith("tools/") for it in place.broken())
+        tools = {} if edited else place.tools()
+        return Work(place, site, Measurer(site, transport, own["ssh"], tools), say)
 
     doubtful: list[str] = []
     with place.alone():
@@ -108,7 +110,7 @@ def _other(
 ) -> None:
     match what:
         case "tools":
-            if order["anew"] or not place.tools():
+            if order["anew"] or not (place.folder / "tools").exists():
                 place.keep_tools(gather())
                 place.seal("tools")
                 place.log(
