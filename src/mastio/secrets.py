@@ -10,6 +10,7 @@
 | `dkim/<domain>/ring` | the generations of a domain's DKIM keys (`mastio.dns.rings`) |
 | `dkim/<domain>/<selector>` | a DKIM key, RSA or Ed25519 (RFC 6376, RFC 8463) |
 | `inspection/<watch>/key`, `…/cert` | by which a watch comes to look at the machines |
+| `integrity/<watch>/key`, `…/cert` | by which a watch comes to measure them |
 | `<part>/<token>` | a random token that a role asks for |
 
 `ensure` makes what is missing or about to expire; `rotate` makes what it is told anew, and
@@ -24,7 +25,7 @@ from fnmatch import fnmatchcase
 from mastio import pki
 from mastio.dns import rings, sts
 from mastio.errors import Exit, MastioError
-from mastio.roles import inspection
+from mastio.roles import inspection, integrity
 from mastio.roles.registry import PARTS
 from mastio.site.model import Machine, Role, Site
 from mastio.vault import Vault
@@ -42,6 +43,7 @@ def _pairs(site: Site) -> dict[str, tuple[str, tuple[str, ...]]]:
     for watch in site.carrying(Role.WATCH):
         name = site.internal_name(watch.name)
         pairs[inspection.PAIR.format(watch.name)] = ("ca", (f"inspection.{name}",))
+        pairs[integrity.PAIR.format(watch.name)] = ("ca", (f"integrity.{name}",))
     pairs[f"public/{site.mx_host}"] = ("public-ca", (site.mx_host,))
     web = (site.webmail_host, *(sts.host(domain) for domain in site.domains))
     pairs[f"public/{site.webmail_host}"] = ("public-ca", web)
@@ -198,6 +200,7 @@ def for_machine(vault: Mapping[str, str], site: Site, machine: Machine) -> dict[
     allowed.add(f"host/{machine.name}/key")
     if machine.has(Role.WATCH):
         allowed.add(f"{inspection.PAIR.format(machine.name)}/key")
+        allowed.add(f"{integrity.PAIR.format(machine.name)}/key")
     if machine.has(Role.GATEWAY_IN):
         allowed.add(f"public/{site.mx_host}/key")
     if machine.has(Role.WEBMAIL):

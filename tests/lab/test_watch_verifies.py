@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from mastio import services
+from mastio.context import ALARMS
 from mastio.lab import internet, outside
-from mastio.roles.inspection import ALARMS, FOLDER
+from mastio.roles.inspection import FOLDER
 from mastio.site.model import Role
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio

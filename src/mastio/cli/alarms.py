@@ -9,9 +9,9 @@ import click
 
 from mastio.cli.common import App, pass_app
 from mastio.cli.directory import json_flag
+from mastio.context import ON_WATCH
 from mastio.errors import Exit, MastioError
 from mastio.report.words import span
-from mastio.roles.inspection import ON_WATCH
 from mastio.site.model import Role
 from mastio.transport import last_line
 from mastio.watch.alarms import UNKNOWN

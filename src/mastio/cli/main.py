@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("status", "What needs a person, and how every machine is"),
     "verify": ("verify", "Prove that the site is as designed, from every machine"),
     "alarms": ("alarms", "What is wrong and not yet well again; answer it"),
+    "integrity": ("integrity", "What machines are made of, against a reference"),
     "drill": ("drill", "What an intruder would have, machine by machine"),
     "secrets": ("secrets", "List and rotate generated secrets"),
     "domain": ("accounts", "Mail domains"),

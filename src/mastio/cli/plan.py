@@ -13,7 +13,7 @@ from mastio.cli.common import COLOURS, App, pass_app
 from mastio.errors import Exit, MastioError
 from mastio.plan import MachinePlan
 from mastio.report import plan as report
-from mastio.site.model import Role
+from mastio.site.model import Reach, Role
 from mastio.state import HostState
 from mastio.transport import Transport
 
@@ -81,7 +81,44 @@ def apply_(app: App, machines: tuple[str, ...], yes: bool, as_json: bool) -> Exi
         _print_outcomes(outcomes)
     changed = {name for name, one in ready.items() if not one.plan.empty and outcomes[name].ok}
     told = _tell_gateways(app, transport, changed)
+    applied = {name: one for name, one in ready.items() if outcomes[name].ok}
+    _tell_watch(app, transport, applied, changed)
     return max((told, *(one.code for one in outcomes.values())))
+
+
+def _tell_watch(
+    app: App, transport: Transport, done: Mapping[str, Planned], changed: set[str]
+) -> None:
+    """What was applied is as it should be: watch takes it into its references, and takes the first ones."""
+    from mastio.integrity.client import LEDGER, Integrity
+    from mastio.integrity.place import Verdict
+
+    if not changed and not (app.folder / LEDGER).exists():
+        return
+    site = app.site()
+    if not site.carrying(Role.WATCH):
+        return
+    integrity = Integrity(site, transport, app.folder)
+    known, names = integrity.kept, {it.name for it in site.machines}
+    # In the lab nothing begins by itself: `mastio integrity begin`.
+    due = changed & known if site.reach is Reach.LAB else changed | (done.keys() - known)
+    both = {name: (done[name].state, done[name].plan) for name in sorted(due & names)}
+    if not both:
+        return
+    late = []
+    try:
+        for event in integrity.settle(both):
+            if "last" in event and event["last"]["verdict"] != Verdict.CLEAN:
+                many, why = len(event["last"]["differences"]), event["last"]["why"]
+                late.append(
+                    f"{event['machine']}: {why or f'{many} differences that this apply did not make'}"
+                )
+    except MastioError as error:
+        late = [error.message]
+    for why in late:
+        click.secho(f"warning: integrity: {why}", fg="yellow", err=True)
+    if late:
+        click.echo("  → `mastio integrity check` tells what", err=True)
 
 
 def _tell_gateways(app: App, transport: Transport, changed: set[str]) -> Exit:

@@ -10,6 +10,7 @@ from mastio.roles import (
     firewall,
     gateway,
     inspection,
+    integrity,
     resolver,
     store,
     watch,
@@ -39,4 +40,5 @@ PARTS: tuple[Part, ...] = (
     Part("watch", (Role.WATCH,), watch.build),
     Part("bans", tuple(Role), bans.build),
     Part("inspection", tuple(Role), inspection.build),
+    Part("integrity", tuple(Role), integrity.build),
 )

@@ -74,6 +74,7 @@ EVERY_MACHINE = Grant(
         Lies(_K.SSH_KEY, "/etc/ssh/ssh_host_*_key", "how administrators know it"),
         Lies(_K.LOGIN_KEY, "/etc/ssh/authorized_keys.d/root", "the administrators' keys, from the site file"),
         Lies(_K.LOGIN_KEY, "/etc/ssh/authorized_keys.d/inspection", "watch's key, for `mastio-look` alone"),
+        Lies(_K.LOGIN_KEY, "/etc/ssh/authorized_keys.d/integrity", "watch's key, for `mastio-measure` alone"),
     ),
     (),
 )  # fmt: skip
@@ -150,11 +151,14 @@ GRANTS: dict[Role, Grant] = {
         ),
     ),
     Role.WATCH: Grant(
-        (Lies(_K.PRIVATE_KEY, "/etc/mastio/inspection.key", "opens `mastio-look` on the other machines"),),
+        (
+            Lies(_K.PRIVATE_KEY, "/etc/mastio/inspection.key", "opens `mastio-look` on the other machines"),
+            Lies(_K.PRIVATE_KEY, "/etc/mastio/integrity.key", "opens `mastio-measure` on the other machines"),
+        ),
         (
             May(_P.LOGS, "logs are kept here, who wrote to whom among them; machines hold their own for a while"),
             May(_P.KNOCK, "administrators come through it; the keys that open stay with them, and its own "
-                          "open `mastio-ban` and `mastio-look` alone"),
+                          "open `mastio-ban`, `mastio-look` and `mastio-measure` alone"),
             May(_P.DELIVER, "alarms go straight into the store, also when the gateway is away"),
             May(_P.SUPPLY, "packages and time come through it; packages are signed by Debian"),
         ),

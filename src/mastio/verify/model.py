@@ -49,6 +49,7 @@ class Family(StrEnum):
     WEB = "Webmail"
     HOST = "Machines"
     LOGS = "Logs"
+    INTEGRITY = "Integrity"
     EYES = "Other eyes"
 
 

@@ -12,6 +12,7 @@ from mastio.verify.checks import (
     dnspolicy,
     eyes,
     host,
+    integrity,
     logs,
     network,
     promises,
@@ -35,6 +36,7 @@ CHECKS: tuple[Check, ...] = (
     *web.CHECKS,
     *host.CHECKS,
     *logs.CHECKS,
+    *integrity.CHECKS,
     *eyes.CHECKS,
 )
 

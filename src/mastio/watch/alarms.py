@@ -7,7 +7,8 @@ import json
 import sys
 from pathlib import Path
 
-from mastio.roles.inspection import ALARMS, SITE
+from mastio.context import ALARMS
+from mastio.roles.inspection import SITE
 from mastio.site import plain
 from mastio.watch import book
 from mastio.watch.bell import Bell

@@ -14,11 +14,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mastio.context import ALARMS
 from mastio.errors import Exit, MastioError
 from mastio.flows import expand
 from mastio.report import page
 from mastio.report import verify as report
-from mastio.roles.inspection import ALARMS, FOLDER, METRICS, SETTINGS, SITE
+from mastio.roles.inspection import FOLDER, METRICS, SETTINGS, SITE
 from mastio.site import plain
 from mastio.site.model import Site
 from mastio.status import metrics

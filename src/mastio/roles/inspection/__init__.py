@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 
 from mastio import bastion, services
-from mastio.context import PKI, Context
+from mastio.context import ALARMS, ARCHIVE, ON_WATCH, PKI, Context
 from mastio.site import plain
 from mastio.site.model import Role
 from mastio.state import Check, Directory, File, HostState, Unit
@@ -23,19 +23,12 @@ PAIR = "inspection/{}"
 """The key pair by which a watch comes to look."""
 FOLDER = "/var/lib/mastio/verify"
 """What watch found: `history` and the newest reports."""
-ALARMS = "/var/lib/mastio/alarms"
-"""What is wrong and not yet well again, and what waits to be told."""
 METRICS = "/var/lib/prometheus/node-exporter"
 """Where node-exporter looks for metrics of others (its Debian package's textfile collector)."""
 SETTINGS, SITE = "/etc/mastio/inspection.json", "/etc/mastio/inspection-site.json"
 _LOOK, _ALLOWED = "/usr/local/lib/mastio/mastio-look", "/etc/mastio/look.json"
 _KEY, _KNOWN = "/etc/mastio/inspection.key", "/etc/mastio/inspection-known-hosts"
-_PACKAGE, _AUTHORITIES = (
-    "/usr/local/lib/mastio/mastio.tar.gz.b64",
-    "/etc/mastio/inspection-authorities.pem",
-)
-ON_WATCH = "/usr/local/lib/mastio/mastio-on-watch"
-"""On watch: runs the part `mastio.watch.PART` of this very program."""
+_AUTHORITIES = "/etc/mastio/inspection-authorities.pem"
 _UNITS = "/etc/systemd/system"
 TIMERS = {
     "fast": ("hourly", "each hour: the fast set"),
@@ -86,13 +79,13 @@ def _looking(ctx: Context) -> HostState:
         File(SITE, plain.record(ctx.site), mode=0o600),
         File(_KNOWN, bastion.known_hosts(ctx, others)),
         File(_KEY, ctx.secret(f"{PAIR.format(ctx.machine.name)}/key"), mode=0o600, secret=True),
-        File(_PACKAGE, ctx.kit.package),
-        File(ON_WATCH, ctx.render(__file__, "on_watch.j2", archive=_PACKAGE), mode=0o755),
+        File(ARCHIVE, ctx.kit.package),
+        File(ON_WATCH, ctx.render(__file__, "on_watch.j2", archive=ARCHIVE), mode=0o755),
         File(_AUTHORITIES, ctx.internet.authorities),
         File(
             f"{_UNITS}/mastio-verify@.service",
             ctx.render(
-                __file__, "verify.service.j2", archive=_PACKAGE, folders=(FOLDER, ALARMS, METRICS)
+                __file__, "verify.service.j2", archive=ARCHIVE, folders=(FOLDER, ALARMS, METRICS)
             ),
         ),
     ]

@@ -1,0 +1,159 @@
+"""What an apply may have changed on a machine, so that it is no alarm. Pure.
+
+    of_apply(state, plan)          on the administrator's machine → a plain object that goes to watch
+    settled(order, old, new, …)    on watch → the paths whose new rows are taken over
+
+A path is taken over only when what stands there *is* what the site file says: same content, same mode. What an
+intruder changed in the same minute, or in the same file, stays a difference.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from stat import S_IMODE
+from typing import Any
+
+from mastio.integrity.database import Database, Row
+from mastio.plan import PERMANENT_RULES, Kind, MachinePlan, ruleset, wanted
+from mastio.state import File, HostState
+
+_ACCOUNTS = tuple(
+    f"/etc/{name}{end}"
+    for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")
+    for end in ("", "-")
+)
+_SYSTEMD = "/etc/systemd/system"
+_FOLLOWS = (
+    *_ACCOUNTS,
+    "/etc/ld.so.cache", "/etc/alternatives/*", "/etc/rc?.d/*", "/etc/shells", "/etc/mailname", "/etc/aliases*",
+    "/etc/ssl/certs/*", "/etc/ca-certificates.conf", "/etc/systemd/system/*.wants/*", "/etc/systemd/user/*.wants/*",
+    "/usr/lib/python3/dist-packages/*__pycache__*", "/usr/share/*__pycache__*", "/usr/lib/python3*/__pycache__*",
+    "/usr/share/mime/*", "/usr/share/info/dir", "/usr/lib/locale/*", "/boot/*", "/usr/lib/modules/*/modules.*",
+    "/usr/share/glib-2.0/schemas/gschemas.compiled", "/usr/lib/udev/hwdb.bin", "/etc/udev/hwdb.bin",
+)  # fmt: skip
+"""What maintainer scripts and triggers of packages write beside the packages' own files (Debian Policy, 6)."""
+
+_WRITE = {"update-ca-certificates": ("/etc/ssl/certs/*",)}
+"""What commands write that name no one file which they create."""
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """An installed package: its version and its files."""
+
+    version: str
+    files: Sequence[str]
+
+
+def of_apply(state: HostState, plan: MachinePlan) -> dict[str, Any]:
+    """What the machine is to look like, and what was done to it beside files."""
+    paths: dict[str, list[Any]] = {}
+    for path, put in wanted(state).items():
+        if put["kind"] == "link":
+            paths[path] = ["link", put["target"]]
+        else:
+            paths[path] = [put["kind"], put["mode"]]
+    for file in state.files:
+        paths[file.path] = ["file", file.mode, file.digest]
+    if state.firewall:
+        rules = File(PERMANENT_RULES, ruleset(state))
+        paths[PERMANENT_RULES] = ["file", None, rules.digest]
+    for change in plan.paths:
+        if change.kind is Kind.REMOVE:
+            paths[change.path] = ["absent"]
+    ran = {it.name for it in plan.commands}
+    return {
+        "paths": paths,
+        "made": [it.creates for it in state.commands if it.creates and it.name in ran],
+        "wrote": [
+            pattern
+            for it in state.commands
+            if it.name in ran
+            for pattern in _WRITE.get(it.argv[0], ())
+        ],
+        "units": [it.name for it in state.units],
+        "masked": [it.name for it in state.units if it.masked],
+        "retired": [it.name for it in plan.units if it.verb == "retire"],
+        "packages": list(plan.packages),
+        "accounts": [it.name for it in plan.users],
+    }
+
+
+def settled(
+    order: Mapping[str, Any],
+    old: Database,
+    new: Database,
+    packages: Mapping[str, Package],
+    known: Mapping[str, str],
+) -> set[str]:
+    """The paths that differ and may. `packages` are those the apply asked for, with what they need, as they are now;
+    `known` the versions of all packages when the reference was taken."""
+    differ = {path for path in old.keys() | new.keys() if old.get(path) != new.get(path)}
+    found = {path for path in differ if _declared(order["paths"].get(path), new.get(path))}
+    found |= differ & {*order["made"]}
+    found |= {path for path in differ if _enabled(path, new.get(path), order)}
+    patterns = [*order["wrote"], *(_ACCOUNTS if order["accounts"] else ())]
+    if order["packages"]:
+        fresh = [it for name, it in packages.items() if known.get(name) != it.version]
+        found |= differ & {_merged(path) for it in fresh for path in it.files}
+        patterns += _FOLLOWS if fresh else ()
+    found |= {path for path in differ if any(fnmatchcase(path, it) for it in patterns)}
+    return found | {*_parents(found, differ, old, new)}
+
+
+def _merged(path: str) -> str:
+    """A package's path as it stands on a machine where /bin, /sbin and /lib are links to below /usr."""
+    return f"/usr{path}" if path.startswith(("/bin/", "/sbin/", "/lib/", "/lib64/")) else path
+
+
+def _declared(wish: Sequence[Any] | None, row: Row | None) -> bool:
+    """Whether a path is as the site file says."""
+    if wish is None:
+        return False
+    kind, *rest = wish
+    if row is None or kind == "absent":
+        return row is None and kind == "absent"
+    if kind != row.kind:
+        return False
+    if kind == "link":
+        return bool(row.target == rest[0])
+    if rest[0] is not None and rest[0] != S_IMODE(row.mode):
+        return False
+    return kind == "directory" or bool(row.digest == rest[1])
+
+
+def _enabled(path: str, row: Row | None, order: Mapping[str, Any]) -> bool:
+    """The links by which systemctl(1) enables, disables and masks the site's units, in both of its worlds."""
+    name = path.rpartition("/")[2]
+    if path.startswith(f"{_SYSTEMD}/"):
+        target = row.target.rpartition("/")[2] if row else ""
+        if row is None:
+            return name in order["retired"] or name in order["units"]
+        if row.target == "/dev/null":
+            return name in order["masked"]
+        return row.kind == "link" and target in order["units"]
+    stems = {it.partition(".")[0] for it in (*order["units"], *order["retired"])}
+    return fnmatchcase(path, "/etc/rc?.d/[SK]??*") and name[3:] in stems
+
+
+def _parents(found: set[str], differ: set[str], old: Database, new: Database) -> Iterator[str]:
+    """Directories that came or went with what is in them."""
+    for path in found:
+        parent = path.rpartition("/")[0]
+        while parent in differ and (parent in old) != (parent in new):
+            there = new.get(parent) or old[parent]
+            if there.kind != "directory":
+                break
+            yield parent
+            parent = parent.rpartition("/")[0]
+
+
+def settled_accounts(order: Mapping[str, Any], old: Sequence[str], new: Sequence[str]) -> set[str]:
+    """The new accounts that an apply made, as `probes.state.accounts` words them.
+
+    Packages make accounts that nobody can log in with.
+    """
+    fresh = {*new} - {*old}
+    named = {it for it in fresh if it.split(" ")[0] in order["accounts"] and "(uid 0," not in it}
+    system = {it for it in fresh if it.endswith(("/nologin)", "/false)")) and "(uid 0," not in it}
+    return named | (system if order["packages"] else set())

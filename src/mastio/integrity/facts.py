@@ -1,0 +1,55 @@
+"""What AIDE does not see, as plain lists of sentences: read, and compared. Pure.
+
+>>> compare({"listener": []}, {"listener": ["tcp 0.0.0.0 port 4444 (nc)"]})[0].line
+'tcp 0.0.0.0 port 4444 (nc): new listener'
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from mastio.integrity.difference import Difference, Kind
+
+Facts = Mapping[str, Sequence[str]]
+"""Kind → what there is of it."""
+KINDS = {
+    "listener": (Kind.LISTENER, "it was not there when the reference was taken, and no flow declares it"),
+    "deleted": (Kind.DELETED, "what it runs from is not on the disk any more"),
+    "key": (Kind.KEY, ""),
+    "suid": (Kind.SUID, "outside of what is measured whole"),
+    "unit": (Kind.UNIT, "made while the machine ran; the next boot forgets it"),
+    "account": (Kind.ACCOUNT, ""),
+}  # fmt: skip
+"""The kinds of facts, what a new one is called, and what to say of it."""
+_EPHEMERAL = 32768
+"""From here on up, UDP sockets belong to clients that wait for replies (ip(7), ip_local_port_range)."""
+_RESOLVERS = ("unbound",)
+"""They ask from any port (RFC 5452, 9.2)."""
+
+
+def listeners(
+    found: Iterable[Sequence[object]], declared: Collection[tuple[str, str, int]]
+) -> list[str]:
+    """`probes.host.listeners`' answer as facts, but for what the flow matrix declares (kind, address, port)."""
+    facts = set()
+    for kind, address, port, program in found:
+        number = int(str(port))
+        client = kind == "udp" and (number >= _EPHEMERAL or program in _RESOLVERS)
+        if not client and (kind, address, number) not in declared:
+            facts.add(f"{kind} {address} port {number} ({program})")
+    return sorted(facts)
+
+
+def compare(old: Facts, new: Facts) -> tuple[Difference, ...]:
+    """What is there and was not. What is gone is no alarm here: verification says what must be there."""
+    return tuple(
+        Difference(it, kind, words)
+        for name, (kind, words) in KINDS.items()
+        for it in sorted({*new.get(name, ())} - {*old.get(name, ())})
+    )
+
+
+def merge(old: Facts, new: Facts, accepted: Collection[str]) -> dict[str, list[str]]:
+    """`old` without what is gone, and with what is new and accepted."""
+    return {
+        name: sorted(it for it in new.get(name, ()) if it in old.get(name, ()) or it in accepted)
+        for name in KINDS
+    }

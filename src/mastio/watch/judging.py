@@ -1,0 +1,279 @@
+"""What measurements say: compared with references, kept, told; and what of them is taken over.
+
+work = Work(place, site, measurer, say)
+work.check(["store"], deep=False)
+work.news()
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from mastio.errors import Exit, MastioError
+from mastio.integrity import database, expected, facts
+from mastio.integrity.difference import Difference
+from mastio.integrity.place import Last, Place, Reference, Verdict, put
+from mastio.site.model import Site
+from mastio.verify.model import Severity
+from mastio.watch import alarm
+from mastio.watch.alarm import Alarm
+from mastio.watch.measuring import Measurer, Seen, TamperedError
+
+LATE = 3 * 3600.0
+"""Seconds without a measurement after which something is wrong with measuring."""
+_ABREAST = 3
+"""Machines that are measured at once."""
+_SHOWN = 40
+"""Differences that an alarm tells one by one."""
+
+
+def compare(reference: Reference, seen: Seen) -> tuple[Difference, ...]:
+    """All that differs."""
+    return (
+        *database.compare(reference.rows, seen.rows),
+        *facts.compare(reference.facts, seen.facts),
+    )
+
+
+def judged(reference: Reference, seen: Seen) -> tuple[Last, Seen]:
+    """What a measurement says, now."""
+    found, now = compare(reference, seen), time.time()
+    verdict = Verdict.DIFFERS if found else Verdict.CLEAN
+    return Last(now, verdict, "", found, seen.seconds, seen.cpu, now), seen
+
+
+def news(
+    site: str, before: Mapping[str, Last | None], now: Mapping[str, Last], at: float
+) -> list[Alarm]:
+    """What an administrator must hear of, by machine: new differences, what cannot be trusted any more, what is well
+    again."""
+    found = []
+    for machine, last in now.items():
+        former = before.get(machine)
+        if {*last.differences} - ({*former.differences} if former else set()):
+            what, verdict = "changed, and nobody accepted it", "failed"
+        elif last.tampered and not (former and former.tampered):
+            what, verdict = "integrity cannot be measured any more", "failed"
+        elif former and (former.differences or former.tampered) and last.verdict is Verdict.CLEAN:
+            what, verdict = "well again, nothing differs", alarm.WELL
+        else:
+            continue
+        text = "\n".join(
+            (
+                *_told(machine, last),
+                "",
+                "`mastio integrity check` tells more; `accept --why` takes over what is right.",
+                "",
+            )
+        )
+        subject = f"[{site}] {machine}: {what}"
+        found.append(Alarm(site, f"integrity {machine}", Severity.HIGH, subject, text, verdict, at))
+    return found
+
+
+def _told(machine: str, last: Last) -> Iterable[str]:
+    yield f"{machine}: {last.verdict}" + (f": {last.why}" if last.why else "")
+    for it in last.differences[:_SHOWN]:
+        yield f"  {it.line}"
+    if (more := len(last.differences) - _SHOWN) > 0:
+        yield f"  … and {more} more"
+
+
+def overdue(place: Place, site: Site, now: float, since: float) -> list[Alarm]:
+    """What is to be said of each machine that was not measured for too long, or is again.
+
+    `since` is when there was anything to measure, in seconds since the epoch.
+    """
+    found = []
+    for machine in (it.name for it in site.machines):
+        last = place.last(machine)
+        measured = last.measured if last and last.measured else since
+        late = now - measured >= LATE
+        when = f"{datetime.fromtimestamp(measured, UTC):%Y-%m-%d %H:%M} UTC"
+        words = "has not been measured" if late else "is measured again"
+        text = (
+            f"Nobody knows whether {machine} is as it should be: not since {when}.\n\n"
+            "On watch: systemctl status mastio-integrity@check.service mastio-integrity-check.timer\n"
+            if late
+            else f"{machine} was measured at {when}.\n"
+        )
+        found.append(
+            Alarm(
+                site.name, f"measuring {machine}", Severity.HIGH,
+                f"[{site.name}] {machine}: integrity {words}", text, "not run" if late else alarm.WELL, now,
+            )
+        )  # fmt: skip
+    return found
+
+
+class Work:
+    """One run on watch."""
+
+    def __init__(
+        self, place: Place, site: Site, measurer: Measurer, say: Callable[[Any], None]
+    ) -> None:
+        self.place, self.site, self.say = place, site, say
+        self._measurer = measurer
+        self._broken = place.broken()
+        self._before = {it.name: place.last(it.name) for it in site.machines}
+        self.now: dict[str, Last] = {}
+        self.doubtful: list[str] = []
+
+    # --- measuring ---
+
+    def check(self, machines: Iterable[str], *, deep: bool, patient: bool = False) -> None:
+        """Measures and compares. `patient`: what differs anew is only noted in `doubtful`, to be looked at again: an
+        apply may be at work, and what it does is no alarm once it has said so."""
+        self._each(machines, lambda it: self._check(it, deep=deep), patient=patient)
+
+    def settle(self, order: Mapping[str, Any]) -> None:
+        """After an apply: see `expected`."""
+        self._each(order["machines"], lambda it: self._settle(it, order))
+
+    def renew(self, order: Mapping[str, Any]) -> None:
+        """Takes machines as they are now, whole."""
+        self._each(order["machines"], lambda it: self._take(it, order["by"], order["why"]))
+
+    def _each(
+        self,
+        machines: Iterable[str],
+        work: Callable[[str], tuple[Last, Seen]],
+        *,
+        patient: bool = False,
+    ) -> None:
+        def one(machine: str) -> None:
+            self.say({"machine": machine, "step": "measuring"})
+            begin, former = time.time(), self._before.get(machine)
+            seen: Seen | None = None
+            try:
+                last, seen = work(machine)
+            except (MastioError, OSError, ValueError) as error:
+                why = error.message if isinstance(error, MastioError) else str(error)
+                measured = former.measured if former else 0.0
+                known = former.differences if former else ()
+                foul = isinstance(error, TamperedError | ValueError)
+                last = Last(begin, Verdict.UNKNOWN, why, known, measured=measured, tampered=foul)
+            if patient and {*last.differences} - {*(former.differences if former else ())}:
+                self.doubtful.append(machine)
+                return
+            if seen:
+                self.place.keep_seen(machine, seen.rows, dict(seen.facts), seen.packages)
+            self.place.keep_last(machine, last)
+            self.now[machine] = last
+            self.say({"machine": machine, "last": asdict(last)})
+
+        with ThreadPoolExecutor(_ABREAST) as pool:
+            list(pool.map(one, machines))
+        self._publish()
+
+    def _check(self, machine: str, *, deep: bool = False) -> tuple[Last, Seen]:
+        reference = self._reference(machine)
+        if reference is None:
+            raise MastioError("no reference was taken yet: `mastio apply` takes it")
+        return judged(reference, self._see(machine, deep=deep))
+
+    def _settle(self, machine: str, order: Mapping[str, Any]) -> tuple[Last, Seen]:
+        reference = self._reference(machine)
+        if reference is None:
+            return self._take(machine, order["by"], "first apply")
+        seen, done = self._see(machine), order["machines"][machine]
+        packages = self._measurer.packages(machine, done["packages"]) if done["packages"] else {}
+        paths = expected.settled(done, reference.rows, seen.rows, packages, reference.packages)
+        accounts = expected.settled_accounts(
+            done, reference.facts.get("account", ()), seen.facts["account"]
+        )
+        if paths or accounts:
+            reference = Reference(
+                time.time(), order["by"], facts.merge(reference.facts, seen.facts, accounts),
+                {**reference.packages, **{name: it.version for name, it in packages.items()}},
+                database.merge(reference.rows, seen.rows, paths),
+            )  # fmt: skip
+            self._seal(
+                machine, reference, "apply", order["by"], [*sorted(paths), *sorted(accounts)]
+            )
+        return judged(reference, seen)
+
+    def _take(self, machine: str, by: str, why: str) -> tuple[Last, Seen]:
+        seen = self._see(machine)
+        reference = Reference(time.time(), by, seen.facts, seen.packages, seen.rows)
+        # What runs from a deleted file is never as it should be.
+        reference.facts["deleted"][:] = []
+        self._seal(machine, reference, why, by, ["everything"])
+        return judged(reference, seen)
+
+    def _reference(self, machine: str) -> Reference | None:
+        if edited := [it for it in self._broken if it.split("/")[0] in (machine, "seal.json")]:
+            raise TamperedError(
+                f"the reference was edited on watch: {', '.join(edited)}; "
+                "`mastio integrity renew` takes a new one when you know what happened"
+            )
+        return self.place.reference(machine)
+
+    def _see(self, machine: str, *, deep: bool = False) -> Seen:
+        if edited := [it for it in self._broken if it.split("/")[0] == "tools"]:
+            raise TamperedError(f"AIDE was edited on watch: {', '.join(edited)}")
+        return self._measurer.see(machine, deep=deep)
+
+    def _seal(self, machine: str, reference: Reference, why: str, by: str, what: list[str]) -> None:
+        with self.place.writing:
+            self.place.keep_reference(machine, reference)
+            self.place.seal(machine)
+            self.place.log(at=time.time(), by=by, machine=machine, why=why, what=what)
+
+    # --- accepting ---
+
+    def accept(self, order: Mapping[str, Any]) -> None:
+        """Takes over differences as the last measurement found them, and as an administrator saw them."""
+        machine, wanted = order["machine"], [*order["what"]]
+        reference, last = self._reference(machine), self.place.last(machine)
+        if reference is None or last is None:
+            raise MastioError(
+                f"{machine} has not been measured yet", hint="`mastio integrity check`"
+            )
+        known = {it.what for it in last.differences}
+        if wrong := sorted({*wanted} - known):
+            raise MastioError(
+                f"{machine}: nothing differs at {', '.join(wrong)}",
+                hint=f"what differs: {', '.join(sorted(known)[:10]) or 'nothing'}; `mastio integrity check` looks anew",
+                code=Exit.USAGE,
+            )
+        accepted = {*wanted} or known
+        rows, found, packages = self.place.last_seen(machine)
+        if accepted:
+            paths = {it for it in accepted if it in rows or it in reference.rows}
+            reference = Reference(
+                time.time(), order["by"], facts.merge(reference.facts, found, accepted), packages,
+                database.merge(reference.rows, rows, paths),
+            )  # fmt: skip
+            self._seal(machine, reference, order["why"], order["by"], sorted(accepted))
+        seen = Seen(rows, found, packages, last.seconds, last.cpu)
+        left = compare(reference, seen)
+        verdict = Verdict.DIFFERS if left else Verdict.CLEAN
+        self.now[machine] = replace(last, verdict=verdict, why="", differences=left)
+        self.place.keep_last(machine, self.now[machine])
+        self.say(
+            {"machine": machine, "accepted": sorted(accepted), "last": asdict(self.now[machine])}
+        )
+        self._publish()
+
+    # --- telling ---
+
+    def _publish(self) -> None:
+        """Verdicts for `mastio verify`, without names of files."""
+        told = {}
+        for machine in (it.name for it in self.site.machines):
+            last = self.place.last(machine)
+            told[machine] = None if last is None else {
+                "verdict": last.verdict, "why": last.why, "differences": len(last.differences),
+                "measured": last.measured, "tampered": last.tampered,
+            }  # fmt: skip
+        data = {"machines": told, "broken": self.place.broken()}
+        put(self.place.folder / "status.json", json.dumps(data, indent=1).encode(), 0o644)
+
+    def news(self) -> list[Alarm]:
+        """What is to be told of this run."""
+        return news(self.site.name, self._before, self.now, time.time())

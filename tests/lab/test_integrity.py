@@ -1,0 +1,292 @@
+"""Integrity on the real site: what an intruder changes is named, wherever it is; what apply changes is not."""
+
+import base64
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from mastio.context import ALARMS
+from mastio.integrity.client import LEDGER
+from mastio.roles.integrity import CONFIG, FOLDER, SETTINGS, TOOLS
+from mastio.site.model import Role
+from tests.lab.conftest import TheLab as Lab
+from tests.lab.conftest import mastio
+from tests.lab.mail import inbox, the
+from tests.lab.test_verify import on, verify
+
+pytestmark = pytest.mark.lab
+
+
+def forget(lab: Lab) -> None:
+    """As if nobody had ever measured."""
+    on(lab, the(lab, Role.WATCH).name, f"rm -rf {FOLDER}/* {ALARMS}/*")
+    for machine in lab.site.machines:
+        on(lab, machine.name, f"rm -f {TOOLS}")
+    (lab.folder / LEDGER).unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def begun(lab: Lab) -> Iterator[None]:
+    """References of all machines, and no alarms of former runs."""
+    forget(lab)
+    words = shlex.join(("mailbox", "INBOX", "subject", f"[{lab.site.name}]"))
+    on(lab, the(lab, Role.STORE).name, f"doveadm expunge -u {lab.site.admin_mail} {words}")
+    found = json.loads(lab.mastio("integrity", "begin", "--json"))
+    assert {it["verdict"] for it in found.values()} == {"clean"}, found
+    assert {*found} == {it.name for it in lab.site.machines}
+    yield
+    forget(lab)
+
+
+@pytest.fixture
+def store(lab: Lab) -> str:
+    return the(lab, Role.STORE).name
+
+
+@pytest.fixture
+def watch(lab: Lab) -> str:
+    return the(lab, Role.WATCH).name
+
+
+def check(lab: Lab, *machines: str) -> tuple[int, dict[str, Any]]:
+    """Measures now: the exit code, and what was found of each machine."""
+    done = mastio(lab.folder, "integrity", "check", "--json", *machines)
+    return done.returncode, json.loads(done.stdout)
+
+
+def by_itself(lab: Lab, what: str) -> None:
+    """What its timer would start."""
+    unit = f"mastio-integrity@{what}.service"
+    done = lab.transport.run(
+        the(lab, Role.WATCH).name,
+        [
+            "sh",
+            "-c",
+            f"systemctl start {unit} || {{ journalctl -u {unit} -n 12 -o cat >&2; exit 1; }}",
+        ],
+        timeout=200,
+    )
+    assert done.code == 0, done.stderr
+
+
+def told(lab: Lab, words: str, count: int = 1) -> list[str]:
+    admin = lab.site.admin_mail
+    mails = inbox(lab, admin, lab.accounts[admin], f"[{lab.site.name}] {words}", count=count)
+    return [it.get_payload(decode=True).decode() for it in mails]
+
+
+def status(lab: Lab) -> dict[str, Any]:
+    """What watch knows, by machine."""
+    rows = json.loads(mastio(lab.folder, "integrity", "status", "--json").stdout)
+    assert rows[-1] == {"broken": [], "edited": False}
+    return {it["machine"]: it for it in rows[:-1]}
+
+
+def different(last: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {it["what"]: (it["kind"], it["words"]) for it in last["differences"]}
+
+
+@contextmanager
+def changed(lab: Lab, machine: str, script: str, undo: str) -> Iterator[None]:
+    try:
+        on(lab, machine, script)
+        yield
+    finally:
+        on(lab, machine, undo)
+
+
+def test_a_site_that_nobody_touched_is_clean_also_after_work(lab: Lab, store: str) -> None:
+    code, found = check(lab)
+    assert code == 0, found
+    assert all(0 < it["cpu"] < 20 for it in found.values())
+    assert all(it["reference"]["files"] > 3000 for it in status(lab).values())
+    assert "clean" in lab.mastio("integrity", "status")
+    report = verify(lab, "--only", "I1,I2")
+    assert {it["verdict"] for it in report["findings"]} == {"passed"}, report
+    # Nothing stays on the machine.
+    assert on(lab, store, "ls /run/mastio/measure; command -v aide || true").split() == []
+
+
+_PLANTED = "/usr/local/bin/planted"
+_KEY = f"/var/mail/.ssh/authorized_keys {sha256(b'ssh-ed25519 AAAA evil').hexdigest()[:16]}"
+_INTRUSION = f"""
+printf '#!/bin/sh\\nexit 0\\n' >/usr/bin/aide; chmod 755 /usr/bin/aide
+mkdir -p /etc/aide /var/lib/aide; echo '/usr R' >/etc/aide/aide.conf; echo fake >/var/lib/aide/aide.db
+echo evil >{_PLANTED}
+cp -p /etc/issue /root/issue.before; echo evil >>/etc/issue
+chmod 666 /etc/debian_version
+cp /bin/true /usr/bin/lends; chmod 4755 /usr/bin/lends
+cp /bin/true /var/tmp/lends; chmod 4755 /var/tmp/lends
+mkdir -p /root/.ssh /var/mail/.ssh
+echo ssh-ed25519 AAAA evil | tee /root/.ssh/authorized_keys >/var/mail/.ssh/authorized_keys
+printf '[Service]\\nExecStart=/bin/true\\n' >/etc/systemd/system/evil.service
+mkdir -p /run/systemd/system; cp /etc/systemd/system/evil.service /run/systemd/system/evil2.service
+cat >/run/ear.py <<'X'
+import socket, time
+ear = socket.create_server(("0.0.0.0", 4444))
+time.sleep(300)
+X
+setsid python3 /run/ear.py >/dev/null 2>&1 & echo $! >/run/ear.pid
+cp /bin/sleep /run/ghost; setsid /run/ghost 300 >/dev/null 2>&1 & echo $! >/run/ghost.pid
+sleep 0.5; rm /run/ghost
+"""
+_UNDONE = f"""
+kill $(cat /run/ear.pid) $(cat /run/ghost.pid) || true
+rm -rf /var/mail/.ssh /usr/bin/aide /etc/aide /var/lib/aide {_PLANTED} /usr/bin/lends /var/tmp/lends \
+  /root/.ssh/authorized_keys \
+  /etc/systemd/system/evil.service /run/systemd/system/evil2.service /run/ear.py /run/ear.pid /run/ghost.pid
+[ ! -e /root/issue.before ] || mv /root/issue.before /etc/issue
+chmod 644 /etc/debian_version
+rmdir /root/.ssh 2>/dev/null || true
+"""
+
+
+def test_all_that_an_intruder_does_is_named_whatever_aide_is_on_the_machine(
+    lab: Lab, store: str
+) -> None:
+    had = on(lab, store, "ls -d /root/.ssh 2>/dev/null || true").strip()
+    with changed(lab, store, _INTRUSION, _UNDONE + (f"\nmkdir -p -m 700 {had}" if had else "")):
+        by_itself(lab, "check")
+        (mail,) = told(lab, f"{store}: changed, and nobody accepted it")
+        known = status(lab)
+        found = different(known.pop(store)["last"])
+        assert found.pop("/etc/issue") == ("changed", "content")
+        assert found.pop("/etc/debian_version") == ("changed", "mode 0644 → 0666")
+        kinds = {what: kind for what, (kind, _) in found.items() if what != "/root/.ssh"}
+        assert kinds == {
+            "/usr/bin/aide": "new file", "/etc/aide": "new file", "/etc/aide/aide.conf": "new file",
+            _PLANTED: "new file", "/root/issue.before": "new file", "/usr/bin/lends": "new SUID",
+            "/var/tmp/lends 4755": "new SUID", _KEY: "new log-in key",
+            "/root/.ssh/authorized_keys": "new log-in key",
+            "/etc/systemd/system/evil.service": "new unit", "/run/systemd/system/evil2.service": "new unit",
+            "tcp 0.0.0.0 port 4444 (python3)": "new listener", "ghost: its program": "deleted but running",
+        }  # fmt: skip
+        assert all(what in mail for what in kinds)
+        assert {it["last"]["verdict"] for it in known.values()} == {"clean"}
+        report = verify(lab, "--only", "I1,I2")
+        assert {it["check"]: it["verdict"] for it in report["findings"]} == {
+            "I1": "failed",
+            "I2": "passed",
+        }
+        assert check(lab, store)[0] == 1
+        assert len(told(lab, f"{store}: changed")) == 1, "no news is no mail"
+    code, again = check(lab, store)
+    assert code == 0, again
+    assert told(lab, f"{store}: well again")
+
+
+def test_apply_takes_over_its_own_changes_and_not_what_was_planted_meanwhile(
+    lab: Lab, store: str
+) -> None:
+    path = lab.folder / "site.toml"
+    before = path.read_text()
+    plan = ["plan", "--json", store]
+    with changed(lab, store, f"echo evil >{_PLANTED}", f"rm -f {_PLANTED}"):
+        path.write_text(f"{before}\n[policy]\nmessage_size = 23\n")
+        try:
+            planned = json.loads(mastio(lab.folder, *plan).stdout)[store]["paths"]
+            assert "/etc/postfix/main.cf" in {it["path"] for it in planned}
+            done = mastio(lab.folder, "apply", "--yes", store)
+            assert done.returncode == 0, done.stderr
+            assert f"integrity: {store}: 1 differences that this apply did not make" in done.stderr
+            last = status(lab)[store]["last"]
+            assert different(last) == {_PLANTED: ("new file", "a file of 0:0, mode 0644")}
+            assert told(lab, f"{store}: changed", count=2)
+        finally:
+            path.write_text(before)
+            on(lab, store, f"rm -f {_PLANTED}")
+            done = mastio(lab.folder, "apply", "--yes", store)
+    assert done.returncode == 0 and "integrity" not in done.stderr, done.stderr
+    assert status(lab)[store]["last"]["verdict"] == "clean"
+
+
+def test_an_edit_on_watch_is_told_and_nothing_is_compared_with_it(
+    lab: Lab, store: str, watch: str
+) -> None:
+    for path, words in (
+        (CONFIG, "not a configuration that apply has named"),
+        (f"{FOLDER}/{store}/reference.json", "the reference was edited on watch"),
+        (f"{FOLDER}/tools/aide.gz", "AIDE was edited on watch"),
+    ):
+        edit = f"cp -p {path} /root/before; echo '# evil' >>{path}"
+        with changed(lab, watch, edit, f"cp -p /root/before {path}; rm /root/before"):
+            code, found = check(lab, store)
+            assert code == 69 and words in found[store]["why"], found
+    report = verify(lab, "--only", "I2")
+    assert {it["verdict"] for it in report["findings"]} == {"failed"}
+    assert told(lab, f"{store}: integrity cannot be measured any more")
+    code, found = check(lab, store)
+    assert code == 0, found
+
+
+def test_whoever_edits_the_seal_too_is_found_out_by_the_site_folder(lab: Lab, watch: str) -> None:
+    seal = f"{FOLDER}/seal.json"
+    with changed(
+        lab, watch, f"cp -p {seal} /root/before; echo >>{seal}", f"mv /root/before {seal}"
+    ):
+        done = mastio(lab.folder, "integrity", "status")
+        assert done.returncode == 1 and "not the one that apply or accept left" in done.stdout
+    assert mastio(lab.folder, "integrity", "status").returncode == 0
+
+
+def test_its_key_runs_nothing_but_what_apply_has_named(lab: Lab, store: str, watch: str) -> None:
+    ssh = json.loads(on(lab, watch, f"cat {SETTINGS}"))["ssh"][store]
+    config = base64.b64decode(on(lab, watch, f"base64 {CONFIG}"))
+    aide = base64.b64decode(on(lab, watch, f"zcat {FOLDER}/tools/aide.gz | base64"))
+
+    def parcel(config: bytes, **tools: bytes) -> bytes:
+        head = {"config": len(config), "tools": [[name, len(it)] for name, it in tools.items()]}
+        return json.dumps(head).encode() + b"\n" + config + b"".join(tools.values())
+
+    for stdin, words in (
+        (b"", b"not a measurement"),
+        (parcel(config + b"@@x_include /tmp ^evil$\n", aide=aide), b"not a configuration"),
+        (parcel(config, aide=aide), b"not the tools"),
+        (parcel(config, aide=b"#!/bin/sh\nid\n"), b"not the tools"),
+    ):
+        refused = lab.run(watch, [*ssh, "id"], stdin)
+        assert refused.code == 77 and words in refused.stderr and not refused.stdout
+    tricks = lab.run(watch, ["sh", "-c", f"{shlex.join(ssh)} -- 'x; id' </dev/null"])
+    assert tricks.code == 77 and not tricks.stdout
+    logged = on(lab, watch, f"sleep 2; grep -rh mastio-measure /var/log/remote/{store}/ | tail -1")
+    assert "refused" in logged
+
+
+def test_silence_is_told(lab: Lab, store: str, watch: str) -> None:
+    old = """import json, sys
+path = sys.argv[1]
+last = json.load(open(path))
+last["measured"] -= 5 * 3600
+json.dump(last, open(path, "w"))"""
+    on(lab, watch, f"python3 -c {shlex.quote(old)} {FOLDER}/{store}/last.json")
+    by_itself(lab, "late")
+    (mail,) = told(lab, f"{store}: integrity has not been measured")
+    assert "not since" in mail
+    by_itself(lab, "late")
+    assert len(told(lab, f"{store}: integrity has not been measured")) == 1, "once is enough"
+    assert check(lab, store)[0] == 0
+    by_itself(lab, "late")
+    assert told(lab, f"{store}: integrity is measured again")
+
+
+def test_what_is_accepted_is_so_with_a_reason_and_nothing_else_is(
+    lab: Lab, store: str, watch: str
+) -> None:
+    other = f"{_PLANTED}2"
+    script, undo = f"echo x >{_PLANTED}; echo x >{other}", f"rm -f {_PLANTED} {other}"
+    with changed(lab, store, script, undo):
+        assert check(lab, store)[0] == 1
+        assert mastio(lab.folder, "integrity", "accept", store, _PLANTED).returncode == 64
+        wrong = mastio(lab.folder, "integrity", "accept", store, "/etc/hosts", "--why", "x")
+        assert wrong.returncode == 64 and "nothing differs at /etc/hosts" in wrong.stderr
+        done = mastio(lab.folder, "integrity", "accept", store, _PLANTED, "--why", "ticket 12")
+        assert done.returncode == 1 and other in done.stdout
+        assert [*different(check(lab, store)[1][store])] == [other]
+        assert "accepted 1" in lab.mastio("integrity", "accept", store, "--why", "ticket 13")
+        last = json.loads(on(lab, watch, f"tail -1 {FOLDER}/log.jsonl"))
+        assert last["why"] == "ticket 13" and "@" in last["by"] and last["what"] == [other]

@@ -1,0 +1,105 @@
+"""What an apply may have changed, and nothing beside it."""
+
+import json
+
+import pytest
+
+from mastio.integrity import database
+from mastio.integrity.expected import Package, of_apply, settled, settled_accounts
+from mastio.plan import Action, MachinePlan, PathChange
+from mastio.plan import Kind as Change
+from mastio.state import Command, Directory, File, HostState, Link, Unit
+from tests.unit.integrity.samples import folder, link, row, text
+
+STATE = HostState(
+    files=(File("/etc/m/a", "new"), File("/etc/m/key", "k", mode=0o600, secret=True)),
+    directories=(Directory("/etc/m"),),
+    links=(Link("/etc/m/l", "a"),),
+    units=(Unit("m.service"), Unit("no.socket", masked=True)),
+    commands=(Command("make", ("make",), creates="/etc/m/made"),),
+)
+PLAN = MachinePlan(
+    paths=(PathChange("/etc/m/gone", Change.REMOVE, "file"),),
+    commands=(Action("run", "make", "missing"),),
+    units=(Action("retire", "old.service", "left the site"),),
+)
+OLD = (row("/etc/m/a", "old"), row("/etc/m/gone"), row("/etc/passwd"))
+
+
+def taken(new: list[str], plan: MachinePlan = PLAN, **packages: Package) -> set[str]:
+    order = json.loads(json.dumps(of_apply(STATE, plan)))
+    known = {"known": "1"}
+    return settled(order, database.parse(text(*OLD)), database.parse(text(*new)), packages, known)
+
+
+def test_what_the_site_file_says_is_taken_over() -> None:
+    new = [
+        folder("/etc/m"), row("/etc/m/a", "new"), row("/etc/m/key", "k", perm="100600"), link("/etc/m/l", "a"),
+        row("/etc/m/made", "?"), link("/etc/systemd/system/multi-user.target.wants/m.service", "/x/m.service"),
+        folder("/etc/systemd/system/multi-user.target.wants"), link("/etc/systemd/system/no.socket", "/dev/null"),
+        link("/etc/rc3.d/S01m", "../init.d/m"), row("/etc/passwd"),
+    ]  # fmt: skip
+    parsed = {*database.parse(text(*new))} - {"/etc/passwd"}
+    assert taken(new) == parsed | {"/etc/m/gone"}
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        row("/etc/m/a", "evil"),
+        row("/etc/m/a", "new", perm="104755"),
+        row("/etc/m/other", "new"),
+        link("/etc/m/a", "/evil"),
+        link("/etc/m/l", "/evil"),
+        row("/etc/systemd/system/evil.service"),
+        row("/etc/systemd/system/multi-user.target.wants/m.service"),
+        link("/etc/systemd/system/m.service", "/dev/null"),
+        link("/etc/systemd/system/multi-user.target.wants/evil.service", "/x/evil.service"),
+        row("/etc/passwd", "evil"),
+        row("/usr/bin/evil"),
+        link("/etc/rc3.d/S01evil", "../init.d/evil"),
+    ],
+)
+def test_all_else_stays_a_difference(planted: str) -> None:
+    others = [it for it in OLD if it.split()[0] != planted.split()[0]]
+    assert planted.split()[0] not in taken([*others, planted])
+
+
+def test_what_was_removed_by_hand_is_not_taken_over() -> None:
+    assert taken([row("/etc/m/gone"), row("/etc/passwd")]) == set()
+
+
+def test_files_of_packages_that_it_installed_are_and_of_others_are_not() -> None:
+    plan = MachinePlan(packages=("fresh",))
+    new = [
+        *OLD,
+        row("/usr/bin/fresh"),
+        row("/usr/bin/known"),
+        row("/usr/bin/x"),
+        row("/etc/ld.so.cache"),
+    ]
+    fresh, known = Package("2", ["/bin/fresh"]), Package("1", ["/usr/bin/known"])
+    assert taken(new, plan, fresh=fresh, known=known) == {"/usr/bin/fresh", "/etc/ld.so.cache"}
+    assert taken(new, plan, known=known) == set()
+    assert taken(new, fresh=fresh) == set(), "it installed nothing"
+
+
+def test_what_a_command_writes_is_taken_over_when_it_ran() -> None:
+    state = HostState(commands=(Command("trust", ("update-ca-certificates",)),))
+    new = database.parse(text(*OLD, row("/etc/ssl/certs/ca-certificates.crt")))
+    for ran, expected in ((True, {"/etc/ssl/certs/ca-certificates.crt"}), (False, set())):
+        plan = MachinePlan(commands=(Action("run", "trust", "changed"),) if ran else ())
+        order = json.loads(json.dumps(of_apply(state, plan)))
+        assert settled(order, database.parse(text(*OLD)), new, {}, {}) == expected
+
+
+def test_accounts_of_the_plan_and_of_packages_but_never_another_root() -> None:
+    plan = MachinePlan(users=(Action("create", "m", "missing"),))
+    new = [
+        "m (uid 990, shell /bin/sh)", "p (uid 991, shell /usr/sbin/nologin)", "evil (uid 0, shell /usr/sbin/nologin)",
+        "u (uid 1000, shell /bin/bash)",
+    ]  # fmt: skip
+    order = of_apply(STATE, plan)
+    assert settled_accounts(order, [], new) == {new[0]}
+    order = of_apply(STATE, MachinePlan(packages=("p",)))
+    assert settled_accounts(order, [], new) == {new[1]}

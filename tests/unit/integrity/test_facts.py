@@ -1,0 +1,30 @@
+"""What AIDE does not see."""
+
+from mastio.integrity import facts
+from mastio.integrity.difference import Kind
+
+
+def test_listeners_that_a_flow_declares_are_none() -> None:
+    found = [
+        ["tcp", "10.0.0.1", 22, "sshd"], ["tcp", "0.0.0.0", 4444, "nc"], ["udp", "0.0.0.0", 40000, "chronyd"],
+        ["udp", "0.0.0.0", 5000, "unbound"], ["udp", "0.0.0.0", 69, "tftpd"],
+    ]  # fmt: skip
+    assert facts.listeners(found, {("tcp", "10.0.0.1", 22)}) == [
+        "tcp 0.0.0.0 port 4444 (nc)",
+        "udp 0.0.0.0 port 69 (tftpd)",
+    ]
+
+
+def test_what_is_new_is_told_and_what_is_gone_is_not() -> None:
+    old = {"listener": ["a"], "key": ["k"]}
+    new = {"listener": ["b"], "key": ["k"], "deleted": ["nc: its program"]}
+    assert [(it.what, it.kind) for it in facts.compare(old, new)] == [
+        ("b", Kind.LISTENER),
+        ("nc: its program", Kind.DELETED),
+    ]
+    assert facts.compare(new, new) == ()
+
+
+def test_only_what_is_accepted_is_taken_over_and_what_is_gone_is_forgotten() -> None:
+    old, new = {"listener": ["a", "c"]}, {"listener": ["b", "c", "d"]}
+    assert facts.merge(old, new, {"b"})["listener"] == ["b", "c"]

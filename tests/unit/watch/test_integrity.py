@@ -1,0 +1,224 @@
+"""Integrity on watch: what is news, what is overdue, and what apply and accept take over."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from mastio.errors import MastioError
+from mastio.integrity import database
+from mastio.integrity.difference import Difference, Kind
+from mastio.integrity.expected import of_apply
+from mastio.integrity.place import Last, Place, Verdict
+from mastio.plan import MachinePlan
+from mastio.state import File, HostState
+from mastio.watch import judging
+from mastio.watch.measuring import Measurer, Seen, TamperedError
+from tests import sites
+from tests.unit.integrity.samples import row, text
+
+SITE = sites.demo_site()
+FACTS: dict[str, list[str]] = {
+    it: [] for it in ("listener", "deleted", "key", "suid", "unit", "account")
+}
+ONE = Difference("/x", Kind.ADDED, "a file")
+
+
+class Fake:
+    """Machines that are what a test says; nothing is called."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, list[str]] = {}
+        self.facts: dict[str, list[str]] = {}
+        self.fails: MastioError | None = None
+
+    def see(self, machine: str, *, deep: bool = False) -> Seen:
+        if self.fails:
+            raise self.fails
+        rows = database.parse(text(*self.rows.get(machine, [row("/etc/a")])))
+        return Seen(rows, json.loads(json.dumps({**FACTS, **self.facts})), {"p": "1"}, 1.0, 0.5)
+
+
+@pytest.fixture
+def fake() -> Fake:
+    return Fake()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+Run = Callable[..., judging.Work]
+
+
+@pytest.fixture
+def run(place: Place, fake: Fake) -> Run:
+    def run(what: str, *arguments: Any, **more: Any) -> judging.Work:
+        work = judging.Work(place, SITE, cast(Measurer, fake), lambda _: None)
+        getattr(work, what)(*arguments, **more)
+        return work
+
+    return run
+
+
+def settle(*machines: str, state: HostState | None = None) -> dict[str, Any]:
+    one = of_apply(state or HostState(), MachinePlan())
+    return {"by": "me", "machines": {it: json.loads(json.dumps(one)) for it in machines}}
+
+
+def test_a_first_apply_takes_the_reference_and_then_all_is_clean(run: Run, place: Place) -> None:
+    assert run("settle", settle("store")).now["store"].verdict is Verdict.CLEAN
+    work = run("check", ["store"], deep=False)
+    assert work.now["store"].verdict is Verdict.CLEAN and work.news() == []
+    assert place.broken() == ()
+    assert (
+        json.loads((place.folder / "status.json").read_text())["machines"]["store"]["verdict"]
+        == "clean"
+    )
+
+
+def test_a_machine_without_a_reference_is_never_green(run: Run) -> None:
+    last = run("check", ["store"], deep=False).now["store"]
+    assert last.verdict is Verdict.UNKNOWN and "no reference" in last.why and not last.tampered
+
+
+def test_a_planted_file_is_told_once_and_that_it_is_gone_too(run: Run, fake: Fake) -> None:
+    run("settle", settle("store"))
+    fake.rows["store"] = [row("/etc/a"), row("/usr/bin/evil", perm="104755")]
+    (alarm,) = run("check", ["store"], deep=False).news()
+    assert alarm.verdict == "failed" and alarm.subject.startswith("[demo] store: changed")
+    assert "/usr/bin/evil: new SUID" in alarm.text
+    assert run("check", ["store"], deep=False).news() == []
+    del fake.rows["store"]
+    (alarm,) = run("check", ["store"], deep=False).news()
+    assert alarm.well and "well again" in alarm.subject
+
+
+def test_apply_takes_over_its_own_file_and_not_the_one_beside_it(run: Run, fake: Fake) -> None:
+    run("settle", settle("store"))
+    fake.rows["store"] = [row("/etc/a", "new"), row("/etc/evil")]
+    work = run("settle", settle("store", state=HostState(files=(File("/etc/a", "new"),))))
+    assert [it.what for it in work.now["store"].differences] == ["/etc/evil"]
+    (alarm,) = work.news()
+    assert "/etc/evil" in alarm.text and "/etc/a:" not in alarm.text
+
+
+def test_accepting_takes_over_what_was_seen_and_is_logged(
+    run: Run, fake: Fake, place: Place
+) -> None:
+    run("settle", settle("store"))
+    fake.rows["store"] = [row("/etc/a", "y"), row("/etc/b")]
+    fake.facts = {"listener": ["tcp 0.0.0.0 port 4444 (nc)"]}
+    run("check", ["store"], deep=False)
+    order = {"machine": "store", "what": ["/etc/b"], "why": "ticket 1", "by": "alice@desk"}
+    with pytest.raises(MastioError, match="nothing differs at /etc/c"):
+        run("accept", {**order, "what": ["/etc/c"]})
+    # It changes once more before it is accepted: what was seen counts.
+    fake.rows["store"] = [row("/etc/a", "y"), row("/etc/b", "evil")]
+    left = run("accept", order).now["store"].differences
+    assert [it.what for it in left] == ["/etc/a", "tcp 0.0.0.0 port 4444 (nc)"]
+    assert (
+        place.entries()[0][-1]["by"] == "alice@desk" and place.entries()[0][-1]["why"] == "ticket 1"
+    )
+    found = run("check", ["store"], deep=False).now["store"].differences
+    assert {it.what for it in found} == {"/etc/a", "/etc/b", "tcp 0.0.0.0 port 4444 (nc)"}
+    assert run("accept", {**order, "what": []}).now["store"].verdict is Verdict.CLEAN
+    assert run("check", ["store"], deep=False).now["store"].verdict is Verdict.CLEAN
+
+
+def test_an_edited_reference_is_told_and_neither_used_nor_sealed_again(
+    run: Run, fake: Fake, place: Place
+) -> None:
+    run("settle", settle("store", "gateway"))
+    path = place.folder / "store/reference.json"
+    path.write_text(path.read_text().replace('"me"', '"evil"'))
+    work = run("check", ["store", "gateway"], deep=False)
+    assert work.now["store"].tampered and "edited on watch" in work.now["store"].why
+    assert work.now["gateway"].verdict is Verdict.CLEAN
+    (alarm,) = work.news()
+    assert (
+        alarm.about == "integrity store"
+        and alarm.subject == "[demo] store: integrity cannot be measured any more"
+    )
+    run("settle", settle("store", "gateway"))
+    assert place.broken() == ("store/reference.json",)
+    run("renew", {"by": "me", "why": "looked into it", "machines": ["store"]})
+    assert place.broken() == ()
+    assert run("check", ["store"], deep=False).now["store"].verdict is Verdict.CLEAN
+
+
+def test_a_machine_that_refuses_is_told_and_one_that_is_away_is_not(run: Run, fake: Fake) -> None:
+    run("settle", settle("store"))
+    fake.fails = MastioError("store cannot be reached")
+    work = run("check", ["store"], deep=False)
+    assert work.now["store"].verdict is Verdict.UNKNOWN and work.news() == []
+    fake.fails = TamperedError("store refused: not the tools that apply has named")
+    assert run("check", ["store"], deep=False).news()
+    assert run("check", ["store"], deep=False).news() == []
+
+
+def test_a_timer_looks_twice_since_an_apply_may_be_at_work(
+    run: Run, fake: Fake, place: Place
+) -> None:
+    run("settle", settle("store"))
+    fake.rows["store"] = [row("/etc/a", "new")]
+    work = run("check", ["store"], deep=False, patient=True)
+    assert work.doubtful == ["store"] and work.news() == []
+    last = place.last("store")
+    assert last and last.verdict is Verdict.CLEAN, "nothing is said yet"
+    # The apply has its last word: no alarm, and none that all is well again.
+    done = run("settle", settle("store", state=HostState(files=(File("/etc/a", "new"),))))
+    assert done.news() == []
+    assert run("check", work.doubtful, deep=False).news() == []
+    # An intruder has none.
+    fake.rows["store"] = [row("/etc/a", "evil")]
+    work = run("check", ["store"], deep=False, patient=True)
+    assert run("check", work.doubtful, deep=False).news()
+    assert run("check", ["store"], deep=False, patient=True).doubtful == []
+
+
+def test_differences_outlive_a_while_in_which_nobody_could_look(run: Run, fake: Fake) -> None:
+    run("settle", settle("store"))
+    fake.rows["store"] = [row("/etc/b")]
+    run("check", ["store"], deep=False)
+    fake.fails = MastioError("store cannot be reached")
+    assert run("check", ["store"], deep=False).now["store"].differences
+    fake.fails = None
+    assert run("check", ["store"], deep=False).news() == []
+
+
+def late(place: Place, now: float, since: float) -> list[str]:
+    """The machines that are overdue, by their alarms."""
+    found = judging.overdue(place, SITE, now, since)
+    assert [it.about for it in found] == [f"measuring {it.name}" for it in SITE.machines]
+    return [it.subject for it in found if not it.well]
+
+
+def test_silence_is_told_and_that_somebody_measures(place: Place) -> None:
+    now = 1_000_000.0
+    for machine in SITE.machines:
+        place.keep_last(machine.name, Last(now, Verdict.CLEAN, measured=now))
+    assert late(place, now + 3600, 0) == []
+    place.keep_last("store", Last(now, Verdict.UNKNOWN, "no route", measured=now - 4 * 3600))
+    assert late(place, now, 0) == ["[demo] store: integrity has not been measured"]
+
+
+def test_nothing_measured_at_all_is_overdue_as_well(place: Place) -> None:
+    now = time.time()
+    assert late(place, now, now) == []
+    assert len(late(place, now, now - 4 * 3600)) == len(SITE.machines)
+
+
+def news(former: Last | None, last: Last) -> str:
+    before: Mapping[str, Last | None] = {"store": former}
+    return "".join(it.subject for it in judging.news("demo", before, {"store": last}, 1.0))
+
+
+def test_the_first_time_what_differs_is_news() -> None:
+    differs = Last(1.0, Verdict.DIFFERS, "", (ONE,))
+    assert "changed" in news(None, differs) and news(differs, differs) == ""
+    assert news(None, Last(1.0, Verdict.CLEAN)) == ""
