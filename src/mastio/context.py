@@ -23,6 +23,10 @@ PKI = "/etc/mastio/pki"
 """Where a machine keeps its certificates: ca.pem, host.pem, host.key, public.pem, public.key."""
 
 
+ARCHIVE = "/usr/local/lib/mastio/mastio.tar.gz.b64"
+"""Where watch has this very program (`Kit.package`)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Internet:
     """What the site must know of the internet it stands in; the default is the real one."""

@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dkim": ("dkim", "Let the next DKIM keys sign"),
     "reports": ("reports", "What other organisations report of our mail"),
     "verify": ("verify", "Prove that the site is as designed, from every machine"),
+    "digest": ("digest", "What the logs say of a day, and whether it needs a person"),
     "drill": ("drill", "What an intruder would have, machine by machine"),
     "secrets": ("secrets", "List and rotate generated secrets"),
     "domain": ("accounts", "Mail domains"),

@@ -7,6 +7,7 @@ from mastio.context import Context
 from mastio.roles import (
     bans,
     common,
+    digest,
     firewall,
     gateway,
     inspection,
@@ -39,4 +40,5 @@ PARTS: tuple[Part, ...] = (
     Part("watch", (Role.WATCH,), watch.build),
     Part("bans", tuple(Role), bans.build),
     Part("inspection", tuple(Role), inspection.build),
+    Part("digest", (Role.WATCH,), digest.build),
 )

@@ -9,7 +9,7 @@ import smtplib
 import ssl
 import urllib.request
 from dataclasses import asdict, dataclass
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from email.utils import formatdate, make_msgid
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def send(folder: Path, site: Site, settings: Settings) -> list[str]:
         alarm = Alarm(**json.loads(path.read_text()))
         try:
             if path.suffix == ".mail":
-                _mail(alarm, site, settings)
+                deliver(message(alarm, site), site, settings)
             elif site.verify_webhook:
                 _call(alarm, site.verify_webhook, settings)
         except (OSError, smtplib.SMTPException) as error:
@@ -75,8 +75,11 @@ def message(alarm: Alarm, site: Site) -> EmailMessage:
     return mail
 
 
-def _mail(alarm: Alarm, site: Site, settings: Settings) -> None:
-    """Straight into the store, as the gateway does: over TLS in which both sides prove who they are."""
+def deliver(mail: Message, site: Site, settings: Settings) -> None:
+    """Mail to the administrators, straight into the store, as the gateway does.
+
+    Over TLS in which both sides prove who they are.
+    """
     context = ssl.create_default_context(cafile=f"{settings.pki}/ca.pem")
     context.load_cert_chain(f"{settings.pki}/host.pem", f"{settings.pki}/host.key")
     name = site.internal_name(settings.store)
@@ -84,9 +87,7 @@ def _mail(alarm: Alarm, site: Site, settings: Settings) -> None:
         name, services.DELIVERY.port, site.internal_name(settings.machine), _SECONDS
     ) as server:
         server.starttls(context=context)
-        server.send_message(
-            message(alarm, site), f"postmaster@{site.domains[0]}", [site.admin_mail]
-        )
+        server.send_message(mail, f"postmaster@{site.domains[0]}", [site.admin_mail])
 
 
 def _call(alarm: Alarm, url: str, settings: Settings) -> None:
