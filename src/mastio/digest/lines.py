@@ -30,6 +30,8 @@ _HEAD = re.compile(
 )
 _HOUR = re.compile(rb"\d{4}-\d\d-\d\dT\d\d")
 _HEADS = 20_000
+_NAMES = 20_000
+"""How many names a top may have before it is cut down: seldom, since that sorts them all."""
 _LIVE = 100_000
 _SEVERE = (b"err", b"crit", b"alert", b"emerg")
 
@@ -48,11 +50,11 @@ class Tally:
         self.summary = Summary()
         """Times and news so far."""
 
-    def cut(self) -> None:
-        """Brings it back to its size."""
+    def cut(self, most: int = _NAMES) -> None:
+        """Brings it back to its size: where there are more than `most` names, a part of them stays."""
         for name, names in self.tops.items():
-            kept, cut = pruned(names, 4 * KEPT)
-            if cut:
+            if len(names) > most:
+                kept, cut = pruned(names, min(most, 4 * KEPT))
                 self.missed[name] += cut
                 self.tops[name] = defaultdict(int, kept)
         for name, texts in self.times.items():
@@ -151,7 +153,7 @@ class Reader:
         self._heads: dict[bytes, tuple[Any, Handler | None]] = {}
         self._programs: dict[bytes, Program] = {}
         self._make = (postfix.program, others.program)
-        self._hour = b""
+        self._hour = self._last = b""
         self._met: dict[tuple[str, bytes], str] = {}
 
     def feed(self, block: bytes) -> None:
@@ -160,6 +162,10 @@ class Reader:
         if lines and not lines[-1]:
             lines.pop()
         for hour, some in self._by_hour(lines):
+            if hour != self._last:
+                if former := self.hours.get(self._last.decode()):
+                    former.cut(KEPT)
+                self._last = hour
             self.tally = tally = self.hours.setdefault(hour.decode(), Tally())
             tally.counts[f"lines.{self.machine}"] += len(some)
             self._read(some)

@@ -94,10 +94,8 @@ def _smtpd(tag: bytes, reader: Reader) -> Program:
             leftover(text, line)
 
     def encrypted(text: bytes, line: bytes) -> None:
-        at = text.find(b": TLSv")
-        reader.tally.counts[
-            f"tls.in.{text[at + 2 : text.find(b' ', at + 2)].decode('ascii', 'replace')}"
-        ] += 1
+        at = text.find(b": TLSv") + 2
+        reader.tally.tops["TLS in"][text[at : text.find(b" ", at)]] += 1
 
     def left(text: bytes, line: bytes) -> None:
         if b" mail=" in text:
@@ -140,11 +138,10 @@ def refuse(reader: Reader, kind: str, rest: bytes, line: bytes) -> None:
     tally = reader.tally
     where, _, told = rest.partition(b": ")
     answer = told.rpartition(b"; from=")[0] or told
-    why = reason(answer)
+    # Without the address in it, most answers are alike.
+    why = reason(answer[:10] + answer.rpartition(b">: ")[2])
     tally.counts[f"{kind}.{why}"] += 1
-    client = _CLIENT.search(where)
-    if client:
-        tally.tops["refused sources"][client[1]] += 1
+    tally.tops["refused sources"][where.rpartition(b"[")[2].partition(b"]")[0]] += 1
     if why == "block list" and (found := _BLOCKED.search(answer)):
         tally.tops["block lists"][found[1]] += 1
     if why == "greylisted, to come again" and (found := _ADDRESSES.search(told)):
@@ -265,12 +262,9 @@ def _delivering(tag: bytes, reader: Reader) -> Program:
 
     def encrypted(text: bytes, line: bytes) -> None:
         if b"connection established" in text:
-            at = text.find(b": TLSv")
-            version = text[at + 2 : text.find(b" ", at + 2)].decode("ascii", "replace")
-            reader.tally.counts[f"tls.out.{version}"] += 1
-            reader.tally.counts[
-                f"tls.out proven.{text.partition(b' ')[0].decode('ascii', 'replace')}"
-            ] += 1
+            at = text.find(b": TLSv") + 2
+            reader.tally.tops["TLS out"][text[at : text.find(b" ", at)]] += 1
+            reader.tally.tops["TLS proofs"][text.partition(b" ")[0].lower()] += 1
 
     # The store's smtp goes to the gateway alone; which machine this is shows in its relay.
     tls = encrypted if outward else SKIP

@@ -1,5 +1,7 @@
 """Why a message was refused, in an administrator's words, from what the server answered."""
 
+from functools import lru_cache
+
 REASONS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ("greylisted, to come again", (b"greylisted",)),
     ("relaying", (b"Relay access denied",)),
@@ -27,6 +29,7 @@ REASONS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
 OTHER = "another reason"
 
 
+@lru_cache(4096)
 def reason(answer: bytes) -> str:
     """The reason in an answer such as `554 5.7.1 <a@b>: Relay access denied`."""
     for words, marks in REASONS:

@@ -163,14 +163,8 @@ def figures(digest: Digest) -> list[Table]:
         share = 100 * count("sessions.tls") / sessions
         tls.append(("of sessions that brought mail", f"{share:.0f} %"))
     for way in ("in", "out"):
-        tls += [
-            (f"{version}, {way}", f"{number:,}")
-            for version, number in whole.below(f"tls.{way}").items()
-        ]
-    tls += [
-        (f"out, {name.lower()}", f"{number:,}")
-        for name, number in whole.below("tls.out proven").items()
-    ]
+        tls += [(f"{version}, {way}", f"{number:,}") for version, number in whole.top(f"TLS {way}")]
+    tls += [(f"out, {name}", f"{number:,}") for name, number in whole.top("TLS proofs")]
     logins = [
         (f"failed: {name}", f"{number:,}") for name, number in whole.below("login.failed").items()
     ]
