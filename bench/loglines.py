@@ -75,13 +75,13 @@ def _store_hop(w: World, qid: str, sender: str, user: str, size: int, took: floa
     session = f"{w.chance.getrandbits(64):x}"
     hop = f"store.{_HOUSE}[10.77.3.10]:24"
     return [
-        ("gateway", f"mail.info postfix/tlsproxy[{p}]", f"CONNECT to [10.77.3.10]:24"),
+        ("gateway", f"mail.info postfix/tlsproxy[{p}]", "CONNECT to [10.77.3.10]:24"),
         ("gateway", f"mail.info postfix/tlsproxy[{p}]", f"Verified TLS connection established to {hop}: {_MUTUAL}"),
         ("store", f"mail.info postfix/delivery/smtpd[{p}]", "connect from unknown[10.77.1.10]"),
         ("store", f"mail.info postfix/delivery/smtpd[{p}]", f"Trusted TLS connection established from unknown[10.77.1.10]: {_MUTUAL}"),
         ("store", f"mail.info postfix/delivery/smtpd[{p}]", f"{inner}: client=unknown[10.77.1.10]"),
         ("store", f"mail.info postfix/inward/cleanup[{p}]", f"{inner}: message-id=<{session}@{sender.partition('@')[2]}>"),
-        ("store", f"mail.info postfix/qmgr[530]", f"{inner}: from=<{sender}>, size={size + 700}, nrcpt=1 (queue active)"),
+        ("store", "mail.info postfix/qmgr[530]", f"{inner}: from=<{sender}>, size={size + 700}, nrcpt=1 (queue active)"),
         ("store", f"mail.info postfix/delivery/smtpd[{p}]", "disconnect from unknown[10.77.1.10] ehlo=2 starttls=1 mail=1 rcpt=1 data=1 quit=1 commands=7"),
         ("gateway", f"mail.info postfix/store/smtp[{p}]", f"{qid}: to=<{user}>, relay={hop}, delay={took:.2g}, delays=0.09/0.03/0.07/0.03, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as {inner})"),
         ("gateway", "mail.info postfix/qmgr[1690]", f"{qid}: removed"),

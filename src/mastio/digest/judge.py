@@ -82,10 +82,7 @@ _TROUBLE = {
     "read-only disk": (Level.ACT, "a disk cannot be written"),
     "out of memory": (Level.ACT, "memory ran out"),
     "Postfix gave up": (Level.ACT, "Postfix gave up (fatal, panic)"),
-    "a log file was shortened": (
-        Level.ACT,
-        "a log file on watch became shorter: somebody edited it",
-    ),
+    "a log file was changed": (Level.ACT, "a log file on watch is another, or became shorter"),
     "logs lost": (Level.ACT, "log lines were lost on their way"),
     "a program crashed": (Level.ACT, "a program crashed"),
     "a service failed": (Level.LOOK, "a service failed"),

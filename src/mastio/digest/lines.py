@@ -178,7 +178,7 @@ class Reader:
                 del self.memory.waiting[key]
 
     def _by_hour(self, lines: list[bytes]) -> Iterator[tuple[bytes, list[bytes]]]:
-        """Lines in groups by the hour in which they arrived: that they arrive in order is not assumed."""
+        """Lines in groups by the hour in which they arrived: what begins and ends in one hour is of it."""
         if not lines:
             return
         first, last = lines[0][:13], lines[-1][:13]

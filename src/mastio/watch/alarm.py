@@ -52,7 +52,7 @@ def send(folder: Path, site: Site, settings: Settings) -> list[str]:
         alarm = Alarm(**json.loads(path.read_text()))
         try:
             if path.suffix == ".mail":
-                deliver(message(alarm, site), site, settings)
+                _mail(alarm, site, settings)
             elif site.verify_webhook:
                 _call(alarm, site.verify_webhook, settings)
         except (OSError, smtplib.SMTPException) as error:
@@ -73,6 +73,10 @@ def message(alarm: Alarm, site: Site) -> EmailMessage:
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(alarm.text)
     return mail
+
+
+def _mail(alarm: Alarm, site: Site, settings: Settings) -> None:
+    deliver(message(alarm, site), site, settings)
 
 
 def deliver(mail: Message, site: Site, settings: Settings) -> None:
