@@ -151,6 +151,9 @@ def _mail(digest: Digest) -> Iterator[Need]:
     deferred, sent = digest.total("deferred"), digest.total("sent")
     if deferred > 50 and deferred > sent / 5:
         yield Need(Level.LOOK, f"{deferred:,} deliveries were put off", "see Not delivered")
+    if full := whole.count("refused.in.mailbox or disk full"):
+        words = f"{full:,} times there was no room for a message: a mailbox or a disk is full"
+        yield Need(Level.LOOK, words, "mastio user list")
     if expired := whole.count("expired"):
         yield Need(
             Level.LOOK, f"{expired:,} messages were given up after days", "see Not delivered"

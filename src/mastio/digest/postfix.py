@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import lru_cache
 
+from mastio import services
 from mastio.digest.lines import SKIP, Handler, Program, Reader
 from mastio.digest.reasons import reason
 
@@ -24,6 +25,8 @@ _CLIENT = re.compile(rb"(?:client=|from )[^\[\s]*\[([^\]]+)\]")
 _ADDRESSES = re.compile(rb" from=<(.*?)>(?: to=<(.*?)>)? proto=")
 _PASSING = (b"breaking line", b"host ", b"lost connection", b"enabling PIX", b"replacing")
 """What is said on the way to an outcome."""
+_OUTSIDE = b"]:%d: " % services.SMTP.port
+"""In the other end's address: what goes to another organisation, not to a machine of the site."""
 _QUEUE_ID = re.compile(rb"[0-9A-Za-z]{6,20}: ")
 _SASL = re.compile(rb"sasl_username=(\S+)")
 _BLOCKED = re.compile(rb"blocked using ([\w.-]+)")
@@ -244,7 +247,10 @@ def _delivering(tag: bytes, reader: Reader) -> Program:
             if size > 0:
                 tally.counts[octets] += size
             at = rest.index(b" delay=") + 7
-            tally.times[name][rest[at : rest.find(b",", at)]] += 1
+            # A store hands users' mail to the gateway by a program of the same name.
+            tally.times["hand over" if way == "submitted" else name][
+                rest[at : rest.find(b",", at)]
+            ] += 1
             recipient = rest[: rest.find(b">")]
             tally.tops[to][recipient] += 1
             if (
@@ -261,12 +267,11 @@ def _delivering(tag: bytes, reader: Reader) -> Program:
         tally.tops["not delivered"][b"%b: %b" % (status, why[:140])] += 1
 
     def encrypted(text: bytes, line: bytes) -> None:
-        if b"connection established" in text:
+        if b"connection established" in text and _OUTSIDE in text:
             at = text.find(b": TLSv") + 2
             reader.tally.tops["TLS out"][text[at : text.find(b" ", at)]] += 1
             reader.tally.tops["TLS proofs"][text.partition(b" ")[0].lower()] += 1
 
-    # The store's smtp goes to the gateway alone; which machine this is shows in its relay.
     tls = encrypted if outward else SKIP
     return Program(
         dict.fromkeys((b"Anonymous", b"Trusted TLS", b"Untrusted", b"Verified"), tls),

@@ -151,7 +151,8 @@ def figures(digest: Digest) -> list[Table]:
     held = whole.below("quarantine")
     cleaned += [(f"quarantine: {name}", f"{number:,}") for name, number in held.items()]
     steps = (
-        ("gateway → store", "store/smtp"), ("store → mailbox", "lmtp"), ("→ next server outward", "smtp"),
+        ("gateway → store", "store/smtp"), ("store → mailbox", "lmtp"), ("store → gateway", "hand over"),
+        ("gateway → the internet", "smtp"),
     )  # fmt: skip
     delays = [
         (words, f"{span(it.share(0.5))} / {span(it.share(0.95))} / {span(it.worst)}")

@@ -80,6 +80,7 @@ def test_a_usual_day_needs_nobody() -> None:
         (having("refused.in.scanner away, to come again", 5), Level.LOOK, "the scanner was away: 5"),
         (having("refused.in.scanner away, to come again", 500), Level.ACT, "the scanner was away: 500"),
         (having("deferred.smtp", 300), Level.LOOK, "300 deliveries were put off"),
+        (having("refused.in.mailbox or disk full", 4), Level.LOOK, "4 times there was no room"),
         (having("expired", 1), Level.LOOK, "given up"),
         (having("refused.out.virus", 1), Level.ACT, "tried to send malware"),
         (having("login.failed.webmail", 400), Level.LOOK, "409 log-ins failed, 90 did not"),

@@ -4,7 +4,7 @@ import pytest
 
 from mastio.digest.lines import Memory, Reader, Tally
 from mastio.digest.summary import Novelty
-from tests.unit.digest.lines import DAY, DELIVERED, MX, QID, line, packet, read, refusal
+from tests.unit.digest.lines import DAY, DELIVERED, INNER, MX, QID, line, packet, read, refusal
 
 
 def test_a_message_on_its_whole_way() -> None:
@@ -23,6 +23,37 @@ def test_a_message_on_its_whole_way() -> None:
     assert found.time("store/smtp").number == 1
     assert found.time("store/smtp").worst == pytest.approx(0.21)
     assert found.time("filter in ms").worst == pytest.approx(482.81)
+
+
+def test_users_mail_on_its_way_out() -> None:
+    gateway = "gateway.demo.internal[10.77.1.10]:587"
+    tls = "Verified TLS connection established to {}: TLSv1.3 with cipher X"
+    sent = "{}: to=<carol@outside.test>, relay={}, delay={}, delays=0/0/0/0, dsn=2.0.0, status=sent (250 2.0.0 Ok)"
+    found = read(
+        line("store", "postfix/submissions/smtpd[4]", f"{QID}: client=unknown[10.77.2.10], sasl_method=PLAIN, sasl_username=alice@fortress.test"),
+        line("store", "postfix/qmgr[3]", f"{QID}: from=<alice@fortress.test>, size=700, nrcpt=1 (queue active)"),
+        line("store", "postfix/smtp[3]", tls.format(gateway)),
+        line("store", "postfix/smtp[3]", sent.format(QID, gateway, "0.22")),
+        line("gateway", "postfix/relay/smtpd[4]", f"{INNER}: client=store.demo.internal[10.77.3.10]"),
+        line("gateway", "postfix/qmgr[3]", f"{INNER}: from=<alice@fortress.test>, size=900, nrcpt=1 (queue active)"),
+        line("gateway", "postfix/smtp[3]", tls.format(f"{MX}:25")),
+        line("gateway", "postfix/smtp[3]", sent.format(INNER, f"{MX}:25", "1.5")),
+        line("gateway", "postfix/smtp[3]", f"{INNER}: to=<x@y>, relay=none, delay=3, delays=0/0/0/0, dsn=4.4.1, status=deferred (connect to {MX}:25: Connection timed out)"),
+    )  # fmt: skip
+    assert (
+        found.counts.items()
+        >= {
+            "mail.submitted": 1,
+            "mail.out": 1,
+            "bytes.out": 900,
+            "sent.smtp": 2,
+            "deferred.smtp": 1,
+        }.items()
+    )
+    assert found.top("users") == [("alice@fortress.test", 1)]
+    assert found.top("TLS out") == [("TLSv1.3", 1)] and found.top("TLS proofs") == [("verified", 1)]
+    assert (found.time("hand over").worst, found.time("smtp").worst) == (0.22, 1.5)
+    assert found.top("not delivered")[0][0].startswith("deferred: connect to mx.outside.test")
 
 
 def test_a_second_try_is_no_second_message() -> None:
