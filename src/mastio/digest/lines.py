@@ -65,6 +65,7 @@ class Tally:
                 except ValueError:
                     self.counts["reading.unreadable"] += number
             texts.clear()
+        self.summary.cut()
 
     def frozen(self) -> Summary:
         """The summary; this goes on counting from nothing."""
@@ -156,8 +157,8 @@ class Reader:
         self._hour = self._last = b""
         self._met: dict[tuple[str, bytes], str] = {}
 
-    def feed(self, block: bytes) -> None:
-        """Takes whole lines, the last of which ends in a line feed."""
+    def feed(self, block: bytes) -> int:
+        """Takes whole lines, the last of which ends in a line feed; how many they were."""
         lines = block.split(b"\n")
         if lines and not lines[-1]:
             lines.pop()
@@ -176,6 +177,7 @@ class Reader:
         if len(self.memory.waiting) > _LIVE:
             for key in list(self.memory.waiting)[: _LIVE // 2]:
                 del self.memory.waiting[key]
+        return len(lines)
 
     def _by_hour(self, lines: list[bytes]) -> Iterator[tuple[bytes, list[bytes]]]:
         """Lines in groups by the hour in which they arrived: what begins and ends in one hour is of it."""

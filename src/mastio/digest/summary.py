@@ -145,18 +145,26 @@ class Summary:
         for kind, found in other.news.items():
             for what, novelty in found.items():
                 self.meet(kind, what, novelty)
+        self.cut()
 
     def meet(self, kind: str, what: str, novelty: Novelty) -> None:
-        """Tells of something new; past `NEWS` of a kind of the latest, and how many others there are."""
+        """Tells of something new. `cut` brings that back to its size."""
         known = self.news.setdefault(kind, {})
         if mine := known.get(what):
             first = min(mine, novelty, key=lambda it: (it.first, it.example))
             novelty = Novelty(first.example, mine.number + novelty.number, first.first)
         known[what] = novelty
-        if len(known) > NEWS:
-            del known[min(known, key=lambda it: (known[it].first, it))]
-            name = f"untold.{kind}"
-            self.counts[name] = self.counts.get(name, 0) + 1
+        if len(known) >= 4 * NEWS:
+            self.cut()
+
+    def cut(self) -> None:
+        """Forgets the oldest of more news than `NEWS` of a kind, but for their number."""
+        for kind, known in self.news.items():
+            if (surplus := len(known) - NEWS) > 0:
+                for what in sorted(known, key=lambda it: (known[it].first, it))[:surplus]:
+                    del known[what]
+                name = f"untold.{kind}"
+                self.counts[name] = self.counts.get(name, 0) + surplus
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""
