@@ -126,7 +126,8 @@ def _machines(digest: Digest) -> Iterator[Need]:
             yield Need(Level.ACT, f"not one line came from {name}", f"mastio plan {name}")
     for name, number in whole.below("trouble").items():
         level, words = _TROUBLE.get(name, (Level.LOOK, name))
-        yield Need(level, f"{words} ({number:,} ×)", "see Trouble below")
+        remedy = "see Services that failed" if name == "a service failed" else "see Trouble below"
+        yield Need(level, f"{words} ({number:,} ×)", remedy)
     unreadable, lines = whole.count("reading.unreadable"), digest.total("lines")
     if unreadable > max(20, lines / 1000):
         yield Need(Level.LOOK, f"{unreadable:,} log lines could not be read")
@@ -139,7 +140,7 @@ def _mail(digest: Digest) -> Iterator[Need]:
         yield Need(
             level,
             f"the scanner was away: {away:,} times mail was told to come again",
-            "see Trouble below",
+            "see Errors by machine and program",
         )
     if times.number and times.share(0.95) > 300:
         level = Level.ACT if times.share(0.95) > 3600 else Level.LOOK

@@ -27,7 +27,7 @@ _PASSING = (b"breaking line", b"host ", b"lost connection", b"enabling PIX", b"r
 """What is said on the way to an outcome."""
 _OUTSIDE = b"]:%d: " % services.SMTP.port
 """In the other end's address: what goes to another organisation, not to a machine of the site."""
-_QUEUE_ID = re.compile(rb"[0-9A-Za-z]{6,20}: ")
+_QUEUE_ID = re.compile(rb"(?=[A-Za-z]*\d)[0-9A-Za-z]{6,20}: ")
 _SASL = re.compile(rb"sasl_username=(\S+)")
 _BLOCKED = re.compile(rb"blocked using ([\w.-]+)")
 

@@ -198,6 +198,19 @@ def test_times_of_another_length_are_read_as_well() -> None:
     assert read(odd, longer).count("postfix.received.smtpd") == 2
 
 
+def test_a_queue_id_is_no_word() -> None:
+    memory = Memory()
+    found = read(
+        line("gateway", "postfix/smtpd[7]", "warning: TLS library problem: error:0A000102", level="mail.warning"),
+        line("gateway", "postfix/smtpd[7]", f"{QID}: too many errors after RCPT from {MX}"), memory=memory,
+    )  # fmt: skip
+    assert set(found.news["shapes"]) == {
+        "postfix/smtpd: warning: TLS library problem: error:*", "postfix/smtpd: QUEUE-ID: too many errors after RCPT from mx.outside.test*",
+    }  # fmt: skip
+    again = line("gateway", "postfix/smtpd[9]", f"{INNER}: too many errors after RCPT from {MX}")
+    assert not read(again, memory=memory).news
+
+
 def test_a_day_in_hours() -> None:
     tallies: dict[str, Tally] = {}
     reader = Reader("gateway", Memory(), tallies)
