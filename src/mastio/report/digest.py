@@ -71,15 +71,14 @@ def top_lines(digest: Digest) -> tuple[str, str, str]:
     """The three lines at the top."""
     found = needs(digest)
     reasons = "; ".join(it.words for it in found) or "all is as it should be"
-    if len(reasons) > 220:
-        reasons = reasons[:217].rstrip() + " …"
+    reasons = f"{reasons[:217].rstrip()} …" if len(reasons) > 220 else f"{reasons}."
     whole, times = digest.whole, digest.delivered
     refused = digest.total("refused.in")
     mail = (
         f"in {whole.count('mail.in'):,} ({octets(whole.count('bytes.in'))}), out {whole.count('mail.out'):,} "
         f"({octets(whole.count('bytes.out'))}), refused {refused:,}; {timing(times)}"
     )
-    return headline(digest, found) + ".", reasons[0].upper() + reasons[1:] + ".", f"Mail: {mail}."
+    return headline(digest, found) + ".", reasons[0].upper() + reasons[1:], f"Mail: {mail}."
 
 
 def timing(times: Times) -> str:
