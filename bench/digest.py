@@ -68,6 +68,7 @@ def run(commands: list[list[str]], folder: Path) -> Cost:
                 process.returncode = status
                 if status:
                     fail(f"{process.args} ended with {status}")
+    say(f"  {wall:.1f} s, {cpu:.1f} s CPU, {memory // 1024} MiB")
     text = "\n".join(it.read_text(errors="replace") for it in outputs)
     return Cost(wall, cpu, memory // 1024, text)
 

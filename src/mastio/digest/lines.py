@@ -68,7 +68,7 @@ class Tally:
         self.summary.cut()
 
     def frozen(self) -> Summary:
-        """The summary; this goes on counting from nothing."""
+        """The summary; nothing is counted here after that."""
         self.cut()
         summary = self.summary
         for name, number in self.counts.items():
@@ -80,7 +80,6 @@ class Tally:
                 self.missed[name],
             )
             summary.tops[name] = top
-        self.__init__()  # type: ignore[misc]
         return summary
 
 
@@ -142,7 +141,7 @@ class Reader:
     """Reads the lines of one machine, in order."""
 
     def __init__(self, machine: str, memory: Memory, hours: dict[str, Tally]) -> None:
-        from mastio.digest import others, postfix
+        from mastio.digest import others, postfix  # they import this module
 
         self.machine = machine
         self.memory = memory
