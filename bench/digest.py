@@ -157,24 +157,20 @@ def counted(folder: Path, states: list[str]) -> dict[str, int]:
 
 
 def theirs(text: str) -> dict[str, int]:
-    """pflogsumm's totals."""
-
-    def number(pattern: str) -> int:
-        found = re.search(pattern, text, re.M)
-        if not found:
-            fail(f"pflogsumm does not say {pattern}")
-        unit = {"k": 1, "m": 1024, "": 1 / 1024}[found[2] if len(found.groups()) > 1 else "k"]
-        return int(int(found[1]) * unit)
-
-    return {
-        "received": number(r"^ +(\d+) +received"),
-        "delivered": number(r"^ +(\d+) +delivered"),
-        "deferrals": number(r"\((\d+) +deferrals\)"),
-        "bounced": number(r"^ +(\d+) +bounced"),
-        "rejected": number(r"^ +(\d+) +rejected"),
-        "kbytes received": number(r"^ +(\d+)([km]?) +bytes received"),
-        "kbytes delivered": number(r"^ +(\d+)([km]?) +bytes delivered"),
-    }  # fmt: skip
+    """pflogsumm's totals: by hour, since it rounds the great ones; sizes as it gives them, in KiB."""
+    rows = re.findall(r"^ +\d{4}-\d{4} +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) *$", text, re.M)
+    sums = [sum(map(int, column)) for column in zip(*rows, strict=True)]
+    if len(rows) != 24:
+        fail("pflogsumm's output is not as expected")
+    found = dict(
+        zip(("received", "delivered", "deferrals", "bounced", "rejected"), sums, strict=True)
+    )
+    for name in ("received", "delivered"):
+        size = re.search(rf"^ +(\d+)([km]?) +bytes {name}", text, re.M)
+        if not size:
+            fail(f"pflogsumm does not say how many bytes were {name}")
+        found[f"kbytes {name}"] = int(int(size[1]) * {"": 1 / 1024, "k": 1, "m": 1024}[size[2]])
+    return found
 
 
 @click.command()
@@ -234,11 +230,9 @@ def main(lines: int, seed: int, workers: int, logwatch: bool, folder: Path | Non
 
 
 def _same(name: str, mine: int, other: int) -> bool:
-    """pflogsumm gives big sizes in whole MiB (rounded down or up)."""
-    return mine == other or (
-        name.startswith("kbytes")
-        and abs(mine - other) <= max(2, other // 1000, 1024 * (other > 512 * 1024))
-    )
+    """pflogsumm gives great sizes in whole MiB, and middling ones in whole KiB."""
+    unit = 1024 if other > 512 * 1024 else 1
+    return mine == other or (name.startswith("kbytes") and abs(mine - other) <= unit)
 
 
 if __name__ == "__main__":

@@ -90,6 +90,8 @@ class Memory:
         data = data or {}
         self.since: str = data.get("since", "")
         """When the first line of all came; empty: nothing was read yet."""
+        self.hours: dict[str, str] = data.get("hours", {})
+        """Machine → the hour of its last line: a line that tells none is of the same."""
         self.shapes = Shapes(data.get("shapes"))
         self.networks = Seen(50, data.get("networks"))
         self.flows = Seen(25, data.get("flows"))
@@ -110,6 +112,7 @@ class Memory:
         """As JSON has it."""
         return {
             "since": self.since,
+            "hours": self.hours,
             "shapes": self.shapes.plain(),
             "networks": self.networks.plain(),
             "flows": self.flows.plain(),
@@ -153,7 +156,8 @@ class Reader:
         self._heads: dict[bytes, tuple[Any, Handler | None]] = {}
         self._programs: dict[bytes, Program] = {}
         self._make = (postfix.program, others.program)
-        self._hour = self._last = b""
+        self._hour = memory.hours.get(machine, "0001-01-01T00").encode()
+        self._last = b""
         self._met: dict[tuple[str, bytes], str] = {}
 
     def feed(self, block: bytes) -> int:
@@ -170,6 +174,7 @@ class Reader:
             tally.counts[f"lines.{self.machine}"] += len(some)
             self._read(some)
             tally.cut()
+        self.memory.hours[self.machine] = self._hour.decode()
         if len(self.live) > _LIVE:
             for qid in list(self.live)[: len(self.live) - _LIVE // 2]:
                 del self.live[qid]
@@ -191,7 +196,7 @@ class Reader:
         for line in lines:
             if (hour := line[:13]) != self._hour and _HOUR.fullmatch(hour):
                 self._hour = hour
-            groups.setdefault(self._hour or b"0001-01-01T00", []).append(line)
+            groups.setdefault(self._hour, []).append(line)
         yield from groups.items()
 
     def _read(self, lines: list[bytes]) -> None:
