@@ -123,12 +123,13 @@ def unpacked(folder: Path) -> Path:
     for package in place.glob("*.deb"):
         subprocess.run(["dpkg-deb", "--extract", package, place], check=True)
     # logwatch looks for its parts where it is installed.
-    for path in ("scripts/logwatch.pl", "default.conf/logwatch.conf"):
+    for path in ("scripts/logwatch.pl", "default.conf/logwatch.conf", "dist.conf/logwatch.conf"):
         file = place / "usr/share/logwatch" / path
         text = file.read_text(errors="surrogateescape")
         for installed in ("/usr/share/logwatch", "/etc/logwatch"):
             text = text.replace(installed, f"{place}{installed}")
         text = text.replace("/var/cache/logwatch", str(folder / "cache"))
+        text = text.replace("TmpDir = /tmp", f"TmpDir = {folder / 'cache'}")
         file.write_text(text, errors="surrogateescape")
     (folder / "cache").mkdir()
     return place
