@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "verify": ("verify", "Prove that the site is as designed, from every machine"),
     "alarms": ("alarms", "What is wrong and not yet well again; answer it"),
     "integrity": ("integrity", "What machines are made of, against a reference"),
+    "digest": ("digest", "What the logs say of a day, and whether it needs a person"),
     "drill": ("drill", "What an intruder would have, machine by machine"),
     "secrets": ("secrets", "List and rotate generated secrets"),
     "domain": ("accounts", "Mail domains"),

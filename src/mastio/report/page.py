@@ -44,7 +44,7 @@ def html(run: Run, matrix: FlowMatrix, before: tuple[history.Past, ...]) -> str:
     """The page."""
     sources, targets, squares = _matrix(run)
     shown = [(verdict, tuple(grouped(run, verdict))) for verdict in Verdict]
-    return _template().render(
+    return environment().get_template("page.html.j2").render(
         run=run, site=matrix.site, headline=headline(run), Verdict=Verdict, signs=SIGNS,
         picture=_topology(matrix), sources=sources, targets=targets, squares=squares, who=_WHO,
         groups=[(verdict, checks) for verdict, checks in shown if checks],
@@ -151,7 +151,8 @@ _CLASSES = {
 
 
 @cache
-def _template() -> jinja2.Template:
+def environment() -> jinja2.Environment:
+    """How templates beside this module become pages: what they are given is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,
@@ -160,4 +161,4 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
     )
     environment.filters["verdict_class"] = lambda verdict: _CLASSES[verdict]
-    return environment.get_template("page.html.j2")
+    return environment

@@ -7,6 +7,7 @@ from mastio.context import Context
 from mastio.roles import (
     bans,
     common,
+    digest,
     firewall,
     gateway,
     inspection,
@@ -41,4 +42,5 @@ PARTS: tuple[Part, ...] = (
     Part("bans", tuple(Role), bans.build),
     Part("inspection", tuple(Role), inspection.build),
     Part("integrity", tuple(Role), integrity.build),
+    Part("digest", (Role.WATCH,), digest.build),
 )

@@ -9,7 +9,7 @@ import ssl
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from email.message import EmailMessage
+from email.message import EmailMessage, Message
 from email.utils import formatdate, make_msgid
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,12 @@ def message(alarm: Alarm, site: Site, to: Sequence[str]) -> EmailMessage:
 
 
 def mail(alarm: Alarm, site: Site, settings: Settings, to: Sequence[str]) -> None:
-    """Straight into the store, as the gateway does: over TLS in which both sides prove who they are.
+    """Sends an alarm by mail. Raises OSError and SMTPException."""
+    deliver(message(alarm, site, to), site, settings, to)
+
+
+def deliver(mail: Message, site: Site, settings: Settings, to: Sequence[str]) -> None:
+    """Mail straight into the store, as the gateway does: over TLS in which both sides prove who they are.
 
     Raises OSError and SMTPException.
     """
@@ -80,7 +85,7 @@ def mail(alarm: Alarm, site: Site, settings: Settings, to: Sequence[str]) -> Non
         name, services.DELIVERY.port, site.internal_name(settings.machine), _SECONDS
     ) as server:
         server.starttls(context=context)
-        server.send_message(message(alarm, site, to), f"postmaster@{site.domains[0]}", [*to])
+        server.send_message(mail, f"postmaster@{site.domains[0]}", [*to])
 
 
 def call(alarm: Alarm, url: str, settings: Settings) -> None:

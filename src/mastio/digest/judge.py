@@ -1,0 +1,189 @@
+"""Whether something needs a person: a digest's figures, and the rules that judge them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from mastio.digest.summary import Summary, Times, merged
+
+LEARNING = timedelta(days=1)
+"""For so long after the first line of all, everything is new, and so nothing is."""
+
+
+class Level(StrEnum):
+    """How much something needs a person."""
+
+    ACT = "act"
+    LOOK = "look"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Something that needs a person, and what to do."""
+
+    level: Level
+    words: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What verification last said, as watch keeps it."""
+
+    name: str
+    verdict: str
+    began: str
+    late: bool
+    bad: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What is told of some time."""
+
+    site: str
+    since: str
+    """The first hour (`2026-11-24T00`), and the first that is not part of it."""
+    until: str
+    hours: Mapping[str, Summary]
+    machines: tuple[str, ...] = ()
+    """Whose lines there should be."""
+    verified: tuple[Verified, ...] = ()
+    learning_since: str = ""
+    whole: Summary = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "whole", merged(self.hours.values()))
+
+    @property
+    def learning(self) -> bool:
+        """Whether too little was seen yet for anything to be news."""
+        if not self.learning_since:
+            return True
+        first = datetime.fromisoformat(self.learning_since + ":00")
+        return datetime.fromisoformat(self.until + ":00") < first + LEARNING
+
+    def total(self, prefix: str) -> int:
+        """The sum of the counts below a name."""
+        return sum(self.whole.below(prefix).values())
+
+    @property
+    def delivered(self) -> Times:
+        """How long the whole of the way took, from the gateway's taking to its handing over."""
+        times = Times()
+        for name in ("store/smtp", "smtp"):
+            times.merge(self.whole.time(name))
+        return times
+
+
+_TROUBLE = {
+    "disk full": (Level.ACT, "a disk is full"),
+    "read-only disk": (Level.ACT, "a disk cannot be written"),
+    "out of memory": (Level.ACT, "memory ran out"),
+    "Postfix gave up": (Level.ACT, "Postfix gave up (fatal, panic)"),
+    "a log file was changed": (Level.ACT, "a log file on watch is another, or became shorter"),
+    "logs lost": (Level.ACT, "log lines were lost on their way"),
+    "a program crashed": (Level.ACT, "a program crashed"),
+    "a service failed": (Level.LOOK, "a service failed"),
+    "clock": (Level.LOOK, "a clock is not synchronised"),
+    "quota": (Level.LOOK, "a mailbox is over its quota"),
+}
+
+
+def needs(digest: Digest) -> list[Need]:
+    """What needs a person, what is to be acted on first."""
+    found = [
+        *_verification(digest),
+        *_machines(digest),
+        *_mail(digest),
+        *_people(digest),
+        *_new(digest),
+    ]
+    return sorted(found, key=lambda it: it.level is not Level.ACT)
+
+
+def _verification(digest: Digest) -> Iterator[Need]:
+    for one in digest.verified:
+        if one.verdict == "failed":
+            words = f"verification ({one.name}) failed: {'; '.join(one.bad[:4])}"
+            yield Need(Level.ACT, words, "mastio verify --scheduled")
+        elif one.late:
+            yield Need(
+                Level.ACT,
+                f"verification ({one.name}) has not run in time",
+                "mastio verify --scheduled",
+            )
+        elif one.verdict == "could not check":
+            words = f"verification ({one.name}) could not check everything"
+            yield Need(Level.LOOK, words, "mastio verify --scheduled")
+
+
+def _machines(digest: Digest) -> Iterator[Need]:
+    whole = digest.whole
+    for name in digest.machines:
+        if digest.hours and not whole.count(f"lines.{name}"):
+            yield Need(Level.ACT, f"not one line came from {name}", f"mastio plan {name}")
+    for name, number in whole.below("trouble").items():
+        level, words = _TROUBLE.get(name, (Level.LOOK, name))
+        remedy = "see Services that failed" if name == "a service failed" else "see Trouble below"
+        yield Need(level, f"{words} ({number:,} ×)", remedy)
+    unreadable, lines = whole.count("reading.unreadable"), digest.total("lines")
+    if unreadable > max(20, lines / 1000):
+        yield Need(Level.LOOK, f"{unreadable:,} log lines could not be read")
+
+
+def _mail(digest: Digest) -> Iterator[Need]:
+    whole, times = digest.whole, digest.delivered
+    if away := whole.count("refused.in.scanner away, to come again"):
+        level = Level.ACT if away > 100 else Level.LOOK
+        yield Need(
+            level,
+            f"the scanner was away: {away:,} times mail was told to come again",
+            "see Errors by machine and program",
+        )
+    if times.number and times.share(0.95) > 300:
+        level = Level.ACT if times.share(0.95) > 3600 else Level.LOOK
+        yield Need(
+            level,
+            f"one message in twenty took {times.share(0.95):,.0f} s or more",
+            "see Not delivered",
+        )
+    deferred, sent = digest.total("deferred"), digest.total("sent")
+    if deferred > 50 and deferred > sent / 5:
+        yield Need(Level.LOOK, f"{deferred:,} deliveries were put off", "see Not delivered")
+    if full := whole.count("refused.in.mailbox or disk full"):
+        words = f"{full:,} times there was no room for a message: a mailbox or a disk is full"
+        yield Need(Level.LOOK, words, "mastio user list")
+    if expired := whole.count("expired"):
+        yield Need(
+            Level.LOOK, f"{expired:,} messages were given up after days", "see Not delivered"
+        )
+
+
+def _people(digest: Digest) -> Iterator[Need]:
+    whole = digest.whole
+    if sick := whole.count("refused.submitted.virus") + whole.count("refused.out.virus"):
+        yield Need(
+            Level.ACT, f"users of ours tried to send malware ({sick:,} ×)", "see Not delivered"
+        )
+    if held := whole.count("held.outgoing"):
+        who = ", ".join(name for name, _ in whole.top("held", 3))
+        yield Need(Level.ACT, f"outgoing mail is held: {held:,} of {who}", "mastio outbound show")
+    failed = digest.total("login.failed")
+    good = digest.total("login.good")
+    if failed > 200 and failed > good:
+        yield Need(Level.LOOK, f"{failed:,} log-ins failed, {good:,} did not", "mastio ban list")
+
+
+def _new(digest: Digest) -> Iterator[Need]:
+    if digest.learning:
+        return
+    for kind, words in (
+        ("shapes", "log lines of a new shape"),
+        ("networks", "users from a network that is new for them"),
+        ("flows", "conversations that the firewalls stopped for the first time"),
+    ):
+        number = len(digest.whole.news.get(kind, ())) + digest.whole.count(f"untold.{kind}")
+        if number:
+            yield Need(Level.LOOK, f"{number:,} {words}", "see New")

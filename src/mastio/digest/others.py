@@ -1,0 +1,240 @@
+"""What the other programs say: the filter, the virus scanner, mailboxes, log-ins, the firewall, bans, services."""
+
+import re
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+
+from mastio.digest.lines import SKIP, Program, Reader
+
+INTERNET = b"internet"
+"""The interface towards the internet: every machine's is called as its zone."""
+_USER = re.compile(rb"user=<([^>]*)>")
+_WEBMAIL = re.compile(
+    rb"(Successful|Failed) login for (.*) from (\S+) in session \S+(?: \(error: -?\d+\))?$"
+)
+_SSH_FAILED = re.compile(rb" user .*? (\S+) port \d+ \[preauth\]$")
+_SSH_IN = re.compile(rb"Accepted \S+ for (\S+) from (\S+) port")
+_PACKET = re.compile(
+    rb"mastio (\w+): IN=(\S*) OUT=(\S*) .*?SRC=(\S+) DST=(\S+) .*?PROTO=(\S+)(?: SPT=\d+ DPT=(\d+))?"
+)
+_BANNED = re.compile(rb"banned (\S+) for \d+ seconds: (.*)")
+_FOUND = re.compile(rb": (\S+?)(?:\([0-9a-f]+:\d+\))? FOUND$")
+_FAILED = re.compile(rb"(\S+): Failed with result '([\w-]+)'")
+
+
+def program(tag: bytes, reader: Reader) -> Program | None:
+    """The reader of a program's lines; None when it is of no interest but for new shapes."""
+    make = _MAKERS.get(tag)
+    return make(tag.decode(), reader) if make else None
+
+
+def network(address: str) -> str:
+    """What counts as one network: an IPv4 /24, an IPv6 /48. Raises ValueError for no address."""
+    return str(ip_network((address, 24 if ip_address(address).version == 4 else 48), strict=False))
+
+
+def _came(reader: Reader, user: bytes, address: bytes, text: bytes, line: bytes) -> None:
+    """A user is in; news when from a network that is new."""
+    name = user.decode("utf-8", "backslashreplace")
+    try:
+        where = network(address.decode("ascii", "replace"))
+    except ValueError:
+        return
+    if reader.memory.networks.new(name, where):
+        reader.news("networks", f"{name} from {where}", text, line)
+
+
+def _rspamd(name: str, reader: Reader) -> Program:
+    def handler(text: bytes, line: bytes) -> None:
+        head = text[8:64]
+        if b"rspamd_task_write_log" in head:
+            if b"; proxy; " not in head:
+                return  # asked for by hand, or learning
+            at = text.find(b"(default: ")
+            verdict = text[text.find(b"(", at + 1) + 1 : text.find(b")", at)].decode(
+                "ascii", "replace"
+            )
+            reader.tally.counts[f"filter.{verdict}"] += 1
+            at = text.rfind(b", time: ")
+            reader.tally.times["filter in ms"][text[at + 8 : text.find(b"ms", at)]] += 1
+        elif b"slow asynchronous rule" not in head and b"rspamd_task_process" not in head:
+            # What begins with a task's number and a module is told apart by what follows.
+            reader.odd(name, text[text.find(b"; ") + 2 :], line)
+
+    return Program({}, handler)
+
+
+def _clamd(name: str, reader: Reader) -> Program:
+    def handler(text: bytes, line: bytes) -> None:
+        if found := _FOUND.search(text):
+            reader.tally.counts["viruses"] += 1
+            reader.tally.tops["viruses"][found[1]] += 1
+        else:
+            reader.odd(name, text, line)
+
+    return Program({}, handler)
+
+
+def _dovecot(name: str, reader: Reader) -> Program:
+    def handler(text: bytes, line: bytes) -> None:
+        counts = reader.tally.counts
+        if text.startswith(b"lmtp("):
+            if b"stored mail into mailbox " in text:
+                counts["mailbox.Junk" if text.endswith(b"'Junk'") else "mailbox.others"] += 1
+            elif b"uota exceeded" in text:
+                counts["trouble.quota"] += 1
+                reader.tally.tops["over quota"][text[5 : text.find(b")")]] += 1
+            elif b"onnect from local" not in text:
+                reader.odd(f"{name}/lmtp", text.partition(b": ")[2], line)
+        elif b"-login: " in text[:24]:
+            if b": Logged in: " in text:
+                counts["login.good.mailbox"] += 1
+            elif b"(auth_failed)" in text:
+                counts["login.failed.mailbox"] += 1
+                if found := _USER.search(text):
+                    reader.tally.tops["login users"][found[1]] += 1
+            elif b"Login aborted: " not in text:
+                reader.odd(f"{name}/login", text.partition(b": ")[2], line)
+        elif not text.startswith((b"imap(", b"managesieve(", b"auth(", b"auth-worker(")):
+            reader.odd(name, text, line)
+
+    return Program({}, handler)
+
+
+def _roundcube(name: str, reader: Reader) -> Program:
+    def handler(text: bytes, line: bytes) -> None:
+        found = _WEBMAIL.match(text)
+        if not found:
+            if not text.startswith(b"IMAP Error: Login failed"):
+                reader.odd(name, text, line)
+            return
+        tally = reader.tally
+        if found[1] == b"Successful":
+            tally.counts["login.good.webmail"] += 1
+            _came(reader, found[2].partition(b" (ID: ")[0], found[3], text, line)
+        else:
+            tally.counts["login.failed.webmail"] += 1
+            # What was typed as a name may be anything, a password too: it is not repeated.
+            tally.tops["login sources"][found[3]] += 1
+
+    return Program({}, handler)
+
+
+def _sshd(name: str, reader: Reader) -> Program:
+    def handler(text: bytes, line: bytes) -> None:
+        tally = reader.tally
+        if found := _SSH_IN.match(text):
+            tally.counts["login.good.ssh"] += 1
+            _came(reader, b"ssh " + found[1], found[2], text, line)
+        elif text.endswith(b"[preauth]"):
+            if found := _SSH_FAILED.search(text):
+                tally.counts["login.failed.ssh"] += 1
+                tally.tops["login sources"][found[1]] += 1
+        elif text.startswith((b"error: ", b"fatal: ")):
+            reader.odd(name, text, line)
+
+    return Program({}, handler)
+
+
+def _ulogd(name: str, reader: Reader) -> Program:
+    def dropped(text: bytes, line: bytes) -> None:
+        found = _PACKET.match(text)
+        if not found:
+            reader.tally.counts["reading.unreadable"] += 1
+            return
+        tally = reader.tally
+        chain, came, went, source, target, protocol, number = found.groups()
+        port = protocol.lower() + (b"/" + number if number else b"")
+        here = reader.machine.encode()
+        pair = b"%b > %b" % (came or here, went or here)
+        tally.counts["dropped"] += 1
+        tally.tops["drops"][pair] += 1
+        tally.tops["drops by rule"][b"%b: %b" % (here, chain)] += 1
+        if came == INTERNET:
+            tally.tops["drop sources"][source] += 1
+            tally.tops["drop ports"][port] += 1
+        elif chain in (b"forward", b"input", b"output"):
+            tally.counts["dropped inside"] += 1
+            who = b"%b > %b" % (source, target)
+            tally.tops["drops inside"][b"%b %b" % (who, port)] += 1
+            group, name = pair.decode("ascii", "replace"), port.decode("ascii", "replace")
+            if reader.memory.flows.new(group, name):
+                reader.news("flows", f"{group} {name}", text, line)
+
+    kinds = (b"mastio i", b"mastio o", b"mastio f", b"mastio n", b"mastio s", b"mastio l")
+    return Program(
+        {**dict.fromkeys(kinds, dropped), b"registering": SKIP},
+        lambda text, line: reader.odd(name, text, line),
+    )
+
+
+def _offences(name: str, reader: Reader) -> Program:
+    def handler(text: bytes, line: bytes) -> None:
+        if found := _BANNED.match(text):
+            reader.tally.counts["bans"] += 1
+            reader.tally.tops["bans"][found[1]] += 1
+            reader.tally.tops["bans for"][found[2]] += 1
+        else:
+            reader.odd(name, text, line)
+
+    return Program({}, handler)
+
+
+def _quarantine(name: str, reader: Reader) -> Program:
+    def handler(text: bytes, line: bytes) -> None:
+        verb = text.partition(b":")[0]
+        if verb in (b"held", b"deleted", b"released", b"expired"):
+            reader.tally.counts[f"quarantine.{verb.decode()}"] += 1
+        else:
+            reader.odd(name, text, line)
+
+    return Program({}, handler)
+
+
+def _systemd(name: str, reader: Reader) -> Program:
+    def handler(text: bytes, line: bytes) -> None:
+        if found := _FAILED.match(text):
+            reader.tally.counts["trouble.a service failed"] += 1
+            what = b"%b: %b (%b)" % (reader.machine.encode(), found[1], found[2])
+            reader.tally.tops["failed services"][what] += 1
+        else:
+            reader.odd(name, text, line)
+
+    quiet = (b"Started ", b"Starting", b"Stopped ", b"Stopping", b"Finished", b"Reached target", b"Listening",
+             b"Reloadin", b"Reloaded", b"Closed ", b"Created slice", b"Removed slice")  # fmt: skip
+    return Program(dict.fromkeys(quiet, SKIP), handler)
+
+
+def _nginx(name: str, reader: Reader) -> Program:
+    def handler(text: bytes, line: bytes) -> None:
+        at = text.find(b'" ')
+        status = text[at + 2 : at + 5]
+        if at < 0 or not status.isdigit():
+            reader.odd(name, text, line)
+            return
+        reader.tally.counts["web"] += 1
+        if status >= b"500":
+            reader.tally.counts["web.failed"] += 1
+
+    return Program({}, handler)
+
+
+def _silent(name: str, reader: Reader) -> Program:
+    """Lines that are somebody's words, or that others tell as well."""
+    return Program({}, SKIP)
+
+
+_MAKERS: dict[bytes, Callable[[str, Reader], Program]] = {
+    b"rspamd": _rspamd,
+    b"clamd": _clamd,
+    b"dovecot": _dovecot,
+    b"roundcube": _roundcube,
+    b"sshd": _sshd,
+    b"sshd-session": _sshd,
+    b"ulogd": _ulogd,
+    b"mastio-offences": _offences,
+    b"mastio-quarantine": _quarantine,
+    b"systemd": _systemd,
+    b"nginx": _nginx,
+    **dict.fromkeys((b"learnd", b"mastio-learn"), _silent),
+}

@@ -1,0 +1,362 @@
+"""What Postfix says: who came, what was refused and why, what was delivered, how, and in which time.
+
+The program's name tells the way: master.cf gives each service one (`syslog_name`), and the roles name them.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from functools import lru_cache
+
+from mastio import services
+from mastio.digest.lines import SKIP, Handler, Program, Reader
+from mastio.digest.reasons import reason
+
+WAYS = {
+    b"postfix/smtpd": "in",
+    b"postfix/relay/smtpd": "out",
+    b"postfix/submissions/smtpd": "submitted",
+    b"postfix/delivery/smtpd": "stored",
+    b"postfix/pickup": "local",
+}
+"""Who took a message, and the way that it then is on: from the internet, on its way there, from a user, on
+its way into a mailbox, from the machine itself."""
+_CLIENT = re.compile(rb"(?:client=|from )[^\[\s]*\[([^\]]+)\]")
+_ADDRESSES = re.compile(rb" from=<(.*?)>(?: to=<(.*?)>)? proto=")
+_PASSING = (b"breaking line", b"host ", b"lost connection", b"enabling PIX", b"replacing")
+"""What is said on the way to an outcome."""
+_OUTSIDE = b"]:%d: " % services.SMTP.port
+"""In the other end's address: what goes to another organisation, not to a machine of the site."""
+_QUEUE_ID = re.compile(rb"(?=[A-Za-z]*\d)[0-9A-Za-z]{6,20}: ")
+_SASL = re.compile(rb"sasl_username=(\S+)")
+_BLOCKED = re.compile(rb"blocked using ([\w.-]+)")
+
+
+def program(tag: bytes, reader: Reader) -> Program | None:
+    """The reader of a Postfix program's lines; None for another's."""
+    if not tag.startswith(b"postfix"):
+        return None
+    last = tag.rpartition(b"/")[2]
+    make = _MAKERS.get(last)
+    return make(tag, reader) if make else Program({}, _leftover(tag, reader))
+
+
+def _leftover(tag: bytes, reader: Reader) -> Handler:
+    """Lines that are of no known kind: warnings and worse are told, all are compared with known shapes."""
+    name = tag.decode("ascii", "replace")
+
+    def handler(text: bytes, line: bytes) -> None:
+        if _QUEUE_ID.match(text):
+            text = b"QUEUE-ID: " + text.partition(b": ")[2]
+        if text.startswith((b"fatal: ", b"panic: ")):
+            reader.tally.counts["trouble.Postfix gave up"] += 1
+            reader.tally.tops["trouble"][b"%b: %b" % (reader.machine.encode(), text[:160])] += 1
+        reader.odd(name, text, line)
+
+    return handler
+
+
+def _smtpd(tag: bytes, reader: Reader) -> Program:
+    way = WAYS.get(tag, "elsewhere")
+    public = way == "in"
+    live, leftover = reader.live, _leftover(tag, reader)
+    name = tag.removeprefix(b"postfix/").decode("ascii", "replace")
+    received, reject, refused = (
+        f"postfix.received.{name}",
+        f"postfix.rejected.{name}",
+        f"refused.{way}",
+    )
+
+    def queued(text: bytes, line: bytes) -> None:
+        qid, _, rest = text.partition(b": ")
+        if rest.startswith(b"client="):
+            tally = reader.tally
+            tally.counts[received] += 1
+            live[qid] = (way, b"", -1)
+            if public:
+                tally.tops["sources"][rest[rest.find(b"[") + 1 : -1]] += 1
+            elif found := _SASL.search(rest):
+                tally.tops["users"][found[1]] += 1
+        elif rest.startswith((b"reject: ", b"milter-reject: ", b"hold: ")):
+            turned_away(text, line)
+        elif not rest.startswith((b"lost connection", b"filter: ", b"discard: ")):
+            leftover(text, line)
+
+    def turned_away(text: bytes, line: bytes) -> None:
+        _, _, rest = text.partition(b": ")
+        verb, _, rest = rest.partition(b": ")
+        if verb == b"reject":
+            reader.tally.counts[reject] += 1
+        if verb in (b"reject", b"milter-reject"):
+            refuse(reader, refused, rest, line)
+        elif verb == b"hold":
+            reader.tally.counts["held.outgoing"] += 1
+            if found := _SASL.search(rest):
+                reader.tally.tops["held"][found[1]] += 1
+        elif not verb.startswith((b"lost connection", b"abort")):
+            leftover(text, line)
+
+    def encrypted(text: bytes, line: bytes) -> None:
+        at = text.find(b": TLSv") + 2
+        reader.tally.tops["TLS in"][text[at : text.find(b" ", at)]] += 1
+
+    def left(text: bytes, line: bytes) -> None:
+        if b" mail=" in text:
+            counts = reader.tally.counts
+            counts["sessions.mail"] += 1
+            if b" starttls=1" in text:
+                counts["sessions.tls"] += 1
+
+    def warned(text: bytes, line: bytes) -> None:
+        if b"authentication failed" in text:
+            tally = reader.tally
+            tally.counts[f"login.failed.{'SMTP' if public else 'submission'}"] += 1
+            if found := _SASL.search(text):
+                tally.tops["login users"][found[1]] += 1
+            if public and (client := _CLIENT.search(text.replace(b"warning: ", b"from "))):
+                tally.tops["login sources"][client[1]] += 1
+        else:
+            leftover(text, line)
+
+    return Program(
+        {
+            b"connect from": SKIP,
+            b"disconnect": left if public else SKIP,
+            b"discarding": SKIP,
+            b"lost connection": SKIP,
+            b"SSL_accept": SKIP,
+            b"NOQUEUE:": turned_away,
+            b"warning:": warned,
+            **dict.fromkeys(
+                (b"Anonymous", b"Trusted TLS", b"Untrusted", b"Verified"),
+                encrypted if public else SKIP,
+            ),
+        },
+        queued,
+    )
+
+
+def refuse(reader: Reader, kind: str, rest: bytes, line: bytes) -> None:
+    """A refusal: `STAGE from CLIENT: ANSWER; from=<…> to=<…> …`."""
+    tally = reader.tally
+    where, _, told = rest.partition(b": ")
+    answer = told.rpartition(b"; from=")[0] or told
+    # Without the address in it, most answers are alike.
+    why = reason(answer[:10] + answer.rpartition(b">: ")[2])
+    tally.counts[f"{kind}.{why}"] += 1
+    tally.tops["refused sources"][where.rpartition(b"[")[2].partition(b"]")[0]] += 1
+    if why == "block list" and (found := _BLOCKED.search(answer)):
+        tally.tops["block lists"][found[1]] += 1
+    if why == "greylisted, to come again" and (found := _ADDRESSES.search(told)):
+        reader.memory.waiting.setdefault(b"%b %b" % (found[1], found[2] or b""), seconds(line))
+    if why == "no such user" and (found := _ADDRESSES.search(told)):
+        tally.tops["unknown users"][found[2] or b""] += 1
+
+
+@lru_cache(4)
+def _minute(text: bytes) -> float:
+    return datetime.fromisoformat(text.decode() + ":00+00:00").timestamp()
+
+
+def seconds(line: bytes) -> float:
+    """When a line arrived, in seconds since the epoch; 0 when it does not say."""
+    try:
+        return _minute(line[:16]) + float(line[17:19])
+    except ValueError:
+        return 0.0
+
+
+def _cleanup(tag: bytes, reader: Reader) -> Program:
+    live, leftover = reader.live, _leftover(tag, reader)
+
+    def handler(text: bytes, line: bytes) -> None:
+        if text.find(b": message-id=", 0, 40) > 0:
+            return
+        qid, _, rest = text.partition(b": ")
+        if rest.startswith((b"milter-reject: ", b"reject: ")):
+            way = live.get(qid, ("in", b"", 0))[0]
+            reader.tally.counts["postfix.rejected.cleanup"] += 1
+            refuse(reader, f"refused.{way}", rest.partition(b": ")[2], line)
+        elif rest == b"removed (canceled)":
+            live.pop(qid, None)
+        elif rest.startswith(b"filter: header X-Mastio-Quarantine"):
+            reader.tally.counts["held.quarantine"] += 1
+        elif not rest.startswith(b"resent-message-id="):
+            leftover(text, line)
+
+    return Program({}, handler)
+
+
+def _qmgr(tag: bytes, reader: Reader) -> Program:
+    live, leftover = reader.live, _leftover(tag, reader)
+
+    def handler(text: bytes, line: bytes) -> None:
+        if text.endswith(b": removed"):
+            live.pop(text[:-9], None)
+            return
+        qid, mark, rest = text.partition(b": from=<")
+        if not mark:
+            leftover(text, line)
+            return
+        sender, mark, rest = rest.partition(b">, size=")
+        if not mark:
+            if b", status=expired" in rest or b", status=expired" in sender:
+                reader.tally.counts["expired"] += 1
+            else:
+                leftover(text, line)
+            return
+        way, _, known = live.get(qid) or _LOCAL
+        if known >= 0:
+            return  # tried again
+        octets = int(rest[: rest.find(b",")])
+        live[qid] = (way, sender, octets)
+        tally = reader.tally
+        counts = tally.counts
+        counts["mail." + way] += 1
+        counts["bytes." + way] += octets
+        if way == "in":
+            tally.tops["senders"][sender] += 1
+
+    return Program({}, handler)
+
+
+_LOCAL = ("local", b"", -1)
+_NOBODY = ("", b"", -1)
+
+
+def _delivering(tag: bytes, reader: Reader) -> Program:
+    """smtp, lmtp, pipe, local, virtual, error: `QID: to=<…>, relay=…, delay=…, status=… (…)`."""
+    live, memory = reader.live, reader.memory
+    leftover = _leftover(tag, reader)
+    name = tag.removeprefix(b"postfix/").decode("ascii", "replace")
+    outward = name == "smtp"
+    sent, octets, to = f"sent.{name}", f"sent bytes.{name}", f"to.{name}"
+
+    def handler(text: bytes, line: bytes) -> None:
+        qid, mark, rest = text.partition(b": to=<")
+        if not mark:
+            rest = text.partition(b": ")[2]
+            if not rest.startswith(_PASSING):
+                leftover(text, line)
+            return
+        way, sender, size = live.get(qid, _NOBODY)
+        tally = reader.tally
+        at = rest.find(b", status=") + 9
+        if rest.startswith(b"sent ", at):
+            tally.counts[sent] += 1
+            if size > 0:
+                tally.counts[octets] += size
+            at = rest.index(b" delay=") + 7
+            # A store hands users' mail to the gateway by a program of the same name.
+            tally.times["hand over" if way == "submitted" else name][
+                rest[at : rest.find(b",", at)]
+            ] += 1
+            recipient = rest[: rest.find(b">")]
+            tally.tops[to][recipient] += 1
+            if (
+                memory.waiting
+                and way == "in"
+                and (since := memory.waiting.pop(b"%b %b" % (sender, recipient), 0))
+            ):
+                tally.counts["greylisted then delivered"] += 1
+                tally.times["greylisted"][b"%d" % (seconds(line) - since)] += 1
+            return
+        status = rest[at : rest.index(b" ", at)]
+        tally.counts[f"{status.decode('ascii', 'replace')}.{name}"] += 1
+        why = rest[rest.find(b"(", at) + 1 : -1]
+        tally.tops["not delivered"][b"%b: %b" % (status, why[:140])] += 1
+
+    def encrypted(text: bytes, line: bytes) -> None:
+        if b"connection established" in text and _OUTSIDE in text:
+            at = text.find(b": TLSv") + 2
+            reader.tally.tops["TLS out"][text[at : text.find(b" ", at)]] += 1
+            reader.tally.tops["TLS proofs"][text.partition(b" ")[0].lower()] += 1
+
+    tls = encrypted if outward else SKIP
+    return Program(
+        dict.fromkeys((b"Anonymous", b"Trusted TLS", b"Untrusted", b"Verified"), tls),
+        handler,
+    )
+
+
+def _postscreen(tag: bytes, reader: Reader) -> Program:
+    leftover = _leftover(tag, reader)
+
+    def turned_away(text: bytes, line: bytes) -> None:
+        reader.tally.counts["postfix.rejected.postscreen"] += 1
+        refuse(reader, "refused.in", text.partition(b": ")[2].partition(b": ")[2], line)
+
+    def abused(text: bytes, line: bytes) -> None:
+        reader.tally.counts["refused.in.protocol"] += 1
+        if found := re.search(rb" from \[([^\]]+)\]", text):
+            reader.tally.tops["refused sources"][found[1]] += 1
+
+    def listed(text: bytes, line: bytes) -> None:
+        reader.tally.counts["postscreen.on block lists"] += 1
+
+    return Program(
+        {
+            **dict.fromkeys(
+                (b"CONNECT from", b"PASS OLD", b"PASS NEW", b"ALLOWLISTED", b"WHITELISTED"), SKIP
+            ),
+            **dict.fromkeys((b"DISCONNECT", b"HANGUP after", b"cache "), SKIP),
+            **dict.fromkeys(
+                (b"PREGREET", b"COMMAND ", b"NON-SMTP", b"BARE NEWLINE", b"DENYLISTED"), abused
+            ),
+            b"DNSBL rank"[:8]: listed,
+            b"NOQUEUE:": turned_away,
+        },
+        leftover,
+    )
+
+
+def _pickup(tag: bytes, reader: Reader) -> Program:
+    leftover = _leftover(tag, reader)
+
+    def handler(text: bytes, line: bytes) -> None:
+        qid, _, rest = text.partition(b": ")
+        if rest.startswith((b"uid=", b"sender=")):
+            reader.tally.counts["postfix.received.pickup"] += 1
+            reader.live[qid] = ("local", b"", -1)
+        else:
+            leftover(text, line)
+
+    return Program({}, handler)
+
+
+def _bounce(tag: bytes, reader: Reader) -> Program:
+    leftover = _leftover(tag, reader)
+
+    def handler(text: bytes, line: bytes) -> None:
+        if b"notification: " in text:
+            reader.tally.counts["notices"] += 1
+        else:
+            leftover(text, line)
+
+    return Program({}, handler)
+
+
+def _quiet(tag: bytes, reader: Reader) -> Program:
+    """Programs whose usual lines say nothing: only what is severe is looked at."""
+    leftover = _leftover(tag, reader)
+    return Program(
+        {
+            **dict.fromkeys((b"CONNECT to", b"CONNECT from", b"DISCONNECT", b"statistics:"), SKIP),
+            **dict.fromkeys((b"Anonymous", b"Trusted TLS", b"Untrusted", b"Verified"), SKIP),
+        },
+        leftover,
+    )
+
+
+_MAKERS: dict[bytes, Callable[[bytes, Reader], Program]] = {
+    b"smtpd": _smtpd,
+    b"cleanup": _cleanup,
+    b"qmgr": _qmgr,
+    **dict.fromkeys(
+        (b"smtp", b"lmtp", b"pipe", b"local", b"virtual", b"error", b"discard"), _delivering
+    ),
+    b"postscreen": _postscreen,
+    b"pickup": _pickup,
+    b"bounce": _bounce,
+    **dict.fromkeys((b"tlsproxy", b"anvil", b"scache"), _quiet),
+}

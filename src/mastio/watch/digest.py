@@ -1,0 +1,156 @@
+"""The digest, on watch: `python3 -m mastio.watch.digest read|mail|DAY`.
+
+`read` puts what the logs have more into summaries; it runs every few minutes, and reads nothing twice. `mail`
+makes yesterday's digest of them (DAY: that day's), keeps it (`days/<day>.html`, `.txt`, `.json`) and sends it to
+the administrators, straight into the store as alarms go; what cannot be sent waits, and goes with a later run.
+"""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+from pathlib import Path
+from smtplib import SMTPException
+from typing import Any
+
+from mastio.digest import keeping
+from mastio.digest.judge import Digest, Level, Verified, needs
+from mastio.digest.keeping import Keeping
+from mastio.digest.summary import Summary
+from mastio.errors import Exit, MastioError
+from mastio.report import digest as report
+from mastio.roles.digest import FOLDER
+from mastio.roles.inspection import FOLDER as VERIFY
+from mastio.roles.inspection import SETTINGS, SITE
+from mastio.roles.watch import LOGS
+from mastio.site import plain
+from mastio.site.model import Site
+from mastio.verify.model import BAD, Verdict
+from mastio.verify.scheduled import LATE
+from mastio.watch import alarm
+from mastio.watch.settings import Settings, load
+
+_KEPT = 100
+
+
+def verified(reports: Mapping[str, Mapping[str, Any]], now: float) -> tuple[Verified, ...]:
+    """What verification last said, from the reports that it keeps by the name of their set."""
+    found = []
+    for name, most in LATE.items():
+        one = reports.get(name)
+        if one is None:
+            found.append(Verified(name, str(Verdict.NOT_RUN), "never", False, ()))
+            continue
+        bad = tuple(
+            f"{it['check']} {it['vantage']}: {'; '.join(it['seen'])}"
+            for it in one["findings"]
+            if it["verdict"] in BAD
+        )
+        late = now - datetime.fromisoformat(one["began"]).timestamp() > most
+        found.append(Verified(name, one["verdict"], one["began"], late, bad))
+    return tuple(found)
+
+
+def reports(folder: Path) -> dict[str, Any]:
+    """The newest report of each set of checks; a set that has not run has none."""
+    found = {}
+    for name in LATE:
+        try:
+            found[name] = json.loads((folder / f"{name}.json").read_text())
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def make(
+    site: Site, hours: Mapping[str, Summary], since: str, until: str, learning: str,
+    checks: Mapping[str, Any], now: float,
+) -> Digest:  # fmt: skip
+    """The digest of some hours."""
+    machines = tuple(it.name for it in site.machines)
+    return Digest(site.name, since, until, hours, machines, verified(checks, now), learning)
+
+
+def message(digest: Digest, site: Site, now: float) -> EmailMessage:
+    """The digest as mail: text, and the page beside it (RFC 2046, 5.1.4)."""
+    found = needs(digest)
+    act = sum(it.level is Level.ACT for it in found)
+    mail = EmailMessage(policy=policy.SMTP)
+    mail["From"] = f"mastio <postmaster@{site.domains[0]}>"
+    mail["To"] = site.admin_mail
+    what = f"NEEDS A PERSON ({act})" if act else f"{len(found)} to look at" if found else "all well"
+    mail["Subject"] = f"[{site.name}] digest of {digest.since[:10]}: {what}"
+    mail["Date"] = formatdate(now)
+    mail["Message-ID"] = make_msgid(domain=site.domains[0])
+    mail["Auto-Submitted"] = "auto-generated"
+    mail.set_content(report.text(digest), cte="quoted-printable")
+    mail.add_alternative(report.html(digest), subtype="html", cte="quoted-printable")
+    return mail
+
+
+def send(folder: Path, site: Site, settings: Settings) -> list[str]:
+    """Sends what waits, the oldest first; what could not be sent, in words."""
+    failed = []
+    for path in sorted((folder / "waiting").glob("*.eml")):
+        mail = message_from_bytes(path.read_bytes(), policy=policy.SMTP)
+        try:
+            alarm.deliver(mail, site, settings, [site.admin_mail])
+        except (OSError, SMTPException) as error:
+            failed.append(f"the digest {path.stem} waits: {error}")
+        else:
+            path.unlink()
+    return failed
+
+
+def keep(folder: Path, digest: Digest, mail: EmailMessage) -> None:
+    """Puts a day's digest down, and its mail where it waits to be sent."""
+    day = digest.since[:10]
+    (folder / "days").mkdir(mode=0o700, exist_ok=True)
+    (folder / "waiting").mkdir(mode=0o700, exist_ok=True)
+    for name, content in (
+        (f"days/{day}.txt", report.text(digest)),
+        (f"days/{day}.html", report.html(digest)),
+        (f"days/{day}.json", json.dumps(report.data(digest))),
+        (f"waiting/{day}.eml", mail.as_bytes().decode("utf-8", "surrogateescape")),
+    ):
+        making = folder / f".{name.replace('/', '-')}.new"
+        making.write_text(content, errors="surrogateescape", newline="")
+        making.rename(folder / name)
+    for old in sorted((folder / "days").glob("*"))[: -3 * _KEPT]:
+        old.unlink()
+
+
+def main(what: str) -> Exit:
+    """Runs one of them; how it went."""
+    folder = Path(FOLDER)
+    site, settings = plain.recall(Path(SITE).read_text()), load(Path(SETTINGS))
+    began = time.monotonic()
+    lines = Keeping(folder).advance(Path(LOGS))
+    print(f"read {lines} lines in {time.monotonic() - began:.1f} s")
+    if what != "read":
+        now = time.time()
+        day = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}" if what == "mail" else what
+        since, until = keeping.hours_of(day)
+        hours = keeping.load(folder, since, until)
+        digest = make(
+            site, hours, since, until, keeping.learning_since(folder), reports(Path(VERIFY)), now
+        )
+        keep(folder, digest, message(digest, site, now))
+    failed = send(folder, site, settings)
+    for words in failed:
+        print(words, file=sys.stderr)
+    return Exit.UNAVAILABLE if failed else Exit.OK
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or not re.fullmatch(r"read|mail|\d{4}-\d\d-\d\d", sys.argv[1]):
+        sys.exit("read, mail, or a day?")
+    try:
+        sys.exit(main(sys.argv[1]))
+    except (MastioError, OSError, ValueError, KeyError) as error:
+        sys.exit(f"digest: {error!r}")

@@ -1,0 +1,42 @@
+"""The digest on watch: what verification said, and mail that is not lost."""
+
+import time
+from pathlib import Path
+
+from mastio.digest import keeping
+from mastio.roles import digest as role
+from mastio.watch import digest as watching
+from tests import sites
+from tests.unit.digest.test_judge import calm, digest
+from tests.unit.watch.test_schedule import SETTINGS
+
+SITE = sites.demo_site()
+
+
+def test_what_verification_last_said() -> None:
+    seen = {"check": "H4", "vantage": "store", "verdict": "failed", "seen": ["a hole"]}
+    report = {"began": "2026-11-24T10:00:00+00:00", "verdict": "failed", "findings": [seen]}
+    now = 1_795_514_400.0  # an hour later
+    fast, full = watching.verified({"fast": report}, now + 3600)
+    assert (fast.verdict, fast.late, fast.bad) == ("failed", False, ("H4 store: a hole",))
+    assert (full.verdict, full.late) == ("not run", False)
+    assert watching.verified({"fast": report}, now + 4 * 3600)[0].late
+
+
+def test_what_cannot_be_sent_waits(tmp_path: Path) -> None:
+    one = digest(calm())
+    watching.keep(tmp_path, one, watching.message(one, SITE, time.time()))
+    assert sorted(it.name for it in (tmp_path / "days").iterdir()) == [
+        "2026-11-24.html", "2026-11-24.json", "2026-11-24.txt",
+    ]  # fmt: skip
+    (words,) = watching.send(tmp_path, SITE, SETTINGS)
+    assert words.startswith("the digest 2026-11-24 waits: ")
+    assert len(list((tmp_path / "waiting").glob("*.eml"))) == 1
+    assert watching.send(tmp_path / "nothing", SITE, SETTINGS) == []
+
+
+def test_the_reader_may_write_to_its_own_folder_alone() -> None:
+    unit = Path(role.__file__).with_name("digest.service.j2").read_text()
+    assert "ProtectSystem=strict" in unit and "ReadWritePaths={{ folder }}" in unit
+    assert unit.count("ReadWritePaths") == 1 and "CapabilityBoundingSet=\n" in unit
+    assert keeping.DAYS >= 31, "as far back as `mastio digest --since` goes"
