@@ -22,6 +22,11 @@ from mastio.state import Listener
 PKI = "/etc/mastio/pki"
 """Where a machine keeps its certificates: ca.pem, host.pem, host.key, public.pem, public.key."""
 
+ARCHIVE = "/usr/local/lib/mastio/mastio.tar.gz.b64"
+"""Where watch has this very program (`Kit.package`)."""
+LOGS = "/var/log/remote"
+"""Where watch has the machines' logs: `LOGS/<machine>/<YYYY-MM-DD>.log`, past days packed (`.log.gz`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Internet:

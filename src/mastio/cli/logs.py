@@ -4,7 +4,9 @@ import json
 import re
 import time
 from collections.abc import Callable
-from datetime import datetime
+from dataclasses import asdict
+from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -12,10 +14,14 @@ import click
 from mastio.cli.common import App, pass_app
 from mastio.cli.directory import json_flag
 from mastio.errors import Exit, MastioError
+from mastio.logs import chain
 from mastio.logs import line as lines
+from mastio.logs.chain import Pin
 from mastio.logs.client import Logs, Wanted
 from mastio.trace import stories, words
 
+PINS = "log-seals.json"
+"""In the site folder: the newest seal of each watch that was seen from here."""
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -93,6 +99,96 @@ def _plain(text: str) -> dict[str, str]:
         "written": line.written.isoformat(), "level": line.level, "program": line.program,
         "process": line.process, "text": line.text,
     }  # fmt: skip
+
+
+@logs.command("verify")
+@click.option("--since", "begin", default="", metavar="YYYY-MM-DD",
+              help="Read only the files of these days; the chain of seals is looked at whole.")  # fmt: skip
+@json_flag
+@pass_app
+def logs_verify(app: App, begin: str, as_json: bool) -> Exit:
+    """Prove that nobody has changed the logs on watch.
+
+    Each hour watch seals what is new with a key that it then forgets. Here it is said which machine's file was
+    edited, cut, removed or added to afterwards. The newest seal seen is noted in the site folder
+    (log-seals.json; keep it with the site), so that a chain that was cut or made anew shows as well.
+    """
+    if begin:
+        try:
+            date.fromisoformat(begin)
+        except ValueError:
+            raise MastioError(
+                f"{begin} is no day", hint="say it as 2026-11-24", code=Exit.USAGE
+            ) from None
+    known, keep, now = Logs(app.site(), app.transport()), app.site().policy.log_days, time.time()
+    place = app.folder / PINS
+    pin = _pin(place, known.watch)
+    sealed = known.sealed(begin)
+    seals, least = list(sealed.seals), min(keep, pin.keep if pin else keep)
+    bad = [*sealed.faults, *chain.faults(sealed.first, seals, pin)]
+    bad += chain.differences(seals, sealed.files, least, begin)
+    late = not seals or now - seals[-1].at > chain.LATE
+    if late:
+        last = (
+            f"the last seal is of {datetime.fromtimestamp(seals[-1].at):%Y-%m-%d %H:%M}"
+            if seals
+            else "nothing was ever sealed"
+        )
+        bad.append(f"{last}: on {known.watch}, look at `systemctl status mastio-logbook@seal`")
+    elif seals[-1].keep != keep:
+        bad.append(
+            f"{known.watch} keeps logs for {seals[-1].keep} days, the site file says {keep}: `mastio apply`"
+        )
+    octets = sum(it.length for seal in seals for it in seal.segments)
+    fresh = sum(it.size for it in sealed.files.values()) - sum(
+        chain.lengths(seals).get(it, 0) for it in sealed.files
+    )
+    if not bad:
+        _note(place, known.watch, Pin(sealed.first, seals[-1].number, seals[-1].digest, least))
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "faults": bad,
+                    "seals": len(seals),
+                    "octets": octets,
+                    "not_sealed_yet": max(0, fresh),
+                },
+                indent=2,
+            )
+        )
+    else:
+        for words in bad:
+            click.secho(f"NOT as sealed  {words}", fg="red")
+        if not bad:
+            click.echo(f"as sealed: {len(seals)} seals over {octets} octets of {len(sealed.files)} files; "
+                       f"{max(0, fresh)} octets are newer than the last seal")  # fmt: skip
+    return Exit.FAILED if bad else Exit.OK
+
+
+def _pin(place: Path, watch: str) -> Pin | None:
+    """What was noted here of a watch's chain."""
+    try:
+        noted = json.loads(place.read_text())
+        return Pin(**noted[watch]) if watch in noted else None
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        raise MastioError(
+            f"{place} cannot be read: {error}",
+            hint="it notes the seals that were seen; without it, a chain that was made anew does not show",
+            code=Exit.DATA,
+        ) from error
+
+
+def _note(place: Path, watch: str, pin: Pin) -> None:
+    try:
+        noted = json.loads(place.read_text())
+    except FileNotFoundError:
+        noted = {}
+    making = place.with_name(f".{place.name}.new")
+    making.write_text(json.dumps({**noted, watch: asdict(pin)}, indent=2) + "\n")
+    making.rename(place)
 
 
 @click.command()

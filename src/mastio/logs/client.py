@@ -7,16 +7,18 @@ found = logs.trace("alice@fortress.test", since)
 
 import json
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
+from mastio.context import LOGS
 from mastio.errors import Exit, MastioError
-from mastio.logs import reader
-from mastio.roles.watch import LOGS
+from mastio.logs import chain, measure, reader
+from mastio.logs.chain import Measured, Seal
+from mastio.roles.logbook import STATE
 from mastio.site.model import Role, Site
 from mastio.transport import PYTHON, Transport, ended, last_line, parcel, unavailable
 
@@ -47,6 +49,18 @@ class Found:
     """How many older messages of the same address are not in it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """The chain of seals, and what is on disk."""
+
+    first: str
+    """The public key that begins the chain; empty when nothing was ever sealed."""
+    seals: tuple[Seal, ...]
+    files: dict[str, Measured]
+    faults: tuple[str, ...]
+    """Records of the chain that are none, in words."""
+
+
 class Logs:
     """The logs of `site`, behind `transport`."""
 
@@ -69,22 +83,26 @@ class Logs:
             )
         asked = {"machines": wanted.machines or self._names, "since": wanted.since,
                  "grep": wanted.words, "follow": wanted.follow}  # fmt: skip
-        yield from self._ask(asked, [])
+        yield from self._ask(reader.__file__, asked, [])
 
     def trace(self, what: str, since: float, most: int = MOST) -> Found:
         """All lines of the messages that `what` names: an address, a message id or a queue id."""
         asked = {"machines": self._names, "since": since, "trace": what, "most": most}
         notes: list[str] = []
-        lines = tuple(self._ask(asked, notes))
+        lines = tuple(self._ask(reader.__file__, asked, notes))
         left = [it for it in notes if it.startswith("left out ")]
         return Found(lines, int(left[0].split()[2]) if left else 0)
 
-    def _ask(self, asked: dict[str, Any], notes: list[str]) -> Iterator[str]:
-        """The reader's lines; `notes` gets what it says beside them.
+    def sealed(self, since: str) -> Sealed:
+        """The seals, and the files of days from `since` (YYYY-MM-DD) on as they are on disk."""
+        return gathered(self._ask(measure.__file__, {"state": STATE, "since": since}, []))
 
-        The reader's input stays open: when this side goes away, by Ctrl-C too, it sees its end and stops.
+    def _ask(self, program: str, asked: dict[str, Any], notes: list[str]) -> Iterator[str]:
+        """What a program says there, line by line; `notes` gets what it says beside.
+
+        Its input stays open: when this side goes away, by Ctrl-C too, it sees its end and stops.
         """
-        source = Path(reader.__file__).read_text("utf-8")
+        source = Path(program).read_text("utf-8")
         given = parcel(source, json.dumps({"folder": LOGS, **asked}).encode())
         with TemporaryFile() as said:
             process = subprocess.Popen(
@@ -115,3 +133,23 @@ class Logs:
         if code:
             raise MastioError(f"{self.watch}: {last_line(words) or ended(code)}")
         notes += words.decode(errors="replace").splitlines()
+
+
+def gathered(texts: Iterable[str]) -> Sealed:
+    """What the program `measure` printed."""
+    first, seals, files, faults = "", list[Seal](), dict[str, Measured](), list[str]()
+    for text in texts:
+        one = json.loads(text)
+        if "first" in one:
+            first = one["first"]
+        elif "seal" in one:
+            try:
+                seals.append(chain.recall(one["seal"]))
+            except ValueError as error:
+                faults.append(f"after seal {len(seals)} stands something else: {error}")
+        else:
+            stretches = {(offset, length): said for offset, length, said in one["segments"]}
+            files[one["file"]] = Measured(
+                one["size"], one["over"], one["packed"], stretches, one["beside"]
+            )
+    return Sealed(first, tuple(seals), files, tuple(faults))

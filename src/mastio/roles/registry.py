@@ -10,6 +10,7 @@ from mastio.roles import (
     firewall,
     gateway,
     inspection,
+    logbook,
     resolver,
     store,
     watch,
@@ -38,5 +39,6 @@ PARTS: tuple[Part, ...] = (
     Part("webmail", (Role.WEBMAIL,), webmail.build, webmail.SECRETS),
     Part("watch", (Role.WATCH,), watch.build),
     Part("bans", tuple(Role), bans.build),
+    Part("logbook", tuple(Role), logbook.build),
     Part("inspection", tuple(Role), inspection.build),
 )

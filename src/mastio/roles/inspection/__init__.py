@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 
 from mastio import bastion, services
-from mastio.context import PKI, Context
+from mastio.context import ARCHIVE, PKI, Context
 from mastio.site import plain
 from mastio.site.model import Role
 from mastio.state import Check, Directory, File, HostState, Unit
@@ -26,10 +26,7 @@ FOLDER = "/var/lib/mastio/verify"
 SETTINGS, SITE = "/etc/mastio/inspection.json", "/etc/mastio/inspection-site.json"
 _LOOK, _ALLOWED = "/usr/local/lib/mastio/mastio-look", "/etc/mastio/look.json"
 _KEY, _KNOWN = "/etc/mastio/inspection.key", "/etc/mastio/inspection-known-hosts"
-_PACKAGE, _AUTHORITIES = (
-    "/usr/local/lib/mastio/mastio.tar.gz.b64",
-    "/etc/mastio/inspection-authorities.pem",
-)
+_AUTHORITIES = "/etc/mastio/inspection-authorities.pem"
 _UNITS = "/etc/systemd/system"
 TIMERS = {
     "fast": ("hourly", "each hour: the fast set"),
@@ -79,11 +76,11 @@ def _looking(ctx: Context) -> HostState:
         File(SITE, plain.record(ctx.site), mode=0o600),
         File(_KNOWN, bastion.known_hosts(ctx, others)),
         File(_KEY, ctx.secret(f"{PAIR.format(ctx.machine.name)}/key"), mode=0o600, secret=True),
-        File(_PACKAGE, ctx.kit.package),
+        File(ARCHIVE, ctx.kit.package),
         File(_AUTHORITIES, ctx.internet.authorities),
         File(
             f"{_UNITS}/mastio-verify@.service",
-            ctx.render(__file__, "verify.service.j2", archive=_PACKAGE, folder=FOLDER),
+            ctx.render(__file__, "verify.service.j2", archive=ARCHIVE, folder=FOLDER),
         ),
     ]
     for name, (when, words) in TIMERS.items():
