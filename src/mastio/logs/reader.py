@@ -36,8 +36,8 @@ _IDS = re.compile(
     rb" postfix/[^ ]*: %b: |queued as %b|qid: <%b>|notification: %b|"
     rb"(?:message-id=|write_log: id: |msgid=)(<[^<> ]+>)" % (_QUEUE, _QUEUE, _QUEUE, _QUEUE)
 )
-_CLIENT = re.compile(rb" (postfix/smtpd\[\d+\]): [^ ]+ client=[^ \[]*\[([^\] ]+)\]")
-_ROUNDS, _KEYS = 6, 600
+_CLIENT = re.compile(rb" (postfix/smtpd\[\d+\]): [^ ]+ client=([^ ,]*\[[^\] ]+\])")
+_ROUNDS, _KEYS, _KNOWN = 6, 600, 20_000
 _BYTES = {"LC_ALL": "C", "PATH": os.defpath}
 """grep looks for bytes."""
 
@@ -190,20 +190,29 @@ def seeds(what: bytes, files: list[str], most: int) -> tuple[set[bytes], list[by
     """The ids to begin with; lines that have none, as refusals before DATA; how many messages are left out."""
     loose: list[bytes] = []
     known: dict[bytes, bytes] = {}
+    left = 0
     for line in found([what], files):
-        names = ids(line)
-        if names:
-            for name in names:
-                known[name] = line.split(b" ", 3)[2]
-        elif b" NOQUEUE: " in line or b" roundcube" in line:
-            loose.append(line)
-    messages = sorted((it for it in known if it.startswith(b"<")), key=known.__getitem__)
-    # A message has its id and about three in queues; where no message id stands, the queue's has to do.
-    if len(messages) > most or len(known) > _KEYS:
-        queues = sorted((it for it in known if it not in messages), key=known.__getitem__)
-        kept = messages[-most:] + queues[-most:]
-        return set(kept), loose[-most:], max(0, len(messages) - most)
-    return set(known), loose[-most:], 0
+        told = ids(line)
+        for name in told:
+            known[name] = line.split(b" ", 3)[2]
+        if not told and (b" NOQUEUE: " in line or b" roundcube" in line):
+            loose = [*loose[1 - most :], line]
+        if len(known) > _KNOWN:
+            left += thinned(known)
+    if len(known) <= 4 * most:
+        return set(known), loose, 0
+    # Many: by message id, which leads to the queues; where there is none, the queues have to do.
+    messages = [it for it in known if it.startswith(b"<")]
+    names = sorted(messages or known, key=known.__getitem__)
+    return set(names[-most:]), loose, left + max(0, len(names) - most)
+
+
+def thinned(known: dict[bytes, bytes]) -> int:
+    """Forgets the older half; how many messages that were."""
+    old = sorted(known, key=known.__getitem__)[: len(known) // 2]
+    for name in old:
+        del known[name]
+    return sum(it.startswith(b"<") for it in old)
 
 
 def trace(out: BinaryIO, what: str, files: list[str], most: int) -> None:
@@ -230,25 +239,28 @@ def trace(out: BinaryIO, what: str, files: list[str], most: int) -> None:
 
 def sessions(kept: set[bytes], files: list[str]) -> set[bytes]:
     """What was said of the clients before they gave their messages: by postscreen, and about TLS."""
-    clients: dict[bytes, list[tuple[float, bytes]]] = {}
+    clients: list[tuple[float, bytes, bytes]] = []
     for line in kept:
         match = _CLIENT.search(line)
         if match:
             at = moment(line.split(b" ", 3)[2]) or 0.0
-            clients.setdefault(match[2], []).append((at, match[1]))
+            clients.append((at, match[1], match[2]))
     if not clients:
         return set()
+    keys: set[bytes] = set()
+    for _, _, host in clients:
+        address = host[host.rindex(b"[") :]
+        keys |= {b"PASS NEW " + address, b"PASS OLD " + address}
+        keys.add(b"TLS connection established from " + host)
     chosen: set[bytes] = set()
-    for line in found([b"[%b]" % it for it in list(clients)[:_KEYS]], files):
-        screen = b" postfix/postscreen[" in line and (b": PASS " in line or b" NOQUEUE: " in line)
-        if not screen and b" TLS connection established from " not in line:
-            continue
-        seen = moment(line.split(b" ", 3)[2]) or 0.0
-        for address, times in clients.items():
-            if b"[%b]" % address in line and any(
-                0 <= when - seen < 60 and (screen or b" %b: " % who in line) for when, who in times
-            ):
+    for line in found(sorted(keys)[:_KEYS], files):
+        at = moment(line.split(b" ", 3)[2]) or 0.0
+        screen = b" postfix/postscreen[" in line
+        for when, who, host in clients:
+            its = host[host.rindex(b"[") :] in line and (screen or b" %b: " % who in line)
+            if its and 0 <= when - at < 60:
                 chosen.add(line)
+                break
     return chosen
 
 
