@@ -24,6 +24,10 @@ _REJECT = re.compile(
     r"(?:milter-)?reject: [A-Z-]+(?: [A-Z]+)? from ([^\[]*)\[([^\]]*)\](?::\d+)?: (.*?);"
     r"(?:.*?)from=<([^>]*)>(?:,? to=<([^>]*)>)?"
 )
+_CONTENT = re.compile(
+    r"reject: (header|body|mime header) .* from ([^\[ ]*)\[([^\]]*)\]; from=<([^>]*)> to=<([^>]*)> .*?: ([45]\..*)$"
+)
+"""header_checks(5)."""
 _SCAN = re.compile(
     r"write_log: id: <([^>]*)>, qid: <([^>]*)>,.*?\(default: . \(([^)]*)\): "
     r"\[(-?[\d.]+|nan)/(-?[\d.]+|nan)\] \[(.*?)\]\), len:"
@@ -118,6 +122,8 @@ class Hop:
     deliveries: list[Delivery] = field(default_factory=list)
     scan: Scan | None = None
     refused: Refusal | None = None
+    turned_away: list[Refusal] = field(default_factory=list)
+    """Recipients who were refused, while others were not."""
     held: datetime | None = None
     held_why: str = ""
     held_for: str = ""
@@ -209,8 +215,17 @@ class Told:
                          after[1] if after else "")
             )  # fmt: skip
         elif found := _REJECT.search(text):
-            hop.refused = _refusal(line, found)
+            if " RCPT from " in text:
+                hop.turned_away.append(_refusal(line, found))
+            else:
+                hop.refused = _refusal(line, found)
             hop.sender = hop.sender or found[4]
+        elif found := _CONTENT.match(text):
+            hop.sender = hop.sender or found[4]
+            hop.refused = Refusal(
+                line.written, line.machine, line.program, f"{found[2]}[{found[3]}]",
+                f"{found[6]} ({found[1]})", found[4], found[5],
+            )  # fmt: skip
         elif text.startswith("hold: "):
             hop.held, hop.held_why = (
                 line.written,

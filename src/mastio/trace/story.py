@@ -119,6 +119,8 @@ def _again(before: Ending, now: Ending) -> Ending:
 
 def _endings(known: Told, hop: Hop, filings: list[Filing], depth: int) -> Iterator[Ending]:
     """What became of it from this hop on."""
+    for no in hop.turned_away:
+        yield _no(no.recipient, no)
     if hop.refused:
         for to in hop.recipients or (hop.refused.recipient,):
             yield _no(to, hop.refused, hop)
@@ -135,9 +137,14 @@ def _endings(known: Told, hop: Hop, filings: list[Filing], depth: int) -> Iterat
     last: dict[str, tuple[Delivery, Delivery]] = {}
     for it in hop.deliveries:
         last[it.to] = (last[it.to][0] if it.to in last else it, it)
+    followed: set[str] = set()
     for first, it in last.values():
+        if it.next in followed:  # recipients who went on together are told together
+            continue
+        if it.next in known.hops:
+            followed.add(it.next)
         yield from _delivered(known, hop, first, it, filings, depth)
-    if not last:
+    if not last and not (hop.ended and hop.turned_away):
         yield _standing(hop)
 
 

@@ -51,6 +51,8 @@ def _hop(hop: Hop) -> Iterator[tuple[datetime, str, str]]:
         scan = hop.scan
         forced = f", because: {scan.reason}" if scan.reason else ""
         yield scan.at, name, f"filter: {scan.action}, score {scan.score} of {scan.limit}{forced}"
+    for no in hop.turned_away:
+        yield no.at, name, f"refused for {no.recipient}: {no.text}"
     if hop.refused:
         yield hop.refused.at, name, f"refused: {hop.refused.text}"
     if hop.held:

@@ -148,7 +148,7 @@ def test_a_message_is_followed(traced: Path, name: str, packed: bool) -> None:
 
 
 def test_an_address_names_its_newest_messages(traced: Path) -> None:
-    few = start(traced, trace="alice@fortress.test", most=2)
+    few = start(traced, trace="carol@outside.test", most=2)
     out, err = few.communicate(timeout=20)
     assert b"left out" in err
     ids = {

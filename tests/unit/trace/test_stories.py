@@ -19,6 +19,7 @@ TOLD = {
     "sent": (Kind.SENT, "sent to mx.outside.test, which answered: 250 OK"),
     "bounced": (Kind.BOUNCED, "returned to its sender by gateway"),
     "held": (Kind.HELD, "held on store: end-of-data beyond the limits"),
+    "virus-out": (Kind.VIRUS, "refused by gateway: it contains a virus"),
     "down": (Kind.WAITING, "waiting on gateway: the store was down (connect to store"),
 }
 
@@ -100,6 +101,24 @@ def test_the_words_tell_every_machine() -> None:
     told = "\n".join(words.told(the("delivered")))
     for word in ("postscreen", "gateway", "filter: no action", "over TLSv1.3", "store", "Sieve"):
         assert word in told
+
+
+def test_each_recipient_has_an_ending() -> None:
+    """One who is unknown, two who go on together."""
+    endings = {it.recipient.partition("@")[0][:5]: it for it in the("several").endings}
+    assert {name: it.kind for name, it in endings.items()} == {
+        "nobod": Kind.UNKNOWN, "alice": Kind.DELIVERED, "bob": Kind.DELIVERED,
+    }  # fmt: skip
+    assert endings["alice"].words == endings["bob"].words == "delivered into INBOX"
+
+
+def test_what_header_checks_refuse() -> None:
+    """As `filter:` lines, which are real in `quarantined`; header_checks(5)."""
+    (line,) = [it for it in lines("quarantined") if "filter: header" in it]
+    refused = line.replace("filter: ", "reject: ").rstrip("\n").rpartition(": ")[0]
+    (ending,) = stories([f"{refused}: 5.7.1 message content rejected\n"])[0].endings
+    assert (ending.kind, ending.recipient) == (Kind.REFUSED, "alice@fortress.test")
+    assert "5.7.1 message content rejected (header)" in ending.words
 
 
 def test_what_is_no_log_line_is_passed_over() -> None:
