@@ -28,6 +28,11 @@ ON_WATCH = "/usr/local/lib/mastio/mastio-on-watch"
 ALARMS = "/var/lib/mastio/alarms"
 """On watch: what is wrong and not yet well again, and what waits to be told."""
 
+ARCHIVE = "/usr/local/lib/mastio/mastio.tar.gz.b64"
+"""Where watch has this very program (`Kit.package`)."""
+LOGS = "/var/log/remote"
+"""Where watch has the machines' logs: `LOGS/<machine>/<YYYY-MM-DD>.log`, past days packed (`.log.gz`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Internet:

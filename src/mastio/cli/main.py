@@ -18,6 +18,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "apply": ("plan", "Make the machines what the site file says"),
     "dns": ("dns", "Print what must stand in DNS, or check it"),
     "dkim": ("dkim", "Let the next DKIM keys sign"),
+    "logs": ("logs", "What the machines wrote; and whether anybody changed it"),
+    "trace": ("logs", "Tell what happened to a message"),
     "reports": ("reports", "What other organisations report of our mail"),
     "status": ("status", "What needs a person, and how every machine is"),
     "verify": ("verify", "Prove that the site is as designed, from every machine"),

@@ -18,6 +18,7 @@ from pathlib import Path
 from smtplib import SMTPException
 from typing import Any
 
+from mastio.context import LOGS
 from mastio.digest import keeping
 from mastio.digest.judge import Digest, Level, Verified, needs
 from mastio.digest.keeping import Keeping
@@ -27,7 +28,6 @@ from mastio.report import digest as report
 from mastio.roles.digest import FOLDER
 from mastio.roles.inspection import FOLDER as VERIFY
 from mastio.roles.inspection import SETTINGS, SITE
-from mastio.roles.watch import LOGS
 from mastio.site import plain
 from mastio.site.model import Site
 from mastio.verify.model import BAD, Verdict

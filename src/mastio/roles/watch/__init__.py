@@ -13,12 +13,10 @@ addresses to zones). rsyslog has no property for the peer's certificate.
 """
 
 from mastio import services
-from mastio.context import Context
+from mastio.context import LOGS, Context
 from mastio.services import Service
 from mastio.state import Directory, File, HostState, Unit
 
-LOGS = "/var/log/remote"
-"""Where the machines' logs are: `LOGS/<machine>/<YYYY-MM-DD>.log`."""
 TIME = ("2.debian.pool.ntp.org",)
 """Time servers on the internet (Debian's own default)."""
 
@@ -28,9 +26,6 @@ def build(ctx: Context) -> HostState:
     files = [
         File("/etc/rsyslog.d/20-receive.conf", _receiver(ctx)),
         File("/etc/chrony/chrony.conf", _clock(ctx)),
-        File(
-            "/etc/tmpfiles.d/mastio-logs.conf", ctx.render(__file__, "tmpfiles.conf.j2", logs=LOGS)
-        ),
     ]
     units: list[Unit] = []
     packages = ["openssh-client"]

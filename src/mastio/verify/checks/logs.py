@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Iterator
 
-from mastio.roles.watch import LOGS
+from mastio.context import LOGS
 from mastio.site.model import Role
 from mastio.verify.model import Check, Family, Place, Severity
 from mastio.verify.probes import host

@@ -1,0 +1,155 @@
+"""The logs on watch, asked from the administrator's side: one round trip, answered as a stream.
+
+logs = Logs(site, transport)
+for line in logs.lines(Wanted(machines=("gateway",), since=time.time() - 3600)): ...
+found = logs.trace("alice@fortress.test", since)
+"""
+
+import json
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+from mastio.context import LOGS
+from mastio.errors import Exit, MastioError
+from mastio.logs import chain, measure, reader
+from mastio.logs.chain import Measured, Seal
+from mastio.roles.logbook import STATE
+from mastio.site.model import Role, Site
+from mastio.transport import PYTHON, Transport, ended, last_line, parcel, unavailable
+
+MOST = 20
+"""How many messages an address may name in a trace."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which lines."""
+
+    since: float
+    """Seconds since the epoch."""
+    machines: tuple[str, ...] = ()
+    """All, when none is named."""
+    words: tuple[str, ...] = ()
+    """Each must be in the line."""
+    follow: bool = False
+    """Whether to go on with what is added."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was said of some messages."""
+
+    lines: tuple[str, ...]
+    left_out: int
+    """How many older messages of the same address are not in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """The chain of seals, and what is on disk."""
+
+    first: str
+    """The public key that begins the chain; empty when nothing was ever sealed."""
+    seals: tuple[Seal, ...]
+    files: dict[str, Measured]
+    faults: tuple[str, ...]
+    """Records of the chain that are none, in words."""
+
+
+class Logs:
+    """The logs of `site`, behind `transport`."""
+
+    def __init__(self, site: Site, transport: Transport) -> None:
+        watches = site.carrying(Role.WATCH)
+        if not watches:
+            raise MastioError("the site has no watch: nobody keeps its logs", code=Exit.DATA)
+        self.watch = watches[0].name
+        self._names = tuple(it.name for it in site.machines)
+        self._transport = transport
+
+    def lines(self, wanted: Wanted) -> Iterator[str]:
+        """The lines, in the order of their arrival."""
+        strange = set(wanted.machines) - set(self._names)
+        if strange:
+            raise MastioError(
+                f"the site has no machine {', '.join(sorted(strange))}",
+                hint=f"its machines are {', '.join(self._names)}",
+                code=Exit.USAGE,
+            )
+        asked = {"machines": wanted.machines or self._names, "since": wanted.since,
+                 "grep": wanted.words, "follow": wanted.follow}  # fmt: skip
+        yield from self._ask(reader.__file__, asked, [])
+
+    def trace(self, what: str, since: float, most: int = MOST) -> Found:
+        """All lines of the messages that `what` names: an address, a message id or a queue id."""
+        asked = {"machines": self._names, "since": since, "trace": what, "most": most}
+        notes: list[str] = []
+        lines = tuple(self._ask(reader.__file__, asked, notes))
+        left = [it for it in notes if it.startswith("left out ")]
+        return Found(lines, int(left[0].split()[2]) if left else 0)
+
+    def sealed(self, since: str) -> Sealed:
+        """The seals, and the files of days from `since` (YYYY-MM-DD) on as they are on disk."""
+        return gathered(self._ask(measure.__file__, {"state": STATE, "since": since}, []))
+
+    def _ask(self, program: str, asked: dict[str, Any], notes: list[str]) -> Iterator[str]:
+        """What a program says there, line by line; `notes` gets what it says beside.
+
+        Its input stays open: when this side goes away, by Ctrl-C too, it sees its end and stops.
+        """
+        source = Path(program).read_text("utf-8")
+        given = parcel(source, json.dumps({"folder": LOGS, **asked}).encode())
+        with TemporaryFile() as said:
+            process = subprocess.Popen(
+                self._transport.argv(self.watch, PYTHON), stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE, stderr=said, start_new_session=True,
+            )  # fmt: skip
+            assert process.stdin and process.stdout  # noqa: S101 — both are PIPE
+            code: int | None = None
+            try:
+                process.stdin.write(given)
+                process.stdin.flush()
+                for line in process.stdout:
+                    yield line.decode(errors="replace")
+                code = process.wait()
+            except BrokenPipeError:
+                code = process.wait()
+            finally:
+                if code is None:
+                    process.kill()
+                process.stdout.close()
+                with suppress(BrokenPipeError):
+                    process.stdin.close()
+                process.wait()
+            said.seek(0)
+            words = said.read()
+        if self._transport.lost(code):
+            raise unavailable(self.watch, last_line(words))
+        if code:
+            raise MastioError(f"{self.watch}: {last_line(words) or ended(code)}")
+        notes += words.decode(errors="replace").splitlines()
+
+
+def gathered(texts: Iterable[str]) -> Sealed:
+    """What the program `measure` printed."""
+    first, seals, files, faults = "", list[Seal](), dict[str, Measured](), list[str]()
+    for text in texts:
+        one = json.loads(text)
+        if "first" in one:
+            first = one["first"]
+        elif "seal" in one:
+            try:
+                seals.append(chain.recall(one["seal"]))
+            except ValueError as error:
+                faults.append(f"after seal {len(seals)} stands something else: {error}")
+        else:
+            stretches = {(offset, length): said for offset, length, said in one["segments"]}
+            files[one["file"]] = Measured(
+                one["size"], one["over"], one["packed"], stretches, one["beside"]
+            )
+    return Sealed(first, tuple(seals), files, tuple(faults))

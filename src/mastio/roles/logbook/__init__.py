@@ -1,0 +1,51 @@
+"""Logs that cannot be changed unseen, and signs of life.
+
+    every machine: a timer ──logger──▶ its rsyslog ──▶ watch
+    watch: timers ──▶ mastio.watch.logbook: seals the logs, packs and removes old ones; listens for the signs
+
+Signs are small on purpose: a number that counts, the boot's id, two clocks (mastio.logs.life tells why).
+"""
+
+from mastio.context import ALARMS, ARCHIVE, LOGS, Context
+from mastio.site.model import Role
+from mastio.state import Directory, File, HostState, Unit
+
+STATE = "/var/lib/mastio/logbook"
+"""On watch: the chain of seals, the next key, and what was heard of the machines."""
+ALIVE = "/usr/local/lib/mastio/alive"
+_UNITS = "/etc/systemd/system"
+TIMERS = {
+    "seal": (("OnActiveSec=1min", "OnCalendar=hourly"), "the hourly seal"),
+    "life": (("OnCalendar=*:0/2",), "whether every machine gives signs of life"),
+}
+"""What is done by itself, when (systemd.timer(5)), and in words."""
+
+
+def build(ctx: Context) -> HostState:
+    """A machine's part in it."""
+    files = [File(ALIVE, ctx.render(__file__, "alive.j2"), mode=0o755)]
+    files += [
+        File(
+            f"{_UNITS}/mastio-alive.{kind}",
+            ctx.render(__file__, f"alive.{kind}.j2", program=ALIVE),
+        )
+        for kind in ("service", "timer")
+    ]
+    units = [Unit("mastio-alive.timer", (f"{_UNITS}/mastio-alive.timer",))]
+    if not ctx.machine.has(Role.WATCH):
+        return HostState(files=tuple(files), units=tuple(units) if ctx.kit.awake else ())
+    service = ctx.render(
+        __file__, "logbook.service.j2", archive=ARCHIVE, folders=(LOGS, STATE, ALARMS)
+    )
+    files.append(File(f"{_UNITS}/mastio-logbook@.service", service))
+    for name, (when, words) in TIMERS.items():
+        path = f"{_UNITS}/mastio-logbook-{name}.timer"
+        text = ctx.render(__file__, "logbook.timer.j2", name=name, when=when, words=words)
+        files.append(File(path, text))
+        units.append(Unit(f"mastio-logbook-{name}.timer", (path,)))
+    return HostState(
+        packages=("python3-cryptography", "python3-idna"),
+        files=tuple(files),
+        directories=(Directory(STATE, mode=0o700),),
+        units=tuple(units) if ctx.kit.awake else (),
+    )

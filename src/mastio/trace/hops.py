@@ -1,0 +1,283 @@
+"""From log lines to hops: what each machine's Postfix, filter and Dovecot say about each queue id.
+
+Formats: Postfix 3.10 (postlogd(8), trivial but stable for twenty years), Rspamd's rspamd_task_write_log,
+Pigeonhole's LMTP lines, the quarantine's own.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from mastio.logs import line as lines
+from mastio.logs.line import Line
+
+_ID = r"([0-9A-Za-z]{10,20})"
+_QUEUED = re.compile(rf"^{_ID}: (.*)$", re.DOTALL)
+_CLIENT = re.compile(r"^client=([^,\[]*)\[([^\]]*)\](?:.*?\bsasl_username=([^, ]+))?")
+_DELIVERY = re.compile(
+    r"^to=<([^>]*)>,(?: orig_to=<([^>]*)>,)? relay=([^,]*),.*? delay=([\d.]+),.*? "
+    r"dsn=([\d.]+), status=(\w+) \((.*)\)$"
+)
+_NEXT = re.compile(rf"queued as {_ID}")
+_REJECT = re.compile(
+    r"(?:milter-)?reject: [A-Z-]+(?: [A-Z]+)? from ([^\[]*)\[([^\]]*)\](?::\d+)?: (.*?);"
+    r"(?:.*?)from=<([^>]*)>(?:,? to=<([^>]*)>)?"
+)
+_CONTENT = re.compile(
+    r"reject: (header|body|mime header) .* from ([^\[ ]*)\[([^\]]*)\]; from=<([^>]*)> to=<([^>]*)> .*?: ([45]\..*)$"
+)
+"""header_checks(5)."""
+_SCAN = re.compile(
+    r"write_log: id: <([^>]*)>, qid: <([^>]*)>,.*?\(default: . \(([^)]*)\): "
+    r"\[(-?[\d.]+|nan)/(-?[\d.]+|nan)\] \[(.*?)\]\), len:"
+)
+_RCPTS = re.compile(r", rcpts: <([^>]*)>")
+_FORCED = re.compile(r'forced: ([a-z ]+) "([^"]*)"')
+_SYMBOL = re.compile(r"([A-Z][A-Z0-9_]+)\(")
+_FILED = re.compile(r"^(?:lmtp|deliver)\(([^)]*)\).*?msgid=(<[^>]*>): (.*)$", re.DOTALL)
+_FOLDER = re.compile(r"stored mail into mailbox '([^']*)'")
+_TLS = re.compile(r"TLS connection established from [^\[]*\[([^\]]*)\]: (\S+) ")
+_SCREEN = re.compile(r"^PASS (NEW|OLD) \[([^\]]*)\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One try to pass a message on for one recipient."""
+
+    at: datetime
+    agent: str
+    """Postfix's name of the way, as `store/smtp`, `smtp`, `lmtp` or `pipe`."""
+    to: str
+    original: str
+    """The address before aliases; empty when it is the same."""
+    relay: str
+    dsn: str
+    status: str
+    text: str
+    next: str
+    """Its queue id where it went, when that is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What the filter said."""
+
+    at: datetime
+    action: str
+    score: str
+    limit: str
+    symbols: frozenset[str]
+    reason: str
+    """Why the verdict was forced; empty when the score decided."""
+    recipients: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A no, for now (4xx) or for good (5xx)."""
+
+    at: datetime
+    machine: str
+    program: str
+    client: str
+    text: str
+    sender: str
+    recipient: str
+
+    @property
+    def for_now(self) -> bool:
+        """Whether the client may come again."""
+        return self.text.startswith("4")
+
+
+@dataclass(frozen=True, slots=True)
+class Filing:
+    """What Dovecot did with a message for one mailbox."""
+
+    at: datetime
+    machine: str
+    user: str
+    message: str
+    folder: str
+    """Empty when it could not be stored, or is no folder's."""
+    text: str
+
+
+@dataclass(slots=True)
+class Hop:
+    """One machine's part in a message's way."""
+
+    machine: str
+    queue: str
+    began: datetime
+    program: str = ""
+    message: str = ""
+    client: str = ""
+    address: str = ""
+    process: str = ""
+    user: str = ""
+    """Who logged in to submit it."""
+    sender: str | None = None
+    deliveries: list[Delivery] = field(default_factory=list)
+    scan: Scan | None = None
+    refused: Refusal | None = None
+    turned_away: list[Refusal] = field(default_factory=list)
+    """Recipients who were refused, while others were not."""
+    held: datetime | None = None
+    held_why: str = ""
+    held_for: str = ""
+    released: datetime | None = None
+    deleted: datetime | None = None
+    ended: datetime | None = None
+    notice: str = ""
+    """The queue id of the notice that went to the sender."""
+    quarantine: str = ""
+    """Why it is to be held back from the mailbox."""
+    tls: str = ""
+    screened: datetime | None = None
+    screened_how: str = ""
+
+    @property
+    def recipients(self) -> tuple[str, ...]:
+        """Whom it is for, as far as the lines tell."""
+        told = [it.to for it in self.deliveries]
+        if self.scan:
+            told += self.scan.recipients
+        if self.refused and self.refused.recipient:
+            told.append(self.refused.recipient)
+        if self.held_for:
+            told.append(self.held_for)
+        return tuple(dict.fromkeys(told))
+
+
+@dataclass(slots=True)
+class Told:
+    """Everything that some lines tell."""
+
+    hops: dict[str, Hop] = field(default_factory=dict)
+    """By queue id; ids of one site's machines do not meet (they are times)."""
+    refusals: list[Refusal] = field(default_factory=list)
+    """Said before there was a queue id."""
+    filings: list[Filing] = field(default_factory=list)
+    _tls: dict[tuple[str, str], str] = field(default_factory=dict)
+    _screen: dict[str, tuple[datetime, str]] = field(default_factory=dict)
+
+    def _hop(self, line: Line, queue: str) -> Hop:
+        return self.hops.setdefault(queue, Hop(line.machine, queue, line.written))
+
+    def take(self, line: Line) -> None:
+        """One more line."""
+        if line.program.startswith("postfix/"):
+            self._postfix(line, line.program.removeprefix("postfix/"))
+        elif line.program == "rspamd":
+            self._rspamd(line)
+        elif line.program == "dovecot" and (match := _FILED.match(line.text)):
+            folder = _FOLDER.search(match[3])
+            if folder or any(word in match[3] for word in ("failed", "discard", "redirect")):
+                name = folder[1] if folder else ""
+                self.filings.append(
+                    Filing(line.written, line.machine, match[1], match[2], name, match[3])
+                )
+
+    def _postfix(self, line: Line, program: str) -> None:
+        if match := _SCREEN.match(line.text):
+            self._screen[match[2]] = (line.written, match[1])
+            return
+        if match := _TLS.search(line.text):
+            self._tls[line.program + line.process, match[1]] = match[2]
+            return
+        if line.text.startswith("NOQUEUE: "):
+            if match := _REJECT.search(line.text):
+                self.refusals.append(_refusal(line, match))
+            return
+        match = _QUEUED.match(line.text)
+        if not match:
+            return
+        hop, text = self._hop(line, match[1]), match[2]
+        if found := _CLIENT.match(text):
+            hop.client, hop.address, hop.user = found[1], found[2], found[3] or ""
+            hop.program, hop.process, hop.began = program, line.process, line.written
+            hop.tls = self._tls.get((line.program + line.process, hop.address), "")
+            if hop.address in self._screen:
+                hop.screened, hop.screened_how = self._screen[hop.address]
+        elif text.startswith("uid="):
+            hop.program = "pickup"
+        elif text.startswith(("message-id=", "resent-message-id=")):
+            hop.message = text.partition("=")[2]
+        elif text.startswith("from=<"):
+            hop.sender = text[len("from=<") :].partition(">")[0]
+        elif found := _DELIVERY.match(text):
+            to, original, relay, _, dsn, status, words = found.groups()
+            after = _NEXT.search(words) if status == "sent" else None
+            hop.deliveries.append(
+                Delivery(line.written, program, to, original or "", relay, dsn, status, words,
+                         after[1] if after else "")
+            )  # fmt: skip
+        elif found := _REJECT.search(text):
+            if " RCPT from " in text:
+                hop.turned_away.append(_refusal(line, found))
+            else:
+                hop.refused = _refusal(line, found)
+            hop.sender = hop.sender or found[4]
+        elif found := _CONTENT.match(text):
+            hop.sender = hop.sender or found[4]
+            hop.refused = Refusal(
+                line.written, line.machine, line.program, f"{found[2]}[{found[3]}]",
+                f"{found[6]} ({found[1]})", found[4], found[5],
+            )  # fmt: skip
+        elif text.startswith("hold: "):
+            hop.held, hop.held_why = (
+                line.written,
+                text.partition(": <")[2].partition(">: ")[2].partition(";")[0],
+            )
+            hop.sender, hop.held_for = _after(text, "from=<"), _after(text, " to=<")
+        elif text.startswith("filter: header X-Mastio-Quarantine: "):
+            hop.quarantine = text.partition("Quarantine: ")[2].rpartition(" from ")[0]
+        elif "notification: " in text:
+            hop.notice = text.rpartition(" ")[2]
+        elif program == "postsuper":
+            self._postsuper(hop, line, text)
+        elif text.startswith("removed"):
+            hop.ended = line.written
+
+    def _postsuper(self, hop: Hop, line: Line, text: str) -> None:
+        if text.startswith("removed"):
+            hop.deleted = line.written
+        elif "hold" in text and "releas" in text:
+            hop.released = line.written
+        elif "hold" in text:
+            hop.held = line.written
+
+    def _rspamd(self, line: Line) -> None:
+        match = _SCAN.search(line.text)
+        if not match or match[2] in ("", "undef"):
+            return
+        hop = self._hop(line, match[2])
+        forced = _FORCED.search(line.text)
+        people = _RCPTS.search(line.text)
+        hop.scan = Scan(
+            line.written, match[3], match[4], match[5], frozenset(_SYMBOL.findall(match[6])),
+            forced[2] if forced else "", tuple(people[1].split(",")) if people else (),
+        )  # fmt: skip
+        hop.message = hop.message or f"<{match[1]}>"
+
+
+def _after(text: str, word: str) -> str:
+    return text.partition(word)[2].partition(">")[0]
+
+
+def _refusal(line: Line, match: re.Match[str]) -> Refusal:
+    client = f"{match[1]}[{match[2]}]"
+    return Refusal(
+        line.written, line.machine, line.program, client, match[3], match[4], match[5] or ""
+    )
+
+
+def told(texts: Iterable[str]) -> Told:
+    """What the lines tell, in the order in which they were written."""
+    parsed = [it for it in map(lines.read, texts) if it is not None]
+    everything = Told()
+    for line in sorted(parsed, key=lambda it: it.written):
+        everything.take(line)
+    return everything

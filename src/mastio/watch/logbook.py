@@ -1,0 +1,164 @@
+"""Looks after the machines' logs, on watch: `python3 -m mastio.watch.logbook seal|life`.
+
+`seal` seals what is new, packs and removes what is old (mastio.watch.seal). `life` reads what came since the last
+time, and only that, for signs of life (mastio.logs.life). What is wrong is told by an alarm once, and once more
+when it is well again.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mastio.context import ALARMS, LOGS
+from mastio.errors import Exit, MastioError
+from mastio.logs import life
+from mastio.logs.life import Heard, Sign
+from mastio.roles.inspection import SETTINGS, SITE
+from mastio.roles.logbook import STATE
+from mastio.site import plain
+from mastio.verify.model import Severity
+from mastio.watch import alarm, seal
+from mastio.watch.alarm import Alarm
+from mastio.watch.bell import Bell
+from mastio.watch.settings import load
+
+_BLOCK = 1 << 20
+_MARK = f" {life.TAG}: ".encode()
+_NAMED = 3
+"""How many things a subject names."""
+_PAUSE = 900.0
+"""Seconds without a look after which silence is measured anew: it was watch that slept."""
+
+
+def news(
+    site: str, about: str, before: Mapping[str, str], now: Mapping[str, str], at: float
+) -> Alarm | None:
+    """The alarm about what has become wrong, or well again; by a name, what is wrong in words."""
+    worse = [name for name in now if name not in before]
+    better = [name for name in before if name not in now]
+    if not worse and not better:
+        return None
+    words = [f"{name}: {now[name]}" for name in worse]
+    words += [f"{name}: well again (it was: {before[name]})" for name in better]
+    still = [f"{name}: {said}" for name, said in now.items() if name in before]
+    text = "\n".join((*words, *(("", "Still:", *still) if still else ()), ""))
+    what = "NOT as they should be" if worse else "well again"
+    names = worse or better
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    subject = f"[{site}] logs are {what}: {', '.join(names[:_NAMED])}{more}"
+    return Alarm(site, about, Severity.HIGH, subject, text, "failed" if now else alarm.WELL, at)
+
+
+def signs(logs: Path, machine: str, offsets: dict[str, int]) -> Iterator[Sign]:
+    """The signs that came since `offsets`, which is moved on. Only what is new is read."""
+    for path in sorted((logs / machine).glob("*.log")):
+        name = f"{machine}/{path.name}"
+        begin = offsets.get(name, 0)
+        if path.stat().st_size < begin:
+            begin = 0
+        with path.open("rb") as file:
+            file.seek(begin)
+            rest = b""
+            while data := file.read(_BLOCK):
+                data = rest + data
+                end = data.rfind(b"\n") + 1
+                rest = data[end:]
+                begin += end
+                yield from _within(data[:end])
+            offsets[name] = begin
+
+
+def _within(data: bytes) -> Iterator[Sign]:
+    at = data.find(_MARK)
+    while at >= 0:
+        start, end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at)
+        line = data[start:end].decode(errors="replace")
+        stamp, _, rest = line.partition(" ")
+        # The tag is the fifth word: nobody else's text is taken for a sign.
+        if rest.split(" ", 3)[-1].startswith(f"{life.TAG}: "):
+            try:
+                arrived = datetime.fromisoformat(stamp).timestamp()
+            except ValueError:
+                arrived = 0.0
+            found = life.sign(arrived, rest.rpartition(f"{life.TAG}: ")[2])
+            if found and arrived:
+                yield found
+        at = data.find(_MARK, end)
+
+
+def listen(
+    logs: Path, state: dict[str, Any], machines: tuple[str, ...], now: float
+) -> dict[str, str]:
+    """What is wrong with the machines' signs, by `machine kind`; `state` is what was known, and becomes what is.
+
+    What was over at once (a clock that was set) is told for a day.
+    """
+    if now - state.get("looked", 0.0) > _PAUSE:
+        state["since"] = now
+    offsets = state.setdefault("offsets", {})
+    events = {it: at for it, at in state.get("events", {}).items() if now - at < life.REMEMBERED}
+    wrong: dict[str, str] = {}
+    heard: dict[str, Any] = state.get("heard", {})
+    for machine in machines:
+        one = Heard(**heard.get(machine, {}))
+        for it in signs(logs, machine, offsets):
+            for words in one.take(it):
+                events[f"{machine} clock set|{words}"] = now
+        wrong |= {
+            f"{machine} {kind}": said for kind, said in one.state(now, state["since"]).items()
+        }
+        heard[machine] = one.plain()
+    for event in events:
+        name, _, words = event.partition("|")
+        wrong[name] = words
+    there = {f"{path.parent.name}/{path.name}" for path in logs.glob("*/*.log")}
+    state["offsets"] = {name: at for name, at in offsets.items() if name in there}
+    state |= {"heard": heard, "events": events, "looked": now}
+    return wrong
+
+
+def main(what: str) -> Exit:
+    """Runs one of them; how it went."""
+    state, now = Path(STATE), time.time()
+    site, settings = plain.recall(Path(SITE).read_text()), load(Path(SETTINGS))
+    if what == "seal":
+        done = seal.seal(Path(LOGS), state, site.policy.log_days, now)
+        wrong = dict(it.partition(": ")[::2] for it in done.odd)
+    else:
+        known = _recall(state / "life.json")
+        wrong = listen(Path(LOGS), known, tuple(it.name for it in site.machines), now)
+        _put(state / "life.json", known)
+    bell, noted = Bell(Path(ALARMS), site), state / f"{what}-told.json"
+    if one := news(site.name, f"logs ({what})", _recall(noted), wrong, now):
+        bell.raise_(one, now)
+    _put(noted, wrong)
+    failed = bell.ring(settings, now)
+    for words in failed:
+        print(words, file=sys.stderr)
+    return Exit.UNAVAILABLE if failed else Exit.OK
+
+
+def _recall(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):
+        return {}
+
+
+def _put(path: Path, what: Mapping[str, Any]) -> None:
+    making = path.with_name(f".{path.name}.new")
+    making.write_text(json.dumps(what))
+    making.rename(path)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] not in (["seal"], ["life"]):
+        sys.exit("seal or life?")
+    try:
+        sys.exit(main(sys.argv[1]))
+    except (MastioError, OSError, ValueError) as error:
+        sys.exit(f"logbook: {error}")

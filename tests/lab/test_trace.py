@@ -1,0 +1,167 @@
+"""`mastio trace` tells what happened to real messages, in words: one message for each thing that can happen."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.message import EmailMessage
+from typing import Any
+
+import pytest
+
+from mastio.lab import outside
+from mastio.site.model import Role
+from tests.lab import mail
+from tests.lab.conftest import TheLab as Lab
+from tests.lab.conftest import mastio
+from tests.lab.mail import CAROL, message, token
+from tests.lab.test_filter import EICAR, PILLS, attached, locked, send, somebody
+from tests.lab.test_mail import GTUBE
+from tests.lab.tuned import tuned
+
+pytestmark = pytest.mark.lab
+
+DELAY = 4
+User = tuple[str, str]
+
+
+DELAY = 4
+User = tuple[str, str]
+SAYS = {
+    "delivered": "delivered into INBOX",
+    "greylisted": "s later and was delivered into INBOX",
+    "virus": "it contains a virus",
+    "spam": "as spam",
+    "junk": "filed in Junk (the filter: DMARC quarantine)",
+    "quarantined": "held back in the quarantine: an archive with a password",
+    "unknown": "there is no such recipient",
+    "full": "waiting on store: the mailbox is full (quota exceeded)",
+    "sent": "sent to mx.outside.test",
+    "bounced": "returned to its sender by gateway",
+    "held": "held on store: end-of-data beyond the limits",
+    "down": "waiting on gateway: the store was down",
+}
+
+
+@dataclass(frozen=True)
+class Happened:
+    """By the name of what happened: what a person would ask for, and what was told."""
+
+    asked: dict[str, str]
+    told: dict[str, list[dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def happened(lab: Lab) -> Iterator[Happened]:
+    """Makes each thing happen."""
+    limits = (
+        "[policy]\ngreylist_delay = 4\nspam_junk_score = 8.0\n[outbound]\nmessages_per_hour = 2\n"
+    )
+    with tuned(lab, limits), somebody_small(lab) as user:
+        alice = next(iter(lab.accounts.items()))
+        asked: dict[str, str] = {}
+
+        def noted(name: str, letter: EmailMessage) -> EmailMessage:
+            asked[name] = letter["Message-ID"]
+            return letter
+
+        stranger, forger = somebody(), f"{token()}@{outside.CAUTIOUS}"
+        grey = noted("greylisted", message(stranger, alice[0], token(), PILLS))
+        junk = noted("junk", message(forger, alice[0], token()))
+        assert send(lab, grey, stranger, alice[0])[0] == 451
+        assert send(lab, junk, forger, alice[0])[0] == 451
+        again = time.monotonic() + DELAY + 1
+
+        mail.from_carol(lab, noted("delivered", message(CAROL, alice[0], token())))
+        mail.deliver(lab, noted("virus", message(CAROL, alice[0], token(), EICAR)))
+        mail.deliver(lab, noted("spam", message(CAROL, alice[0], token(), GTUBE)))
+        asked["unknown"] = f"{token()}@{lab.site.domains[0]}"
+        assert mail.recipient(lab, asked["unknown"])[0] == 550
+        large = noted("full", message(CAROL, user[0], token()))
+        large.add_attachment(b"abc def " * 200_000, "application", "octet-stream", filename="a.bin")
+        mail.from_carol(lab, large)
+        locked_up = attached("a.zip", locked("secret.txt"), CAROL, alice[0], token())
+        mail.deliver(lab, noted("quarantined", locked_up))
+        nowhere = f"{token()}@nowhere.{outside.DOMAIN}"
+        mail.submit(lab, *user, noted("bounced", message(user[0], nowhere, token())))
+        mail.submit(lab, *user, noted("sent", message(user[0], CAROL, token())))
+        mail.submit(lab, *user, noted("held", message(user[0], CAROL, token())))
+        time.sleep(max(0, again - time.monotonic()))
+        assert send(lab, grey, stranger, alice[0])[0] == 250
+        assert send(lab, junk, forger, alice[0])[0] == 250
+        with without_postfix(lab):
+            mail.deliver(lab, noted("down", message(CAROL, alice[0], token())))
+            down = until(lab, asked["down"], ": deferred to ")
+        told = {
+            name: until(lab, what, SAYS[name]) for name, what in asked.items() if name != "down"
+        }
+        yield Happened(asked, {**told, "down": down})
+
+
+@contextmanager
+def somebody_small(lab: Lab) -> Iterator[User]:
+    """A user whose mailbox holds one MiB."""
+    address, password = f"{token()}@{lab.site.domains[0]}", token() + token()
+    options = ("--password-stdin", "--quota", "1")
+    lab.mastio("user", "add", address, *options, stdin=password + "\n")
+    try:
+        yield address, password
+    finally:
+        mastio(lab.folder, "outbound", "drop", address, "--yes")
+        mastio(lab.folder, "outbound", "release", address)
+        lab.mastio("user", "delete", address, "--purge")
+
+
+@contextmanager
+def without_postfix(lab: Lab) -> Iterator[None]:
+    """The store takes no mail."""
+    store = mail.the(lab, Role.STORE).name
+    assert lab.run(store, ["systemctl", "stop", "postfix.service"]).code == 0
+    try:
+        yield
+    finally:
+        assert lab.run(store, ["systemctl", "start", "postfix.service"]).code == 0
+
+
+def trace(lab: Lab, what: str) -> list[dict[str, Any]]:
+    """What mastio tells of it."""
+    done = mastio(lab.folder, "trace", what, "--since", "1h", "--json")
+    return list(json.loads(done.stdout)) if done.returncode == 0 else []
+
+
+def until(lab: Lab, what: str, word: str) -> list[dict[str, Any]]:
+    """The story of a message, when it has come so far, or as it is after a while."""
+    end = time.monotonic() + 20
+    while word not in json.dumps(told := trace(lab, what)) and time.monotonic() < end:
+        time.sleep(0.5)
+    return told
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_it_tells_what_happened(happened: Happened, name: str) -> None:
+    first, *_ = happened.told[name]
+    (ending,) = first["endings"]
+    assert SAYS[name] in ending["words"], first
+
+
+def test_it_is_found_by_queue_id_and_by_address(lab: Lab, happened: Happened) -> None:
+    (known,) = happened.told["delivered"]
+    queues = {step["what"].split()[0] for step in known["steps"] if " came from " in step["what"]}
+    assert len(queues) == 2
+    for queue in queues:
+        assert trace(lab, queue) == [known]
+    assert known in trace(lab, known["endings"][0]["recipient"])
+    assert trace(lab, happened.asked["delivered"].strip("<>")) == [known]
+
+
+def test_the_notice_is_told_with_what_it_is_about(happened: Happened) -> None:
+    bounced, notice = happened.told["bounced"]
+    assert bounced["notices"] == [notice["message_id"]]
+    assert "into INBOX" in notice["endings"][0]["words"]
+
+
+def test_what_nobody_knows_is_an_error(lab: Lab) -> None:
+    done = mastio(lab.folder, "trace", f"{token()}@nowhere.test", "--since", "1h")
+    assert done.returncode == 1
+    assert "no log line" in done.stderr

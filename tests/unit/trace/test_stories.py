@@ -1,0 +1,126 @@
+"""Real lines in, words out: each thing that can happen to a message, as the lab's machines told it."""
+
+from pathlib import Path
+
+import pytest
+
+from mastio.trace import Kind, Story, stories, words
+
+LINES = Path(__file__).with_name("lines")
+TOLD = {
+    "delivered": (Kind.DELIVERED, "delivered into INBOX"),
+    "greylisted": (Kind.DELIVERED, "and was delivered into INBOX"),
+    "junk": (Kind.JUNK, "came again"),
+    "virus": (Kind.VIRUS, "refused by gateway: it contains a virus"),
+    "spam": (Kind.SPAM, "refused by gateway as spam (score 15.00 of 15.00"),
+    "unknown": (Kind.UNKNOWN, "there is no such recipient"),
+    "full": (Kind.FULL, "waiting on store: the mailbox is full (quota exceeded)"),
+    "quarantined": (Kind.QUARANTINED, "held back in the quarantine: an archive with a password"),
+    "sent": (Kind.SENT, "sent to mx.outside.test, which answered: 250 OK"),
+    "bounced": (Kind.BOUNCED, "returned to its sender by gateway"),
+    "held": (Kind.HELD, "held on store: end-of-data beyond the limits"),
+    "virus-out": (Kind.VIRUS, "refused by gateway: it contains a virus"),
+    "down": (Kind.WAITING, "waiting on gateway: the store was down (connect to store"),
+}
+
+
+def lines(name: str) -> list[str]:
+    return (LINES / f"{name}.log").read_text().splitlines(keepends=True)
+
+
+def the(name: str) -> Story:
+    first, *_ = stories(lines(name))
+    return first
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_became_of_it(name: str) -> None:
+    (ending,) = the(name).endings
+    kind, said = TOLD[name]
+    assert ending.kind is kind
+    assert said in ending.words
+    assert "@" in ending.recipient
+
+
+def test_lines_may_come_in_any_order() -> None:
+    """A machine's queue may have held its lines back."""
+    for name in TOLD:
+        assert stories(reversed(lines(name))) == stories(lines(name))
+
+
+def test_two_messages_are_two_stories() -> None:
+    both = stories(lines("delivered") + lines("virus"))
+    assert {it.endings[0].kind for it in both} == {Kind.DELIVERED, Kind.VIRUS}
+
+
+def test_greylisted_and_not_yet_back() -> None:
+    first = next(it for it in lines("greylisted") if "milter-reject" in it)
+    upto = [it for it in lines("greylisted") if it.split()[2] <= first.split()[2]]
+    (story,) = stories(upto)
+    assert story.endings[0].kind is Kind.GREYLISTED
+    assert "must come again after 4 s; has not yet" in story.endings[0].words
+
+
+def test_a_wait_that_is_over_is_told() -> None:
+    """The store's answer of `delivered`, after the wait of `down`."""
+    waited = lines("down")
+    late = [it.replace("status=deferred", "status=sent").replace("dsn=4.4.1", "dsn=2.0.0")
+            for it in waited if "status=deferred" in it]  # fmt: skip
+    later = late[-1].rstrip("\n").rpartition("(")[0] + "(250 2.0.0 Ok: queued as 4jYxdt2zPlzGwhk)\n"
+    arrived, machine, _, rest = later.split(" ", 3)
+    again = f"{arrived} {machine} 2099-01-01T00:00:00+00:00 {rest}"
+    (ending,) = stories([*waited, again])[0].endings
+    assert ending.kind is Kind.UNDERWAY
+    assert "because the store was down" in ending.words
+
+
+def test_handed_on_and_silent_is_under_way() -> None:
+    (story,) = stories(it for it in lines("delivered") if " gateway " in it)
+    assert story.endings[0].kind is Kind.UNDERWAY
+    assert "has not said more yet" in story.endings[0].words
+
+
+def test_a_held_message_that_is_dropped() -> None:
+    held = lines("held")
+    queue = held[0].split()[5].rstrip(":")
+    at = "2099-01-01T00:00:00+00:00"
+    gone = f"{at} store {at} mail.info postfix/postsuper[9]: {queue}: removed\n"
+    (ending,) = stories([*held, gone])[0].endings
+    assert ending.kind is Kind.DROPPED
+    assert ending.words == "held by the outbound limits, then dropped by an administrator"
+
+
+def test_the_notice_is_linked_and_told_after() -> None:
+    bounced, notice = stories(lines("bounced"))
+    assert bounced.notices == (notice.message,)
+    assert notice.sender == ""
+    assert f"    the sender was told: {notice.message}" in words.told(bounced)
+
+
+def test_the_words_tell_every_machine() -> None:
+    told = "\n".join(words.told(the("delivered")))
+    for word in ("postscreen", "gateway", "filter: no action", "over TLSv1.3", "store", "Sieve"):
+        assert word in told
+
+
+def test_each_recipient_has_an_ending() -> None:
+    """One who is unknown, two who go on together."""
+    endings = {it.recipient.partition("@")[0][:5]: it for it in the("several").endings}
+    assert {name: it.kind for name, it in endings.items()} == {
+        "nobod": Kind.UNKNOWN, "alice": Kind.DELIVERED, "bob": Kind.DELIVERED,
+    }  # fmt: skip
+    assert endings["alice"].words == endings["bob"].words == "delivered into INBOX"
+
+
+def test_what_header_checks_refuse() -> None:
+    """As `filter:` lines, which are real in `quarantined`; header_checks(5)."""
+    (line,) = [it for it in lines("quarantined") if "filter: header" in it]
+    refused = line.replace("filter: ", "reject: ").rstrip("\n").rpartition(": ")[0]
+    (ending,) = stories([f"{refused}: 5.7.1 message content rejected\n"])[0].endings
+    assert (ending.kind, ending.recipient) == (Kind.REFUSED, "alice@fortress.test")
+    assert "5.7.1 message content rejected (header)" in ending.words
+
+
+def test_what_is_no_log_line_is_passed_over() -> None:
+    noise = ["", "hello", "2026 x y z", "a b c d e: f", *lines("delivered")]
+    assert stories(noise) == stories(lines("delivered"))
