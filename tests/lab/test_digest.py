@@ -20,8 +20,8 @@ from tests.lab.test_mail import EICAR, GTUBE
 
 pytestmark = pytest.mark.lab
 
-_PATIENCE = 20
-"""Seconds until a line is on watch, in a summary, and told."""
+_PATIENCE = 60
+"""Seconds until a line is on watch, in a summary, and told; after a boot the first ones may wait."""
 
 
 def told(lab: Lab) -> dict[str, Any]:
