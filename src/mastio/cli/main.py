@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reports": ("reports", "What other organisations report of our mail"),
     "verify": ("verify", "Prove that the site is as designed, from every machine"),
     "integrity": ("integrity", "What machines are made of, against a reference"),
+    "patches": ("patches", "Security updates, and what is vulnerable"),
     "drill": ("drill", "What an intruder would have, machine by machine"),
     "secrets": ("secrets", "List and rotate generated secrets"),
     "domain": ("accounts", "Mail domains"),

@@ -11,6 +11,7 @@ from mastio.roles import (
     gateway,
     inspection,
     integrity,
+    patching,
     resolver,
     store,
     watch,
@@ -41,4 +42,5 @@ PARTS: tuple[Part, ...] = (
     Part("bans", tuple(Role), bans.build),
     Part("inspection", tuple(Role), inspection.build),
     Part("integrity", tuple(Role), integrity.build),
+    Part("patching", tuple(Role), patching.build),
 )

@@ -15,6 +15,7 @@ from mastio.site.model import (
     Filter,
     MtaSts,
     Outbound,
+    Patches,
     Policy,
     Reach,
     Role,
@@ -35,6 +36,7 @@ class Kind(StrEnum):
     TEXTS = "list of texts"
     WHOLE = "whole number"
     NUMBER = "number"
+    FLAG = "true or false"
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +293,18 @@ KEYS: tuple[Key, ...] = (
         Kind.TEXTS,
         "Networks that are never banned.",
         "the site's own and its administrators' always are",
+    ),
+    Key(
+        "patches.at",
+        Kind.TEXT,
+        "When security updates are installed each day, machine after machine: a time of day on watch's clock.",
+        f"`{Patches().at}`",
+    ),
+    Key(
+        "patches.reboot",
+        Kind.FLAG,
+        "Whether a machine is rebooted then when an update waits for that.",
+        f"`{Patches().reboot}`".lower(),
     ),
     Key(
         "verify.outside",
