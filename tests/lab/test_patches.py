@@ -26,11 +26,16 @@ _UNIT = "[Service]\\nExecStart=/usr/lib/tick/tickd infinity\\n"
 _MAKE = f"""
 import hashlib, os, shutil, subprocess, sys
 top = {_ARCHIVE!r}
+os.umask(0o022)
+
+def quiet(*argv):
+    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
 
 def deb(name, version, files, postinst=""):
     tree = f"{{top}}/tree"
     shutil.rmtree(tree, ignore_errors=True)
-    control = f"Package: {{name}}\\nVersion: {{version}}\\nArchitecture: all\\nMaintainer: A <a@b.test>\\nDescription: x\\n"
+    control = f"Package: {{name}}\\nVersion: {{version}}\\nArchitecture: all\\n"
+    control += "Maintainer: A <a@b.test>\\nDescription: x\\n"
     for path, data in {{"DEBIAN/control": control.encode(), **files}}.items():
         os.makedirs(os.path.dirname(f"{{tree}}/{{path}}"), exist_ok=True)
         with open(f"{{tree}}/{{path}}", "wb") as file:
@@ -41,7 +46,7 @@ def deb(name, version, files, postinst=""):
             file.write("#!/bin/sh\\n" + postinst + "\\n")
         os.chmod(f"{{tree}}/DEBIAN/postinst", 0o755)
     path = f"{{top}}/{{name}}_{{version}}.deb"
-    subprocess.run(["dpkg-deb", "--root-owner-group", "-Znone", "-b", tree, path], check=True, stdout=subprocess.DEVNULL)
+    quiet("dpkg-deb", "--root-owner-group", "-Znone", "-b", tree, path)
     return control, path
 
 def archive(label, codename, control, path):
@@ -49,28 +54,32 @@ def archive(label, codename, control, path):
     os.makedirs(f"{{place}}/main/binary-amd64", exist_ok=True)
     data = open(path, "rb").read()
     shutil.copy(path, f"{{top}}/{{label}}")
-    text = control + f"Filename: {{os.path.basename(path)}}\\nSize: {{len(data)}}\\nSHA256: {{hashlib.sha256(data).hexdigest()}}\\n\\n"
+    text = control + f"Filename: {{os.path.basename(path)}}\\nSize: {{len(data)}}\\n"
+    text += f"SHA256: {{hashlib.sha256(data).hexdigest()}}\\n\\n"
     with open(f"{{place}}/main/binary-amd64/Packages", "w") as file:
         file.write(text)
     digest = hashlib.sha256(text.encode()).hexdigest()
     with open(f"{{place}}/Release", "w") as file:
-        file.write(f"Origin: Debian\\nLabel: {{label}}\\nSuite: stable\\nCodename: {{codename}}\\nArchitectures: amd64\\n"
-                   f"Components: main\\nDate: Tue, 24 Nov 2026 00:00:00 UTC\\nSHA256:\\n {{digest}} {{len(text)}} main/binary-amd64/Packages\\n")
+        file.write(f"Origin: Debian\\nLabel: {{label}}\\nSuite: stable\\nCodename: {{codename}}\\n"
+                   "Architectures: amd64\\nComponents: main\\nDate: Tue, 24 Nov 2026 00:00:00 UTC\\n"
+                   f"SHA256:\\n {{digest}} {{len(text)}} main/binary-amd64/Packages\\n")
 
 sleep, unit = open("/bin/sleep", "rb").read(), b"{_UNIT}"
 tick = {{"usr/lib/tick/tickd": sleep, "usr/lib/systemd/system/tick.service": unit}}
 os.makedirs(top, exist_ok=True)
 os.chmod(top, 0o755)
 if sys.argv[1] == "first":
-    old = [deb("tick", "1.0", {{**tick, "usr/share/tick/old": b"old"}})[1], deb("other", "1.0", {{"usr/share/other/x": b"1"}})[1]]
-    subprocess.run(["dpkg", "-i", *old], check=True, stdout=subprocess.DEVNULL)
-    archive("Debian-Security", "trixie-security", *deb("tick", "1.1", {{**tick, "usr/lib/tick/tickd": sleep + b"!"}}))
+    old = deb("tick", "1.0", {{**tick, "usr/share/tick/old": b"old"}})
+    other = deb("other", "1.0", {{"usr/share/other/x": b"1"}})
+    quiet("dpkg", "-i", old[1], other[1])
+    new = deb("tick", "1.1", {{**tick, "usr/lib/tick/tickd": sleep + b"!"}})
+    archive("Debian-Security", "trixie-security", *new)
     archive("Debian", "trixie", *deb("other", "2.0", {{"usr/share/other/x": b"2"}}))
     with open("/etc/apt/sources.list.d/patch-test.list", "w") as file:
         for label, name in (("Debian-Security", "trixie-security"), ("Debian", "trixie")):
             file.write(f"deb [trusted=yes] file:{{top}}/{{label}} {{name}} main\\n")
-    subprocess.run(["systemctl", "daemon-reload"], check=True)
-    subprocess.run(["systemctl", "start", "tick.service"], check=True)
+    quiet("systemctl", "daemon-reload")
+    quiet("systemctl", "start", "tick.service")
 else:
     archive("Debian-Security", "trixie-security", *deb("tick", "1.2", tick, "systemctl stop nginx.service"))
 """
@@ -192,7 +201,7 @@ def test_what_is_vulnerable_is_told_with_its_urgency_and_whether_there_is_a_fix(
     lab: Lab, webmail: str, store: str, watch: str
 ) -> None:
     python(lab, watch, _VULNERABLE)
-    code, found = patches(lab, "status")
+    _, found = patches(lab, "status")
     machines = {it["machine"]: it for it in found["machines"]}
     mended = {
         "name": "CVE-2030-0001", "package": "tick", "urgency": "high", "remote": True, "fixed": True,

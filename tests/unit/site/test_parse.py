@@ -313,8 +313,8 @@ def test_examples() -> None:
 
 
 def test_the_window_for_updates_is_tuned() -> None:
-    assert (good().patches.at, good().patches.reboot) == ("04:30", True)
-    tuned = good('[patches]\nat = "23:05"\nreboot = false')
+    assert (site().patches.at, site().patches.reboot) == ("04:30", True)
+    tuned = site('[patches]\nat = "23:05"\nreboot = false')
     assert (tuned.patches.at, tuned.patches.reboot) == ("23:05", False)
 
 
