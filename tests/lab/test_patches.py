@@ -75,6 +75,10 @@ if sys.argv[1] == "first":
     new = deb("tick", "1.1", {{**tick, "usr/lib/tick/tickd": sleep + b"!"}})
     archive("Debian-Security", "trixie-security", *new)
     archive("Debian", "trixie", *deb("other", "2.0", {{"usr/share/other/x": b"2"}}))
+    # The lab has no internet: the machine's own sources would only be waited for.
+    os.mkdir(f"{{top}}/sources")
+    for name in os.listdir("/etc/apt/sources.list.d"):
+        shutil.move(f"/etc/apt/sources.list.d/{{name}}", f"{{top}}/sources")
     with open("/etc/apt/sources.list.d/patch-test.list", "w") as file:
         for label, name in (("Debian-Security", "trixie-security"), ("Debian", "trixie")):
             file.write(f"deb [trusted=yes] file:{{top}}/{{label}} {{name}} main\\n")
@@ -86,6 +90,7 @@ else:
 _GONE = f"""
 systemctl stop tick.service || true
 dpkg --purge tick other >/dev/null 2>&1 || true
+mv {_ARCHIVE}/sources/* /etc/apt/sources.list.d/ || true
 rm -rf {_ARCHIVE} /etc/apt/sources.list.d/patch-test.list /var/lib/apt/lists/* /run/reboot-required
 systemctl daemon-reload
 """

@@ -2,7 +2,7 @@
 
 | | |
 |---|---|
-| `window` | one round over all machines (`rounds`), then the tracker's data anew |
+| `window` | the tracker's data anew, then one round over all machines (`rounds`) |
 | `run` | the same now, all machines or those named; stdin: JSON, `by` whom |
 | `late` | finish what watch's own reboot cut short; raise an alarm for machines that were not updated for a week |
 | `status` | what is known of each machine, and what waits there |
@@ -253,6 +253,8 @@ def run(what: str, machines: list[str]) -> Exit:
     try:
         match what:
             case "window":
+                if own["tracker"]:
+                    _fetch(kept, site, settings, own["tracker"])
                 found.append(_round(kept, site, [], "the window", round_))
             case "run":
                 found.append(_round(kept, site, machines, json.load(sys.stdin)["by"], round_))
@@ -265,8 +267,6 @@ def run(what: str, machines: list[str]) -> Exit:
     finally:
         for one in filter(None, found):
             alarm.raise_(kept.folder, one)
-    if what == "window" and own["tracker"]:
-        _fetch(kept, site, settings, own["tracker"])
     failed = alarm.send(kept.folder, site, settings) if what != "status" else []
     for words in failed:
         print(words, file=sys.stderr)

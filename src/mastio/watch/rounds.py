@@ -65,6 +65,8 @@ class Record:
     seconds: float = 0.0
     updated: tuple[tuple[str, str, str], ...] = ()
     """Package, old version, new one."""
+    gone: tuple[str, ...] = ()
+    """Files that those packages had and no package has any more."""
     restarted: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
     """Units that still run old code."""
@@ -114,7 +116,6 @@ class Round:
     ) -> None:  # fmt: skip
         self._site, self._settings, self._ssh, self._say = site, settings, ssh, say
         self._patience = patience
-        self._gone: list[str] = []
 
     def run(
         self, machines: Iterable[str], by: str, keep: Callable[[Record], None]
@@ -124,8 +125,8 @@ class Round:
         while names:
             with self._undisturbed():
                 record = self._one(names.pop(0), by)
-            if record.updated and record.good:
-                record = self._settled(record, self._gone)
+            if record.updated and record.good and not record.rebooting:
+                record = self._settled(record)
             keep(record)
             done.append(record)
             self._say({"machine": record.machine, "record": asdict(record)})
@@ -135,16 +136,14 @@ class Round:
 
     def _one(self, machine: str, by: str) -> Record:
         record = Record(machine, by, time.time())
-        self._gone = []
         try:
             self._step(machine, "looking")
             before = {key: verdict for key, (verdict, _) in self.verdicts(machine).items()}
             self._step(machine, "updating")
             told = self._ask(machine, "update", _MOST)
-            self._gone = told["gone"]
             record = replace(
                 record, updated=tuple((it[0], it[1], it[2]) for it in told["updated"]),
-                restarted=tuple(told["restarted"]), left=tuple(told["left"]), due=told["reboot"], error=told["error"],
+                gone=tuple(told["gone"]), restarted=tuple(told["restarted"]), left=tuple(told["left"]), due=told["reboot"], error=told["error"],
             )  # fmt: skip
             if record.due and self._site.patches.reboot and not record.error:
                 self._step(machine, "rebooting")
@@ -184,7 +183,7 @@ class Round:
         record = replace(
             record, rebooting=False, rebooted=True, due=False, left=(), before=None, worse=found
         )
-        return self._settled(record, []) if record.updated and record.good else record  # fmt: skip
+        return self._settled(record) if record.updated and record.good else record  # fmt: skip
 
     # --- asking machines ---
 
@@ -259,7 +258,7 @@ class Round:
         with place.alone() if place.folder.is_dir() else nullcontext():
             yield
 
-    def _settled(self, record: Record, gone: Sequence[str]) -> Record:
+    def _settled(self, record: Record) -> Record:
         """Has integrity take over the packages' files, where it has a reference."""
         place = Place(Path(INTEGRITY))
         if not (place.folder / record.machine / "reference.json").exists():
@@ -267,7 +266,7 @@ class Round:
         self._step(record.machine, "taking over what changed")
         before = place.seal_digest()
         done = {
-            "paths": {path: ["absent"] for path in gone}, "made": [], "wrote": [], "units": [], "masked": [],
+            "paths": {path: ["absent"] for path in record.gone}, "made": [], "wrote": [], "units": [], "masked": [],
             "retired": [], "packages": [name for name, _, new in record.updated if new], "accounts": [],
         }  # fmt: skip
         asked = {"by": f"updates of Debian ({record.by})", "machines": {record.machine: done}}

@@ -127,7 +127,7 @@ def update() -> dict[str, Any]:
     before, files = versions(), listed()
     code, said = _run(["apt-get", "-q", "-o", "APT::Update::Error-Mode=any", "update"], FETCH)
     if code:
-        wrong.append(f"the lists of packages cannot be fetched: {_last(said, 'E:')}")
+        wrong.append(f"the lists of packages cannot be fetched: {_last(said)}")
     else:
         code, said = _run(["unattended-upgrade", "-v"], INSTALL)
         if code:
@@ -181,10 +181,10 @@ def listed() -> dict[str, set[str]]:
 
 
 def reboot() -> dict[str, Any]:
-    """In two seconds, so that the answer still arrives. RefusedError when none is due."""
+    """In some seconds, so that the answer still arrives. RefusedError when none is due."""
     if not DUE.exists():
         raise RefusedError("no reboot is due")
-    argv = ["systemd-run", "--quiet", "--on-active=2", "systemctl", "reboot"]
+    argv = ["systemd-run", "--quiet", "--on-active=5", "systemctl", "reboot"]
     code, said = _run(argv, RESTART)
     return {"error": _last(said) if code else ""}
 
@@ -213,10 +213,11 @@ def _run(argv: list[str], seconds: float) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def _last(said: str, mark: str = "") -> str:
+def _last(said: str) -> str:
+    """apt's first error, or else the last line."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    telling = [line for line in lines if mark and line.startswith(mark)]
-    return (telling or lines or ["no word"])[-1][:300]
+    telling = [line for line in lines if line.startswith("E: ")]
+    return (telling[:1] or lines[-1:] or ["no word"])[0][:300]
 
 
 _OURS = _ours()

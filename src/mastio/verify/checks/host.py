@@ -209,7 +209,7 @@ CHECKS = (
         "P1", Family.HOST, "No security update waits", _ALL, Severity.HIGH,
         "apt-get -s dist-upgrade, against the lists of packages on the machine (nothing is fetched)",
         f"nothing to install from Debian's security archive; lists at most {_OLDEST_LISTS} days old",
-        "https://www.debian.org/security; apt-get(8)", "Install it: `apt-get update && apt-get dist-upgrade`.",
+        "https://www.debian.org/security; apt-get(8)", "`mastio patches run` installs it.",
         security_updates, seconds=60,
     ),
     Check(
