@@ -143,7 +143,8 @@ class Round:
             told = self._ask(machine, "update", _MOST)
             record = replace(
                 record, updated=tuple((it[0], it[1], it[2]) for it in told["updated"]),
-                gone=tuple(told["gone"]), restarted=tuple(told["restarted"]), left=tuple(told["left"]), due=told["reboot"], error=told["error"],
+                gone=tuple(told["gone"]), restarted=tuple(told["restarted"]), left=tuple(told["left"]),
+                due=told["reboot"], error=told["error"],
             )  # fmt: skip
             if record.due and self._site.patches.reboot and not record.error:
                 self._step(machine, "rebooting")

@@ -1,6 +1,7 @@
 """Security updates: what a machine does when asked, and who may ask."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -152,3 +153,21 @@ def test_the_tracker_is_asked_only_where_the_site_allows(vault: Vault) -> None:
     for internet, asked in ((Internet(), True), (Internet(offline=True), False)):
         state = build(site, vault, internet, kit.kit())["watch"]
         assert bool(json.loads(text(state, patching.SETTINGS))["tracker"]) is asked
+
+
+def test_the_services_that_run_old_code(tmp_path: Path) -> None:
+    def process(pid: int, program: str, cgroup: str) -> None:
+        folder = tmp_path / str(pid)
+        folder.mkdir()
+        (folder / "exe").symlink_to(program)
+        (folder / "maps").write_text("")
+        (folder / "cgroup").write_text(f"0::{cgroup}\n")
+
+    process(1, "/usr/lib/systemd/systemd", "/init.scope")
+    process(100_001, "/usr/sbin/nginx (deleted)", "/system.slice/nginx.service")
+    process(100_002, "/usr/sbin/sshd", "/system.slice/ssh.service")
+    process(100_003, "/bin/bash (deleted)", "/user.slice/user-0.slice/session-3.scope")
+    assert patch.old_units(str(tmp_path)) == {"nginx.service"}
+    (tmp_path / "1" / "exe").unlink()
+    (tmp_path / "1" / "exe").symlink_to("/usr/lib/systemd/systemd (deleted)")
+    assert patch.old_units(str(tmp_path)) == {"nginx.service", ""}
