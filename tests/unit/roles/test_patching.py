@@ -171,3 +171,10 @@ def test_the_services_that_run_old_code(tmp_path: Path) -> None:
     (tmp_path / "1" / "exe").unlink()
     (tmp_path / "1" / "exe").symlink_to("/usr/lib/systemd/systemd (deleted)")
     assert patch.old_units(str(tmp_path)) == {"nginx.service", ""}
+
+
+def test_sshd_takes_the_key_from_watch(built: dict[str, HostState]) -> None:
+    for name, state in built.items():
+        if name != "watch":
+            sshd = text(state, "/etc/ssh/sshd_config.d/10-mastio.conf")
+            assert "authorized_keys.d/patching" in sshd.partition("Match User root Address ")[2]
