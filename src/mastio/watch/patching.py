@@ -192,7 +192,6 @@ def seen(kept: Kept, vantage: Vantage, work: Path) -> dict[str, Any]:
         support = known.support(release, known.RELEASES.read_text())
         answer["support"] = {**asdict(support), "over": support.over(datetime.now(UTC).date())}
         answer["waiting"] = waiting(vantage.output(*commands.UPDATES))
-        answer["lists"] = vantage.ask(host.package_lists)["seconds"]
         answer["reboot"] = bool(vantage.ask(host.exists, list(MARKS)))
         answer["age"] = known.age(kept.folder, release)
         installed = known.status(vantage.ask(state.sources))

@@ -25,7 +25,7 @@ PROGRAM = "/usr/local/lib/mastio/mastio-patches"
 PATCH = "/usr/local/lib/mastio/mastio-patch"
 TRACKER = "security-tracker.debian.org"
 """Where Debian says what is vulnerable; fetched only when it is among the site's mirrors."""
-PATIENCE = {True: 120.0, False: 15.0}
+PATIENCE = {True: 120.0, False: 10.0}
 """Seconds that services have after an update to be as well as before: clamd reads its signatures for half of it, in
 the lab there are next to none."""
 _KEY, _KNOWN = "/etc/mastio/patching.key", "/etc/mastio/patching-known-hosts"
