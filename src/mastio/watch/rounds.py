@@ -46,8 +46,10 @@ _ANSWER = 60
 BACK = 600
 """Seconds within which a machine must be back from its reboot."""
 _PAUSE = 3.0
-_ELSEWHERE = ("P1", "P2", "P3", "P4", "H5")
-"""Checks about updates themselves."""
+_ELSEWHERE = ("P1", "P2", "P3", "P4", "H5", "A3")
+"""Checks about updates themselves; and one that takes the time of many log-ins."""
+_AFTER_REBOOT = 4
+"""By what patience is longer when all begins anew."""
 _GOOD = (Verdict.PASSED, Verdict.ACCEPTED, Verdict.NOT_RUN)
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 Verdicts = Mapping[str, tuple[str, str]]
@@ -155,7 +157,7 @@ class Round:
                 record = replace(record, due=False, rebooted=True, left=())
             if record.updated or record.rebooted or record.error:
                 self._step(machine, "looking again")
-                record = replace(record, worse=self._compare(machine, before))
+                record = replace(record, worse=self._compare(record, before))
         except MastioError as error:
             record = replace(record, error="; ".join(filter(None, (record.error, error.message))))
         except (ValueError, KeyError, TypeError, IndexError) as error:
@@ -171,19 +173,19 @@ class Round:
     def _step(self, machine: str, step: str) -> None:
         self._say({"machine": machine, "step": step})
 
-    def _compare(self, machine: str, before: Mapping[str, str]) -> tuple[str, ...]:
+    def _compare(self, record: Record, before: Mapping[str, str]) -> tuple[str, ...]:
         """What is worse, once services have had their time."""
-        end = time.monotonic() + self._patience
-        while (found := worse(before, self.verdicts(machine))) and time.monotonic() < end:
+        patience = self._patience * (_AFTER_REBOOT if record.rebooted else 1)
+        end = time.monotonic() + patience
+        while (found := worse(before, self.verdicts(record.machine))) and time.monotonic() < end:
             time.sleep(_PAUSE)
         return found
 
     def back(self, record: Record) -> Record:
         """Watch's own record, once it has rebooted."""
-        found = self._compare(record.machine, record.before or {})
-        record = replace(
-            record, rebooting=False, rebooted=True, due=False, left=(), before=None, worse=found
-        )
+        before = record.before or {}
+        record = replace(record, rebooting=False, rebooted=True, due=False, left=(), before=None)
+        record = replace(record, worse=self._compare(record, before))
         return self._settled(record) if record.updated and record.good else record  # fmt: skip
 
     # --- asking machines ---
