@@ -11,6 +11,7 @@
 | `dkim/<domain>/<selector>` | a DKIM key, RSA or Ed25519 (RFC 6376, RFC 8463) |
 | `inspection/<watch>/key`, `…/cert` | by which a watch comes to look at the machines |
 | `integrity/<watch>/key`, `…/cert` | by which a watch comes to measure them |
+| `patching/<watch>/key`, `…/cert` | by which a watch has them install security updates |
 | `<part>/<token>` | a random token that a role asks for |
 
 `ensure` makes what is missing or about to expire; `rotate` makes what it is told anew, and
@@ -25,7 +26,7 @@ from fnmatch import fnmatchcase
 from mastio import pki
 from mastio.dns import rings, sts
 from mastio.errors import Exit, MastioError
-from mastio.roles import inspection, integrity
+from mastio.roles import inspection, integrity, patching
 from mastio.roles.registry import PARTS
 from mastio.site.model import Machine, Role, Site
 from mastio.vault import Vault
@@ -44,6 +45,7 @@ def _pairs(site: Site) -> dict[str, tuple[str, tuple[str, ...]]]:
         name = site.internal_name(watch.name)
         pairs[inspection.PAIR.format(watch.name)] = ("ca", (f"inspection.{name}",))
         pairs[integrity.PAIR.format(watch.name)] = ("ca", (f"integrity.{name}",))
+        pairs[patching.PAIR.format(watch.name)] = ("ca", (f"patching.{name}",))
     pairs[f"public/{site.mx_host}"] = ("public-ca", (site.mx_host,))
     web = (site.webmail_host, *(sts.host(domain) for domain in site.domains))
     pairs[f"public/{site.webmail_host}"] = ("public-ca", web)
@@ -201,6 +203,7 @@ def for_machine(vault: Mapping[str, str], site: Site, machine: Machine) -> dict[
     if machine.has(Role.WATCH):
         allowed.add(f"{inspection.PAIR.format(machine.name)}/key")
         allowed.add(f"{integrity.PAIR.format(machine.name)}/key")
+        allowed.add(f"{patching.PAIR.format(machine.name)}/key")
     if machine.has(Role.GATEWAY_IN):
         allowed.add(f"public/{site.mx_host}/key")
     if machine.has(Role.WEBMAIL):

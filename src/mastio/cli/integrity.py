@@ -52,7 +52,9 @@ def status(app: App, as_json: bool) -> Exit:
             click.secho(f"edited on watch: {path}", fg="red")
         if rows[-1]["edited"]:
             click.secho(
-                "the seal on watch is not the one that apply or accept left from here", fg="red"
+                "the seal on watch is not the one that apply or accept left from here "
+                "(updates change it too: `mastio patches` follows those)",
+                fg="red",
             )
     if rows[-1]["broken"] or rows[-1]["edited"]:
         return Exit.FAILED

@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "alarms": ("alarms", "What is wrong and not yet well again; answer it"),
     "integrity": ("integrity", "What machines are made of, against a reference"),
     "digest": ("digest", "What the logs say of a day, and whether it needs a person"),
+    "patches": ("patches", "Security updates, and what is vulnerable"),
     "drill": ("drill", "What an intruder would have, machine by machine"),
     "secrets": ("secrets", "List and rotate generated secrets"),
     "domain": ("accounts", "Mail domains"),

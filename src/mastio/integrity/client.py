@@ -82,6 +82,20 @@ class Integrity:
         rows[-1]["edited"] = bool(self.ledger) and seal != self.ledger.get("seal")
         return rows
 
+    def follow(self, seals: Sequence[Sequence[str]]) -> int:
+        """Remembers the seal to which updates on watch have led, when they begin at the one known here; how many.
+
+        `seals` are `[before, after]`, the oldest first. They are watch's own word: whoever looks at what was updated
+        is who can tell (docs/decisions/0029).
+        """
+        ledger, count = self.ledger, 0
+        for before, after in seals:
+            if before and before != after and before == ledger.get("seal"):
+                ledger["seal"], count = after, count + 1
+        if count:
+            self._remember(ledger)
+        return count
+
     def begin(self, machines: Iterable[str]) -> Iterator[dict[str, Any]]:
         """Takes the first reference of those that have none."""
         self._name(machines)

@@ -13,6 +13,7 @@ from mastio.roles import (
     inspection,
     integrity,
     logbook,
+    patching,
     resolver,
     store,
     watch,
@@ -45,4 +46,5 @@ PARTS: tuple[Part, ...] = (
     Part("inspection", tuple(Role), inspection.build),
     Part("integrity", tuple(Role), integrity.build),
     Part("digest", (Role.WATCH,), digest.build),
+    Part("patching", tuple(Role), patching.build),
 )

@@ -16,6 +16,7 @@ from mastio.site.model import (
     Filter,
     MtaSts,
     Outbound,
+    Patches,
     Policy,
     Reach,
     Role,
@@ -36,6 +37,7 @@ class Kind(StrEnum):
     TEXTS = "list of texts"
     WHOLE = "whole number"
     NUMBER = "number"
+    FLAG = "true or false"
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +327,18 @@ KEYS: tuple[Key, ...] = (
         f"{Alarms().escalate_hours:g}",
         0.1,
         720,
+    ),
+    Key(
+        "patches.at",
+        Kind.TEXT,
+        "When security updates are installed each day, machine after machine: a time of day on watch's clock.",
+        f"`{Patches().at}`",
+    ),
+    Key(
+        "patches.reboot",
+        Kind.FLAG,
+        "Whether a machine is rebooted then when an update waits for that.",
+        f"`{Patches().reboot}`".lower(),
     ),
     Key(
         "verify.outside",

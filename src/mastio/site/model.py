@@ -129,6 +129,16 @@ class Bans:
     """Networks that are never banned, beside the site's own and its administrators'."""
 
 
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """When security updates are installed, by themselves."""
+
+    at: str = "04:30"
+    """The time of day on watch's clock, HH:MM."""
+    reboot: bool = True
+    """Whether a machine is rebooted when an update waits for that."""
+
+
 class Dmarc(StrEnum):
     """What receivers are asked to do with mail that only pretends to be from the site."""
 
@@ -264,11 +274,14 @@ class Site:
     """OpenSSH public keys of the administrators."""
     ssh_config: str = ""
     """An ssh_config(5) file to use instead of the administrator's own."""
-    mirrors: tuple[str, ...] = ("deb.debian.org", "security.debian.org", "database.clamav.net")
+    mirrors: tuple[str, ...] = (
+        "deb.debian.org", "security.debian.org", "security-tracker.debian.org", "database.clamav.net",
+    )  # fmt: skip
     """Hosts that watch's proxy lets machines fetch from."""
     policy: Policy = field(default_factory=Policy)
     outbound: Outbound = field(default_factory=Outbound)
     bans: Bans = field(default_factory=Bans)
+    patches: Patches = field(default_factory=Patches)
     dns: Dns = field(default_factory=Dns)
     filter: Filter = field(default_factory=Filter)
     verify_outside: str = ""

@@ -29,6 +29,7 @@ from mastio.site.model import (
     MtaSts,
     Network,
     Outbound,
+    Patches,
     Policy,
     Reach,
     Site,
@@ -102,6 +103,7 @@ def _site(raw: Raw, folder: Path | None) -> Site:
             exempt=_many(raw, ("outbound", "exempt"), values.mail),
         ),
         bans=_bans(raw),
+        patches=_patches(raw),
         dns=_dns(raw, domains),
         policy=(policy := _policy(raw)),
         filter=filtering.parse(raw, domains, policy),
@@ -285,6 +287,11 @@ def _bans(raw: Raw) -> Bans:
             "bans grow: give the longest more seconds than the first",
         )
     return bans
+
+
+def _patches(raw: Raw) -> Patches:
+    at = _one_at(raw, ("patches", "at"), values.time_of_day) or Patches().at
+    return Patches(at, bool(raw.leaves.get(("patches", "reboot"), Patches().reboot)))
 
 
 def _policy(raw: Raw) -> Policy:

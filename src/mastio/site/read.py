@@ -13,7 +13,7 @@ from mastio.site.keys import Key, Kind, below
 from mastio.site.locate import Path, locate
 from mastio.site.problems import Problem, Problems, SiteFileError, did_you_mean, written
 
-Value = str | int | float | tuple[str, ...]
+Value = str | bool | int | float | tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,8 @@ def _table(
 def _leaf(path: tuple[str, ...], key: Key, value: object, problems: Problems) -> Value | None:
     match key.kind, value:
         case Kind.TEXT, str():
+            return value
+        case Kind.FLAG, bool():
             return value
         case Kind.TEXTS, list():
             for number, item in enumerate(value):

@@ -34,6 +34,13 @@ _RSA_LEAST = 2048
 _HOURS = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 
 
+def time_of_day(text: str) -> str:
+    """Hours and minutes, as `04:30`."""
+    if not re.fullmatch(r"([01][0-9]|2[0-3]):[0-5][0-9]", text):
+        raise ValueError(f"{shown(text)} is no time of day, such as 04:30")
+    return text
+
+
 def label(text: str, longest: int = 63) -> str:
     """A host name label (RFC 1123): lower-case letters, digits and hyphens, a letter first."""
     if not _LABEL.fullmatch(text):

@@ -75,6 +75,7 @@ EVERY_MACHINE = Grant(
         Lies(_K.LOGIN_KEY, "/etc/ssh/authorized_keys.d/root", "the administrators' keys, from the site file"),
         Lies(_K.LOGIN_KEY, "/etc/ssh/authorized_keys.d/inspection", "watch's key, for `mastio-look` alone"),
         Lies(_K.LOGIN_KEY, "/etc/ssh/authorized_keys.d/integrity", "watch's key, for `mastio-measure` alone"),
+        Lies(_K.LOGIN_KEY, "/etc/ssh/authorized_keys.d/patching", "watch's key, for `mastio-patch` alone"),
     ),
     (),
 )  # fmt: skip
@@ -154,11 +155,12 @@ GRANTS: dict[Role, Grant] = {
         (
             Lies(_K.PRIVATE_KEY, "/etc/mastio/inspection.key", "opens `mastio-look` on the other machines"),
             Lies(_K.PRIVATE_KEY, "/etc/mastio/integrity.key", "opens `mastio-measure` on the other machines"),
+            Lies(_K.PRIVATE_KEY, "/etc/mastio/patching.key", "opens `mastio-patch` on the other machines"),
         ),
         (
             May(_P.LOGS, "logs are kept here, who wrote to whom among them; machines hold their own for a while"),
             May(_P.KNOCK, "administrators come through it; the keys that open stay with them, and its own "
-                          "open `mastio-ban`, `mastio-look` and `mastio-measure` alone"),
+                          "open `mastio-ban`, `mastio-look`, `mastio-measure` and `mastio-patch` alone"),
             May(_P.DELIVER, "alarms go straight into the store, also when the gateway is away"),
             May(_P.SUPPLY, "packages and time come through it; packages are signed by Debian"),
         ),

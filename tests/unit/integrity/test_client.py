@@ -81,3 +81,17 @@ def test_what_watch_refuses_is_told_in_its_words(tmp_path: Path) -> None:
     with pytest.raises(MastioError, match="nothing differs at /x") as caught:
         integrity.accept("store", ["/x"], "why")
     assert caught.value.code is Exit.USAGE and caught.value.hint == "look again"
+
+
+def test_the_seal_follows_updates_that_begin_where_it_is(tmp_path: Path) -> None:
+    integrity, _ = client(tmp_path)
+    (tmp_path / LEDGER).write_text(json.dumps({"seal": "b", "machines": ["store"]}))
+    assert integrity.follow([["a", "b"], ["b", "c"], ["c", "d"], ["x", "y"]]) == 2
+    assert integrity.ledger == {"seal": "d", "machines": ["store"]}
+    assert integrity.follow([["a", "b"], ["", ""], ["x", "y"]]) == 0
+    assert integrity.ledger["seal"] == "d"
+
+
+def test_without_a_seal_there_is_nothing_to_follow(tmp_path: Path) -> None:
+    integrity, _ = client(tmp_path)
+    assert integrity.follow([["", "a"]]) == 0 and not (tmp_path / LEDGER).exists()

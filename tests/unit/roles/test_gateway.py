@@ -176,7 +176,7 @@ def test_offline_asks_nobody() -> None:
     assert "clamav-freshclam.service" in masked
     fresh = text(online, "/etc/clamav/freshclam.conf")
     assert "HTTPProxyServer watch.demo.internal" in fresh
-    assert [mirror in fresh for mirror in demo_site().mirrors] == [False, False, True]
+    assert [mirror in fresh for mirror in demo_site().mirrors] == [False, False, False, True]
 
 
 def test_a_users_mail_must_carry_the_users_from() -> None:

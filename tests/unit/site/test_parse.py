@@ -170,6 +170,9 @@ WRONG: tuple[tuple[str, dict[str, str], str], ...] = (
         {},
         "site.toml:11: bans.longest_seconds: the first ban (700) takes longer than the longest (60)",
     ),
+    ('[patches]\nat = "24:00"', {}, "patches.at: 24:00 is no time of day, such as 04:30"),
+    ('[patches]\nreboot = "no"', {}, "patches.reboot: must be a true or false, not a text"),
+    ("[patches]\nat = 4", {}, "patches.at: must be a text, not a number"),
     ('[bans]\nnever = ["0.0.0.0/0"]', {}, "0.0.0.0/0 is the whole internet"),
     ('[outbound]\nexempt = ["news"]', {}, "outbound.exempt"),
     ("[policy]\nspam_junk_score = nan", {}, "is out of range"),
@@ -307,6 +310,12 @@ def test_examples() -> None:
     assert [it.stem for it in files] == sorted(EXAMPLES)
     for path in files:
         assert EXAMPLES[path.stem](parse.load(path)), path
+
+
+def test_the_window_for_updates_is_tuned() -> None:
+    assert (site().patches.at, site().patches.reboot) == ("04:30", True)
+    tuned = site('[patches]\nat = "23:05"\nreboot = false')
+    assert (tuned.patches.at, tuned.patches.reboot) == ("23:05", False)
 
 
 def test_limits_and_bans_are_tuned() -> None:

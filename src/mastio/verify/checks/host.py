@@ -21,7 +21,7 @@ _EPHEMERAL = 32768
 """From here on up, UDP sockets belong to clients that wait for replies (ip(7), ip_local_port_range)."""
 _MOST_OFFSET = 1.0
 """How far a clock may be off, in seconds."""
-_MARKS = ("/run/reboot-required", "/var/run/reboot-required")
+MARKS = ("/run/reboot-required", "/var/run/reboot-required")
 
 
 def only_declared(vantage: Vantage) -> Iterator[str]:
@@ -76,7 +76,7 @@ def clock(vantage: Vantage) -> Iterator[str]:
 
 def reboot(vantage: Vantage) -> Iterator[str]:
     """No update waits for a reboot."""
-    if vantage.ask(host.exists, list(_MARKS)):
+    if vantage.ask(host.exists, list(MARKS)):
         yield f"{vantage.name}: an update takes effect only after a reboot"
 
 
@@ -100,13 +100,15 @@ def security_updates(vantage: Vantage) -> Iterator[str]:
         raise unknown(
             f"the lists of packages on {vantage.name} are {days:.0f} days old: `apt-get update` there"
         )
-    said = vantage.output(*commands.UPDATES)
-    found = [
-        line.split()[1] for line in said.splitlines() if line[:5] == "Inst " and _SECURITY in line
-    ]
-    if found:
+    if found := waiting(vantage.output(*commands.UPDATES)):
         more = f" and {len(found) - 8} more" if len(found) > 8 else ""
         yield f"{vantage.name}: fixes wait for {', '.join(found[:8])}{more}"
+
+
+def waiting(said: str) -> list[str]:
+    """Packages that Debian's security archive has newer, from what `commands.UPDATES` says."""
+    lines = [line for line in said.splitlines() if line[:5] == "Inst " and _SECURITY in line]
+    return [line.split()[1] for line in lines]
 
 
 def newest_kernel(vantage: Vantage) -> Iterator[str]:
@@ -207,7 +209,7 @@ CHECKS = (
         "P1", Family.HOST, "No security update waits", _ALL, Severity.HIGH,
         "apt-get -s dist-upgrade, against the lists of packages on the machine (nothing is fetched)",
         f"nothing to install from Debian's security archive; lists at most {_OLDEST_LISTS} days old",
-        "https://www.debian.org/security; apt-get(8)", "Install it: `apt-get update && apt-get dist-upgrade`.",
+        "https://www.debian.org/security; apt-get(8)", "`mastio patches run` installs it.",
         security_updates, seconds=60,
     ),
     Check(

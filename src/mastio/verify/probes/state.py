@@ -126,3 +126,14 @@ def versions() -> dict[str, str]:
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     return dict(line.split("\t") for line in done.stdout.splitlines())
+
+
+def sources() -> list[list[str]]:
+    """`[package, version, source package, its version]` of all that is installed (dpkg-query(1))."""
+    shown = "${Package}\t${Version}\t${source:Package}\t${source:Version}\t${db:Status-Status}\n"
+    done = subprocess.run(
+        ["dpkg-query", "--show", f"--showformat={shown}"], capture_output=True, text=True, check=True,
+        timeout=60,
+    )  # fmt: skip
+    rows = (line.split("\t") for line in done.stdout.splitlines())
+    return [row[:4] for row in rows if row[4] == "installed"]
