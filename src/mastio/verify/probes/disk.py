@@ -40,8 +40,8 @@ _MARKS = (
     ("queued mail", rb"\AC[\x20-\x7f] +\d+ +\d+ +\d+ +\d+ "),
     # mbox; or a message by itself: a header (RFC 5322, 3.6) with From and Date
     ("mail", rb"\AFrom [^\n]+\n[!-9;-~]+: "),
-    # what the quarantine keeps: a line of JSON before the message
-    ("mail", rb"\A\{[^\n]*\}\n[!-9;-~]+: "),
+    # what the quarantine keeps: a line of JSON before the message (not a log, whose lines are all JSON)
+    ("mail", rb"\A\{[^\n]*\}\n(?!\{)[!-9;-~]+: "),
     ("mail", rb"(?i)\A(?=[!-9;-~]+:)(?=(?:[^\r\n][^\n]*\n)*?From:)(?:[^\r\n][^\n]*\n)*?Date:"),
 )  # fmt: skip
 _RULES = tuple((kind, re.compile(pattern)) for kind, pattern in _MARKS)
