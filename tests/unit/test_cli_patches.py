@@ -20,7 +20,7 @@ from tests.sites import demo_site
 RECORD: dict[str, Any] = {
     "machine": "store", "by": "me", "began": 1.0, "seconds": 9.0, "updated": [["tick", "1.0", "1.1"]],
     "restarted": ["tick.service"], "left": [], "gone": [], "due": False, "rebooted": False, "rebooting": False,
-    "error": "", "worse": [], "seal": ["a", "b"], "before": None,
+    "error": "", "worse": [], "seal": ["a", "b"], "before": None, "boot": "1",
 }  # fmt: skip
 GOOD: dict[str, Any] = {
     "machine": "store", "last": {**RECORD, "good": time.time()}, "why": "", "waiting": [], "reboot": False,

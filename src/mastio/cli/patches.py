@@ -140,10 +140,7 @@ def _faults(row: dict[str, Any]) -> Iterator[tuple[Exit, str]]:
     if support and support["over"]:
         yield Exit.FAILED, f"Debian {support['release']} gets no fixes any more"
     if "age" in row and (row["age"] is None or row["age"] > OLDEST):
-        yield (
-            Exit.UNAVAILABLE,
-            "what is vulnerable is not known: the tracker's data are missing or old",
-        )
+        yield Exit.UNAVAILABLE, ""  # said once, of the release
 
 
 def _print(row: dict[str, Any], *, every: bool) -> None:
@@ -165,7 +162,7 @@ def _print(row: dict[str, Any], *, every: bool) -> None:
     )
     name = f"Debian {support['release'] or '?'}" if support else "Debian ?"
     click.secho(f"{row['machine']}: {when}; {name}" + (f", {until}" if until else ""), fg=colour)
-    for _, words in faults:
+    for words in filter(None, (it for _, it in faults)):
         click.echo(f"  {words}")
     if "counts" in row:
         click.echo(f"  vulnerabilities: {', '.join(summary(row['counts'])) or 'none known'}")
@@ -195,7 +192,7 @@ def _print_record(it: dict[str, Any]) -> None:
     good = not it["error"] and not it["worse"]
     what = f"{len(it['updated'])} packages updated" if it["updated"] else "nothing to update"
     parts = [what, *(["rebooted"] if it["rebooted"] else []), *(["reboots now"] if it["rebooting"] else []),
-             *(["a reboot is due"] if it["due"] else [])]  # fmt: skip
+             *(["a reboot is due"] if it["due"] and not it["rebooting"] else [])]  # fmt: skip
     words = f"{it['machine']}: {', '.join(parts)} ({it['seconds']:.0f} s)"
     click.secho(words, fg="green" if good else "red")
     for name, old, new in it["updated"]:

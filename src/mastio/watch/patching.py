@@ -42,7 +42,7 @@ from mastio.verify.vantage import Ground, Vantage
 from mastio.watch import alarm, known
 from mastio.watch.alarm import Alarm
 from mastio.watch.bell import Bell
-from mastio.watch.rounds import Record, Round
+from mastio.watch.rounds import BOOT_ID, Record, Round
 from mastio.watch.settings import FromWatch, Settings, load
 
 WEEK = 7 * 86400.0
@@ -149,9 +149,9 @@ def rebooted(kept: Kept, site: Site, watch: str, round_: Round, now: float) -> l
     if not data.get("rebooting"):
         return []
     record = Record(**{key: value for key, value in data.items() if key != "good"})
-    up = float(Path("/proc/uptime").read_text().split()[0])
     ended = record.began + record.seconds
-    if now - up > ended:
+    # Not by the uptime: a container has its host's.
+    if Path(BOOT_ID).read_text().strip() != record.boot:
         record = round_.back(record)
     elif now - ended < _LONGEST_REBOOT:
         return []

@@ -84,6 +84,8 @@ class Record:
     """What identified integrity's references before and after they took the packages over."""
     before: Mapping[str, str] | None = None
     """Verdicts before watch's own reboot."""
+    boot: str = ""
+    """The kernel's number of the boot in which it was updated."""
 
     @property
     def good(self) -> bool:
@@ -146,7 +148,7 @@ class Round:
             record = replace(
                 record, updated=tuple((it[0], it[1], it[2]) for it in told["updated"]),
                 gone=tuple(told["gone"]), restarted=tuple(told["restarted"]), left=tuple(told["left"]),
-                due=told["reboot"], error=told["error"],
+                due=told["reboot"], error=told["error"], boot=told["boot"],
             )  # fmt: skip
             if record.due and self._site.patches.reboot and not record.error:
                 self._step(machine, "rebooting")

@@ -138,3 +138,8 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(disk, "_head", refused)
     said = disk.secrets(str(tmp_path), [])
     assert said == {"found": [], "unread": [f"{tmp_path}/key: Permission denied"]}
+
+
+def test_a_log_of_json_lines_is_no_mail(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"at": 1}\n{"at": 2}\n')
+    assert look(tmp_path) == []

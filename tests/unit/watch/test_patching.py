@@ -2,8 +2,10 @@
 
 import json
 import zlib
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -157,3 +159,23 @@ def test_a_record_survives_json(tmp_path: Path) -> None:
     data = json.loads((tmp_path / "store.json").read_text())
     data.pop("good")
     assert Record(**data).before == {"H1@watch": "passed"}
+
+
+class Back:
+    """What a round says of watch when it is back."""
+
+    def back(self, record: Record) -> Record:
+        return replace(record, rebooting=False, rebooted=True, worse=("H1@watch: seen",))
+
+
+def test_watch_is_back_when_the_boot_is_another_and_late_when_it_is_not(tmp_path: Path) -> None:
+    kept, now = patching.Kept(tmp_path), Path(rounds.BOOT_ID).read_text().strip()
+    round_ = cast("rounds.Round", Back())
+    kept.keep(record("watch", rebooting=True, before={}, boot="another"))
+    found = patching.rebooted(kept, SITE, "watch", round_, 1060.0)
+    assert found and "H1@watch" in found.text and kept.record("watch")["rebooted"]
+    assert patching.rebooted(kept, SITE, "watch", round_, 1060.0) is None
+    kept.keep(record("watch", rebooting=True, before={}, boot=now))
+    assert patching.rebooted(kept, SITE, "watch", round_, 1060.0) is None
+    late = patching.rebooted(kept, SITE, "watch", round_, 9000.0)
+    assert late and "has not rebooted" in late.text and not kept.record("watch")["rebooting"]

@@ -43,8 +43,8 @@ _AT_THE_START = (
     ("queued mail", rb"C[\x20-\x7f] +\d+ +\d+ +\d+ +\d+ "),
     # mbox; or a message by itself: a header (RFC 5322, 3.6) with From and Date
     ("mail", rb"From [^\n]+\n[!-9;-~]+: "),
-    # what the quarantine keeps: a line of JSON before the message
-    ("mail", rb"\{[^\n]*\}\n[!-9;-~]+: "),
+    # what the quarantine keeps: a line of JSON before the message (not a log, whose lines are all JSON)
+    ("mail", rb"\{[^\n]*\}\n(?!\{)[!-9;-~]+: "),
     ("mail", rb"(?i)(?=[!-9;-~]+:)(?=(?:[^\r\n][^\n]*\n)*?From:)(?:[^\r\n][^\n]*\n)*?Date:"),
 )
 # `match` for the latter: a search for \A looks at every octet of every file.
