@@ -172,10 +172,10 @@ def test_watch_is_back_when_the_boot_is_another_and_late_when_it_is_not(tmp_path
     kept, now = patching.Kept(tmp_path), Path(rounds.BOOT_ID).read_text().strip()
     round_ = cast("rounds.Round", Back())
     kept.keep(record("watch", rebooting=True, before={}, boot="another"))
-    found = patching.rebooted(kept, SITE, "watch", round_, 1060.0)
-    assert found and "H1@watch" in found.text and kept.record("watch")["rebooted"]
-    assert patching.rebooted(kept, SITE, "watch", round_, 1060.0) is None
+    (found,) = patching.rebooted(kept, SITE, "watch", round_, 1060.0)
+    assert "H1@watch" in found.text and kept.record("watch")["rebooted"]
+    assert patching.rebooted(kept, SITE, "watch", round_, 1060.0) == []
     kept.keep(record("watch", rebooting=True, before={}, boot=now))
-    assert patching.rebooted(kept, SITE, "watch", round_, 1060.0) is None
-    late = patching.rebooted(kept, SITE, "watch", round_, 9000.0)
-    assert late and "has not rebooted" in late.text and not kept.record("watch")["rebooting"]
+    assert patching.rebooted(kept, SITE, "watch", round_, 1060.0) == []
+    (late,) = patching.rebooted(kept, SITE, "watch", round_, 9000.0)
+    assert "has not rebooted" in late.text and not kept.record("watch")["rebooting"]
