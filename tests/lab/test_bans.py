@@ -110,17 +110,25 @@ def failed_log_ins(target: str, port: int, name: str, source: str, count: int) -
 
 
 def early_talk(target: str, port: int, source: str, count: int) -> None:
-    """Speak before the server does."""
+    """Speak before the server does, so many times; or until nobody answers any more."""
     import contextlib
     import socket
+    import time
 
-    for _ in range(count):
-        with (
-            contextlib.suppress(OSError),
-            socket.create_connection((target, port), 3, (source, 0)) as client,
-        ):
-            client.sendall(b"EHLO bot\r\n")
-            client.recv(100)
+    talked = 0
+    for _ in range(10 * count):
+        try:
+            with socket.create_connection((target, port), 3, (source, 0)) as client:
+                client.sendall(b"EHLO bot\r\n")
+                talked += 1
+                with contextlib.suppress(OSError):
+                    client.recv(100)
+        except TimeoutError:
+            return
+        except OSError:  # a server that has just been started may not listen yet
+            time.sleep(0.2)
+        if talked == count:
+            return
 
 
 def forget_who_waited(lab: Lab) -> None:

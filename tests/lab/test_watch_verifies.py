@@ -27,8 +27,11 @@ _KNOWN = "sysctl -qw net.ipv4.conf.all.accept_redirects"
 
 @pytest.fixture(scope="module", autouse=True)
 def blank(lab: Lab) -> Iterator[None]:
-    """Watch has looked at nothing yet."""
+    """Watch has looked at nothing yet, and told nobody of anything."""
     watch = the(lab, Role.WATCH).name
+    words = shlex.join(("mailbox", "INBOX", "subject", f"[{lab.site.name}]"))
+    for address in lab.accounts:
+        on(lab, the(lab, Role.STORE).name, f"doveadm expunge -u {address} {words}")
     lab.run(watch, ["sh", "-c", f"rm -rf {FOLDER}/* {ALARMS}/*"])
     yield
     lab.run(watch, ["sh", "-c", f"rm -rf {FOLDER}/* {ALARMS}/*"])

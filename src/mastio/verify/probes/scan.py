@@ -44,7 +44,7 @@ def scan(
     ports to payloads in hex; `rate` is packets a second for all together. Addresses in the networks
     `avoid` are not used where there are others: a stranger is not to look from where administrators come.
     """
-    ways = [_Way(target, avoid) for target in targets]
+    ways = [_Way(target, avoid, {int(port) for port in udp}) for target in targets]
     known = {way.target: way for way in ways}
     ears = [_ear(version) for version in sorted({way.version for way in ways})]
     mouth = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
@@ -106,7 +106,7 @@ def _send(mouth: socket.socket, packet: bytes | bytearray, where: tuple[Any, ...
 class _Way:
     """How packets get to one target: source address, interface, and the next hop's hardware address."""
 
-    def __init__(self, target: str, avoid: list[str]) -> None:
+    def __init__(self, target: str, avoid: list[str], asked: set[int]) -> None:
         self.target = ipaddress.ip_address(target)
         self.version = self.target.version
         route = _ip(["-j", f"-{self.version}", "route", "get", target])[0]
@@ -118,6 +118,7 @@ class _Way:
         self.where = (device, _TYPES[self.version], 0, 0, _hardware(hop, device, self.version))
         self.open: set[tuple[str, int]] = set()
         self.closed: set[tuple[str, int]] = set()
+        self.asked = asked
         self.turn()
 
     def turn(self) -> None:
@@ -184,7 +185,9 @@ def _take(packet: bytes, known: dict[Any, _Way]) -> None:
         if way is None or mine != way.port:
             return
         if protocol == _UDP:
-            way.open.add(("udp", theirs))
+            # From another port it is no answer: the target may be looking at us at the same time.
+            if theirs in way.asked:
+                way.open.add(("udp", theirs))
         elif rest[13] & 0x12 == 0x12:
             way.open.add(("tcp", theirs))
         elif rest[13] & 0x04:
