@@ -64,7 +64,7 @@ def test_all_machines_in_the_order_of_arrival(folder: Path) -> None:
 
 def test_one_machine_one_word(folder: Path) -> None:
     assert words(read(folder, machines=["store"])) == ["2", "4", "6"]
-    assert words(read(folder, grep=["word", "5"])) == ["5"]
+    assert words(read(folder, grep=["user.info", "word 5"])) == ["5"]
     assert read(folder, grep=["no such word"]) == []
 
 
