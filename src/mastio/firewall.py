@@ -174,7 +174,7 @@ class _Table:
             else ()
         )
         # A firewall that was away has forgotten who was talking: the site's machines hear it and begin anew.
-        midway = "tcp flags & (syn | rst | ack) == ack ct state { invalid, new } goto forgotten"
+        midway = f"{_MIDWAY} goto forgotten"
         forgotten = (
             (
                 "# Conversations of the site's own machines from before we were away.",
@@ -262,6 +262,8 @@ class _Table:
             "oif lo accept",
             *_CONVERSATIONS,
             *resets,
+            "# A conversation from before these rules: its answers would be nonsense, so our program begins anew.",
+            f"{_MIDWAY} reject with tcp reset",
             *_NEIGHBOURS,
             *soliciting,
             "icmpv6 type mld2-listener-report accept",
@@ -347,6 +349,8 @@ class _Table:
 
 
 _HONEST_FLAGS = "{ syn, syn | ack, ack, fin | ack, rst, rst | ack }"
+_MIDWAY = "tcp flags & (syn | rst | ack) == ack ct state { invalid, new }"
+"""A packet from the middle of a conversation that is not known (any more)."""
 _CONVERSATIONS = (
     "# Conversations that a rule below let begin, and ICMP errors about them (RFC 4890, 4.3.1).",
     "ct state established,related accept",
