@@ -14,6 +14,7 @@ import click
 from mastio.cli.common import App, pass_app
 from mastio.cli.directory import json_flag
 from mastio.errors import Exit, MastioError
+from mastio.files import put
 from mastio.logs import chain
 from mastio.logs import line as lines
 from mastio.logs.chain import Pin
@@ -186,9 +187,7 @@ def _note(place: Path, watch: str, pin: Pin) -> None:
         noted = json.loads(place.read_text())
     except FileNotFoundError:
         noted = {}
-    making = place.with_name(f".{place.name}.new")
-    making.write_text(json.dumps({**noted, watch: asdict(pin)}, indent=2) + "\n")
-    making.rename(place)
+    put(place, json.dumps({**noted, watch: asdict(pin)}, indent=2) + "\n", 0o644)
 
 
 @click.command()

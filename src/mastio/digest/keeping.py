@@ -9,7 +9,6 @@ A step counts when `pending.json` has its name; each hour says which step it had
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,6 +17,7 @@ from typing import Any
 
 from mastio.digest.lines import Memory, Reader, Tally
 from mastio.digest.summary import Summary, from_plain
+from mastio.files import put
 
 DAYS = 100
 """For so long summaries are kept."""
@@ -80,15 +80,14 @@ class Keeping:
                     if offset == start or offset >= path.stat().st_size or offset - start < _STEP:
                         break
             if set(offsets) - set(present):
-                self._write(
-                    "state.json", {"step": step, "files": present, "memory": memory.plain()}
-                )
+                left = {"step": step, "files": present, "memory": memory.plain()}
+                put(self.folder / "state.json", json.dumps(left))
             self._forget()
             return lines
 
     def _put(self, state: dict[str, Any], tallies: dict[str, Tally]) -> None:
         hours = {hour: tally.frozen().plain() for hour, tally in tallies.items()}
-        self._write("pending.json", {"state": state, "hours": hours})
+        put(self.folder / "pending.json", json.dumps({"state": state, "hours": hours}))
         self._finish()
 
     def _finish(self) -> None:
@@ -105,8 +104,8 @@ class Keeping:
             if before:
                 summary = from_plain(before["summary"])
                 summary.merge(from_plain(data))
-            self._write(f"hours/{hour}.json", {"step": step, "summary": summary.plain()})
-        self._write("state.json", pending["state"])
+            put(self.hours / f"{hour}.json", json.dumps({"step": step, "summary": summary.plain()}))
+        put(self.folder / "state.json", json.dumps(pending["state"]))
         path.unlink()
 
     def _state(self) -> dict[str, Any]:
@@ -118,15 +117,6 @@ class Keeping:
         except FileNotFoundError:
             return None
         return found
-
-    def _write(self, name: str, data: object) -> None:
-        making = self.folder / f".{name.replace('/', '-')}.new"
-        with making.open("w") as file:
-            # At once: json.dump would do it bit by bit, in Python.
-            file.write(json.dumps(data))
-            file.flush()
-            os.fsync(file.fileno())
-        making.rename(self.folder / name)
 
     def _forget(self) -> None:
         known = sorted(self.hours.glob("*.json"))

@@ -18,6 +18,7 @@ from typing import Any
 
 from mastio.context import ON_WATCH
 from mastio.errors import Exit, MastioError
+from mastio.files import put
 from mastio.integrity.expected import of_apply
 from mastio.plan import MachinePlan
 from mastio.roles.integrity import TOOLS
@@ -170,9 +171,7 @@ class Integrity:
             yield event
 
     def _remember(self, data: Mapping[str, Any]) -> None:
-        making = self._folder / f".{LEDGER}.new"
-        making.write_text(json.dumps(data, indent=1) + "\n")
-        making.rename(self._folder / LEDGER)
+        put(self._folder / LEDGER, json.dumps(data, indent=1) + "\n", 0o644)
 
 
 _NOTHING: dict[str, Any] = of_apply(HostState(), MachinePlan())

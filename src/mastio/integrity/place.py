@@ -25,6 +25,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from mastio.files import put
 from mastio.integrity import database
 from mastio.integrity.database import Row
 from mastio.integrity.difference import Difference, Kind
@@ -230,14 +231,6 @@ class Place:
         found = [json.loads(it) for it in lines]
         sums = ["", *(hashlib.sha256(it).hexdigest() for it in lines)]
         return found, all(it["before"] == want for it, want in zip(found, sums, strict=False))
-
-
-def put(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Whole or not at all."""
-    making = path.with_name(f".{path.name}.new")
-    making.write_bytes(data)
-    making.chmod(mode)
-    making.rename(path)
 
 
 def _packed(rows: Mapping[str, Row]) -> bytes:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
+from mastio.files import put
 from mastio.site.model import Site
 from mastio.watch import alarm, book
 from mastio.watch.alarm import Alarm
@@ -79,13 +80,8 @@ class Bell:
                 for letter in letters:
                     for way in ("mail", "webhook"):
                         name = f"{time.time_ns()}.{way}"
-                        self._put(name, {"alarm": asdict(letter.alarm), "to": letter.to})
-                self._put("book.json", book.plain(after))
+                        waiting = {"alarm": asdict(letter.alarm), "to": letter.to}
+                        put(self._folder / name, json.dumps(waiting, indent=1))
+                put(self._folder / "book.json", json.dumps(book.plain(after), indent=1))
 
             yield change
-
-    def _put(self, name: str, what: object) -> None:
-        making = self._folder / f".{name}.new"
-        making.touch(mode=0o600)
-        making.write_text(json.dumps(what, indent=1))
-        making.rename(self._folder / name)

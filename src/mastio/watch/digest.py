@@ -24,6 +24,7 @@ from mastio.digest.judge import Digest, Level, Verified, needs
 from mastio.digest.keeping import Keeping
 from mastio.digest.summary import Summary
 from mastio.errors import Exit, MastioError
+from mastio.files import put
 from mastio.report import digest as report
 from mastio.roles.digest import FOLDER
 from mastio.roles.inspection import FOLDER as VERIFY
@@ -118,9 +119,7 @@ def keep(folder: Path, digest: Digest, mail: EmailMessage) -> None:
         (f"days/{day}.json", json.dumps(report.data(digest))),
         (f"waiting/{day}.eml", mail.as_bytes().decode("utf-8", "surrogateescape")),
     ):
-        making = folder / f".{name.replace('/', '-')}.new"
-        making.write_text(content, errors="surrogateescape", newline="")
-        making.rename(folder / name)
+        put(folder / name, content)
     for old in sorted((folder / "days").glob("*"))[: -3 * _KEPT]:
         old.unlink()
 

@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mastio.errors import Exit, MastioError
+from mastio.files import put
 from mastio.integrity import database, expected, facts
 from mastio.integrity.difference import Difference
-from mastio.integrity.place import Last, Place, Reference, Verdict, put
+from mastio.integrity.place import Last, Place, Reference, Verdict
 from mastio.site.model import Site
 from mastio.verify.model import Severity
 from mastio.watch import alarm

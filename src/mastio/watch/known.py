@@ -16,6 +16,7 @@ from datetime import date
 from pathlib import Path
 
 from mastio.errors import Exit, MastioError
+from mastio.files import put
 
 OLDEST = 3 * 86400.0
 """Seconds after which the tracker's data say too little about today."""
@@ -119,8 +120,7 @@ def fetch(folder: Path, release: str, url: str) -> None:
         raise ValueError("not the tracker's data")
     place = folder / "tracker"
     place.mkdir(mode=0o700, exist_ok=True)
-    (place / f".{release}.new").write_bytes(data)
-    (place / f".{release}.new").rename(place / release)
+    put(place / release, data)
 
 
 @dataclass(frozen=True, slots=True)

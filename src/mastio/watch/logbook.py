@@ -15,6 +15,7 @@ from typing import Any
 
 from mastio.context import ALARMS, LOGS
 from mastio.errors import Exit, MastioError
+from mastio.files import put
 from mastio.logs import life
 from mastio.logs.life import Heard, Sign
 from mastio.roles.inspection import SETTINGS, SITE
@@ -131,11 +132,11 @@ def main(what: str) -> Exit:
     else:
         known = _recall(state / "life.json")
         wrong = listen(Path(LOGS), known, tuple(it.name for it in site.machines), now)
-        _put(state / "life.json", known)
+        put(state / "life.json", json.dumps(known))
     bell, noted = Bell(Path(ALARMS), site), state / f"{what}-told.json"
     if one := news(site.name, f"logs ({what})", _recall(noted), wrong, now):
         bell.raise_(one, now)
-    _put(noted, wrong)
+    put(noted, json.dumps(wrong))
     failed = bell.ring(settings, now)
     for words in failed:
         print(words, file=sys.stderr)
@@ -147,12 +148,6 @@ def _recall(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text()))
     except (OSError, ValueError):
         return {}
-
-
-def _put(path: Path, what: Mapping[str, Any]) -> None:
-    making = path.with_name(f".{path.name}.new")
-    making.write_text(json.dumps(what))
-    making.rename(path)
 
 
 if __name__ == "__main__":

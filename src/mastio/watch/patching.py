@@ -27,8 +27,8 @@ from typing import Any
 
 from mastio.context import ALARMS
 from mastio.errors import Exit, MastioError
+from mastio.files import put
 from mastio.flows import expand
-from mastio.integrity.place import put
 from mastio.roles.inspection import SETTINGS as INSPECTION
 from mastio.roles.inspection import SITE
 from mastio.roles.patching import FOLDER, SETTINGS

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from mastio.context import ALARMS
 from mastio.errors import Exit, MastioError
+from mastio.files import put
 from mastio.flows import expand
 from mastio.report import page
 from mastio.report import verify as report
@@ -99,18 +100,11 @@ def look(folder: Path, site: Site, settings: Settings, bell: Bell, *, full: bool
     before = history.load(folder)
     history.save(folder, run)
     name = "full" if full else "fast"
-    _put(folder / f"{name}.html", page.html(run, ground.matrix, before))
-    _put(folder / f"{name}.json", json.dumps(report.data(run), indent=2))
+    put(folder / f"{name}.html", page.html(run, ground.matrix, before))
+    put(folder / f"{name}.json", json.dumps(report.data(run), indent=2))
     if changes := news(run, before):
         bell.raise_(told(run, changes), time.time())
     return run
-
-
-def _put(path: Path, text: str, mode: int = 0o600) -> None:
-    making = path.with_name(f".{path.name}.new")
-    making.write_text(text)
-    making.chmod(mode)
-    making.rename(path)
 
 
 def main(what: str) -> Exit:
@@ -122,7 +116,7 @@ def main(what: str) -> Exit:
         sockets = Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108 — as above
         # Whom the firewall keeps out is not for watch's key to ask.
         seen = glance(site, FromWatch(settings, sockets), bans=False)
-        _put(Path(METRICS) / "mastio.prom", metrics.exposition(seen, time.time()), mode=0o644)
+        put(Path(METRICS) / "mastio.prom", metrics.exposition(seen, time.time()), mode=0o644)
         return Exit.OK
     if what == "late":
         for one in overdue(folder, site, time.time(), Path(SITE).stat().st_mtime):

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from mastio.files import put
 from mastio.logs import chain
 from mastio.logs.chain import Seal, Segment
 from mastio.logs.measure import BLOCK, NAME, over
@@ -60,7 +61,11 @@ def seal(logs: Path, state: Path, keep: int, now: float) -> Sealed:
             known[it.file] = it.offset + it.length
         for file in old:
             known.pop(file)
-        _put(state / "lengths.json", json.dumps({"digest": one.digest, "lengths": known}))
+        put(
+            state / "lengths.json",
+            json.dumps({"digest": one.digest, "lengths": known}),
+            0o644,
+        )
         _remove(logs, now, keep)
         return Sealed(one, tuple(odd), tuple(_pack(logs, known, now)))
 
@@ -77,7 +82,7 @@ def _key(state: Path) -> Ed25519PrivateKey:
     path, chained = state / "key", state / "chain"
     if not path.exists() and not (state / "key.next").exists() and not chained.exists():
         first = Ed25519PrivateKey.generate()
-        _put(state / "first", _public(first) + "\n")
+        put(state / "first", _public(first) + "\n", 0o644)
         _private(path, first)
         chained.touch(mode=0o600)
     _whole(chained)
@@ -216,15 +221,7 @@ def _load(path: Path) -> Ed25519PrivateKey:
 
 
 def _private(path: Path, key: Ed25519PrivateKey) -> None:
-    _put(path, key.private_bytes_raw().hex(), 0o600)
-
-
-def _put(path: Path, text: str, mode: int = 0o644) -> None:
-    making = path.with_name(f".{path.name}.new")
-    making.touch(mode=mode)
-    making.write_text(text)
-    _sync(making)
-    making.rename(path)
+    put(path, key.private_bytes_raw().hex())
 
 
 def _append(path: Path, text: str) -> None:

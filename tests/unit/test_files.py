@@ -1,0 +1,32 @@
+"""Files that are whole or not there."""
+
+from pathlib import Path
+
+import pytest
+
+from mastio import files
+
+
+def test_a_file_is_replaced_at_once_with_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "it"
+    files.put(path, "one\n")
+    files.put(path, b"\xff two", 0o644)
+    assert path.read_bytes() == b"\xff two" and path.stat().st_mode & 0o777 == 0o644
+    files.put(path, "\udcff")
+    assert path.read_bytes() == b"\xff" and path.stat().st_mode & 0o777 == 0o600
+    assert [it.name for it in tmp_path.iterdir()] == ["it"]
+
+
+def test_what_cannot_be_written_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "it"
+    files.put(path, "old")
+
+    def full(_: int) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        files.put(path, "new")
+    assert path.read_text() == "old"
