@@ -4,11 +4,13 @@ Both ends know each other by the keys of their certificates inside the site, so 
 by hand. What a key may do is said where it arrives (`command="…"`, sshd(8)).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from mastio import pki, services
 from mastio.context import Context
 from mastio.site.model import Machine, Role
+from mastio.state import File
 
 
 def known_hosts(ctx: Context, machines: Iterable[Machine]) -> str:
@@ -32,6 +34,27 @@ def call(ctx: Context, machine: Machine, known: str, key: str) -> list[str]:
     )  # fmt: skip
     flags = [flag for option in options for flag in ("-o", option)]
     return ["ssh", "-T", "-F", "none", "-i", key, *flags, f"root@{peer.name}"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A watch that calls every other machine with a key for one purpose."""
+
+    ssh: Mapping[str, list[str]]
+    """How each machine is called, but for what is to be done there."""
+    files: tuple[File, ...]
+    """The key, and by which keys it knows them."""
+
+
+def caller(ctx: Context, purpose: str) -> Caller:
+    """What the watch needs for it; the key is that of the pair `purpose/<watch>`."""
+    others = [it for it in ctx.site.machines if it != ctx.machine]
+    known, key = f"/etc/mastio/{purpose}-known-hosts", f"/etc/mastio/{purpose}.key"
+    secret = ctx.secret(f"{purpose}/{ctx.machine.name}/key")
+    return Caller(
+        {it.name: call(ctx, it, known, key) for it in others},
+        (File(known, known_hosts(ctx, others)), File(key, secret, mode=0o600, secret=True)),
+    )
 
 
 def authorized(ctx: Context, certificate: str, command: str) -> str:

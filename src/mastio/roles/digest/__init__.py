@@ -7,40 +7,29 @@ into the store. What it reads, it can only read: its sandbox lets it write to it
 """
 
 from mastio.context import ARCHIVE, Context
-from mastio.state import Directory, File, HostState, Unit
+from mastio.state import Directory, File, HostState
+from mastio.timers import Timer, timers
 
 FOLDER = "/var/lib/mastio/digest"
 """Summaries by hour, each day's digest, and mail that waits."""
 UNIT = "mastio-digest@{}.service"
 """Reads (`read`), or also mails a digest: yesterday's (`mail`), or that of a day (`2026-11-24`)."""
 _UNITS = "/etc/systemd/system"
-TIMERS = {
-    "read": ("*:0/5", "what the logs have more"),
-    "mail": ("*-*-* 06:00:00", "yesterday's digest to the administrators"),
-}
-"""What is done by itself, when (systemd.time(7)), and in words."""
+TIMERS = (
+    Timer("read", "what the logs have more", "*:0/5"),
+    Timer("mail", "yesterday's digest to the administrators", "*-*-* 06:00:00"),
+)
+"""What is done by itself."""
 
 
 def build(ctx: Context) -> HostState:
     """The watch's part."""
     service = f"{_UNITS}/{UNIT.format('')}"
-    files = [
-        File(service, ctx.render(__file__, "digest.service.j2", archive=ARCHIVE, folder=FOLDER)),
-        *(
-            File(
-                f"{_UNITS}/mastio-digest-{name}.timer",
-                ctx.render(__file__, "digest.timer.j2", name=name, when=when, words=words),
-            )
-            for name, (when, words) in TIMERS.items()
-        ),
-    ]
-    units = tuple(
-        Unit(f"mastio-digest-{name}.timer", (f"{_UNITS}/mastio-digest-{name}.timer",))
-        for name in TIMERS
-    )
+    text = ctx.render(__file__, "digest.service.j2", archive=ARCHIVE, folder=FOLDER)
+    clocks, units = timers("mastio-digest", "Digest of the logs:", TIMERS, delay=30)
     return HostState(
         packages=("python3-jinja2",),
-        files=tuple(files),
+        files=(File(service, text), *clocks),
         directories=(Directory(FOLDER, mode=0o700),),
         units=units if ctx.kit.awake else (),
     )

@@ -17,7 +17,8 @@ from mastio import bastion, services
 from mastio.context import ALARMS, ARCHIVE, ON_WATCH, PKI, Context
 from mastio.site import plain
 from mastio.site.model import Role
-from mastio.state import Check, Directory, File, HostState, Unit
+from mastio.state import Check, Directory, File, HostState
+from mastio.timers import Timer, timers
 
 PAIR = "inspection/{}"
 """The key pair by which a watch comes to look."""
@@ -27,16 +28,15 @@ METRICS = "/var/lib/prometheus/node-exporter"
 """Where node-exporter looks for metrics of others (its Debian package's textfile collector)."""
 SETTINGS, SITE = "/etc/mastio/inspection.json", "/etc/mastio/inspection-site.json"
 _LOOK, _ALLOWED = "/usr/local/lib/mastio/mastio-look", "/etc/mastio/look.json"
-_KEY, _KNOWN = "/etc/mastio/inspection.key", "/etc/mastio/inspection-known-hosts"
 _AUTHORITIES = "/etc/mastio/inspection-authorities.pem"
 _UNITS = "/etc/systemd/system"
-TIMERS = {
-    "fast": ("hourly", "each hour: the fast set"),
-    "full": ("*-*-* 02:30:00", "each night: the full set"),
-    "late": ("*:0/30", "whether verification still runs"),
-    "metrics": ("*:2/5", "every five minutes: how the machines are, for Prometheus"),
-}
-"""What is done by itself, when (systemd.time(7)), and in words."""
+TIMERS = (
+    Timer("fast", "each hour: the fast set", "hourly"),
+    Timer("full", "each night: the full set", "*-*-* 02:30:00"),
+    Timer("late", "whether verification still runs", "*:0/30"),
+    Timer("metrics", "every five minutes: how the machines are, for Prometheus", "*:2/5"),
+)
+"""What is done by itself."""
 
 
 def build(ctx: Context) -> HostState:
@@ -65,11 +65,11 @@ def _looked(ctx: Context) -> tuple[File, ...]:
 
 
 def _looking(ctx: Context) -> HostState:
-    others = [it for it in ctx.site.machines if it != ctx.machine]
+    caller = bastion.caller(ctx, "inspection")
     calls = ctx.matrix.out_of(ctx.machine.name)
     settings = {
         "machine": ctx.machine.name,
-        "ssh": {it.name: bastion.call(ctx, it, _KNOWN, _KEY) for it in others},
+        "ssh": caller.ssh,
         "stores": [it.target for it in calls if it.service == services.DELIVERY],
         "authorities": _AUTHORITIES,
         "pki": PKI,
@@ -77,8 +77,7 @@ def _looking(ctx: Context) -> HostState:
     files = [
         File(SETTINGS, json.dumps(settings, indent=1) + "\n"),
         File(SITE, plain.record(ctx.site), mode=0o600),
-        File(_KNOWN, bastion.known_hosts(ctx, others)),
-        File(_KEY, ctx.secret(f"{PAIR.format(ctx.machine.name)}/key"), mode=0o600, secret=True),
+        *caller.files,
         File(ARCHIVE, ctx.kit.package),
         File(ON_WATCH, ctx.render(__file__, "on_watch.j2", archive=ARCHIVE), mode=0o755),
         File(_AUTHORITIES, ctx.internet.authorities),
@@ -89,22 +88,16 @@ def _looking(ctx: Context) -> HostState:
             ),
         ),
     ]
-    for name, (when, words) in TIMERS.items():
-        text = ctx.render(__file__, "verify.timer.j2", name=name, when=when, words=words)
-        files.append(File(f"{_UNITS}/mastio-verify-{name}.timer", text))
-    units = [
-        Unit(f"mastio-verify-{name}.timer", (f"{_UNITS}/mastio-verify-{name}.timer",))
-        for name in TIMERS
-    ]
+    clocks, units = timers("mastio-verify", "Verification,", TIMERS, delay=120)
     return HostState(
         # What the checks and the page import, of Debian's own.
         packages=("python3-cryptography", "python3-idna", "python3-jinja2"),
-        files=tuple(files),
+        files=(*files, *clocks),
         directories=(
             Directory(FOLDER, mode=0o700),
             Directory(ALARMS, mode=0o700),
             Directory(METRICS),
         ),
-        units=tuple(units) if ctx.kit.awake else (),
+        units=units if ctx.kit.awake else (),
         checks=(Check("verify", ("python3", "-m", "json.tool", SITE, "/dev/null"), reads=(SITE,)),),
     )

@@ -16,7 +16,8 @@ from mastio import bastion
 from mastio.context import ON_WATCH, Context
 from mastio.roles.integrity.measure import ALLOWED, TOOLS
 from mastio.site.model import Role
-from mastio.state import Directory, File, HostState, Unit
+from mastio.state import Directory, File, HostState
+from mastio.timers import Timer, timers
 
 PAIR = "integrity/{}"
 """The key pair by which a watch comes to measure."""
@@ -26,14 +27,13 @@ SETTINGS, CONFIG = "/etc/mastio/integrity.json", "/etc/mastio/integrity-aide.con
 MEASURE = "/usr/local/lib/mastio/mastio-measure"
 ROOTS = ("/etc", "/usr", "/boot", "/opt", "/root", "/srv", "/var/spool/cron")
 """What is measured whole; mail, logs, databases and caches are not below them."""
-_KEY, _KNOWN = "/etc/mastio/integrity.key", "/etc/mastio/integrity-known-hosts"
 _UNITS = "/etc/systemd/system"
-TIMERS = {
-    "check": ("*:20", "each hour: all machines"),
-    "deep": ("*-*-* 03:40:00", "each night: all machines, mail folders too"),
-    "late": ("*:5/30", "whether measuring still runs"),
-}
-"""What is done by itself, when (systemd.time(7)), and in words."""
+TIMERS = (
+    Timer("check", "each hour: all machines", "*:20"),
+    Timer("deep", "each night: all machines, mail folders too", "*-*-* 03:40:00"),
+    Timer("late", "whether measuring still runs", "*:5/30"),
+)
+"""What is done by itself."""
 __all__ = ["ALLOWED", "TOOLS", "build"]
 
 
@@ -54,29 +54,21 @@ def build(ctx: Context) -> HostState:
 
 
 def _measuring(ctx: Context, config: str, measured: tuple[File, ...]) -> HostState:
-    others = [it for it in ctx.site.machines if it != ctx.machine]
-    settings = {"ssh": {it.name: bastion.call(ctx, it, _KNOWN, _KEY) for it in others}}
+    caller = bastion.caller(ctx, "integrity")
     files = [
         *measured,
-        File(SETTINGS, json.dumps(settings, indent=1) + "\n"),
+        File(SETTINGS, json.dumps({"ssh": caller.ssh}, indent=1) + "\n"),
         File(CONFIG, config, mode=0o600),
-        File(_KNOWN, bastion.known_hosts(ctx, others)),
-        File(_KEY, ctx.secret(f"{PAIR.format(ctx.machine.name)}/key"), mode=0o600, secret=True),
+        *caller.files,
         File(
             f"{_UNITS}/mastio-integrity@.service",
             ctx.render(__file__, "integrity.service.j2", program=ON_WATCH, patient=ctx.kit.awake),
         ),
     ]
-    for name, (when, words) in TIMERS.items():
-        text = ctx.render(__file__, "integrity.timer.j2", name=name, when=when, words=words)
-        files.append(File(f"{_UNITS}/mastio-integrity-{name}.timer", text))
-    units = [
-        Unit(f"mastio-integrity-{name}.timer", (f"{_UNITS}/mastio-integrity-{name}.timer",))
-        for name in TIMERS
-    ]
+    clocks, units = timers("mastio-integrity", "Integrity,", TIMERS, delay=120)
     return HostState(
         packages=("aide",),
-        files=tuple(files),
+        files=(*files, *clocks),
         directories=(Directory(FOLDER, mode=0o700),),
-        units=tuple(units) if ctx.kit.awake else (),
+        units=units if ctx.kit.awake else (),
     )

@@ -9,16 +9,17 @@ Signs are small on purpose: a number that counts, the boot's id, two clocks (mas
 from mastio.context import ALARMS, ARCHIVE, LOGS, Context
 from mastio.site.model import Role
 from mastio.state import Directory, File, HostState, Unit
+from mastio.timers import Timer, timers
 
 STATE = "/var/lib/mastio/logbook"
 """On watch: the chain of seals, the next key, and what was heard of the machines."""
 ALIVE = "/usr/local/lib/mastio/alive"
 _UNITS = "/etc/systemd/system"
-TIMERS = {
-    "seal": (("OnActiveSec=1min", "OnCalendar=hourly"), "the hourly seal"),
-    "life": (("OnCalendar=*:0/2",), "whether every machine gives signs of life"),
-}
-"""What is done by itself, when (systemd.timer(5)), and in words."""
+TIMERS = (
+    Timer("seal", "the hourly seal", "hourly", active="1min"),
+    Timer("life", "whether every machine gives signs of life", "*:0/2"),
+)
+"""What is done by itself."""
 
 
 def build(ctx: Context) -> HostState:
@@ -38,14 +39,11 @@ def build(ctx: Context) -> HostState:
         __file__, "logbook.service.j2", archive=ARCHIVE, folders=(LOGS, STATE, ALARMS)
     )
     files.append(File(f"{_UNITS}/mastio-logbook@.service", service))
-    for name, (when, words) in TIMERS.items():
-        path = f"{_UNITS}/mastio-logbook-{name}.timer"
-        text = ctx.render(__file__, "logbook.timer.j2", name=name, when=when, words=words)
-        files.append(File(path, text))
-        units.append(Unit(f"mastio-logbook-{name}.timer", (path,)))
+    clocks, more = timers("mastio-logbook", "Logbook,", TIMERS)
+    units += more
     return HostState(
         packages=("python3-cryptography", "python3-idna"),
-        files=tuple(files),
+        files=(*files, *clocks),
         directories=(Directory(STATE, mode=0o700),),
         units=tuple(units) if ctx.kit.awake else (),
     )

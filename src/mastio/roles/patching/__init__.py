@@ -14,6 +14,7 @@ from mastio import bastion
 from mastio.context import ON_WATCH, Context
 from mastio.site.model import Role
 from mastio.state import Directory, File, HostState, Unit
+from mastio.timers import Timer, timers
 
 PAIR = "patching/{}"
 """The key pair by which a watch comes to install."""
@@ -26,7 +27,6 @@ TRACKER = "security-tracker.debian.org"
 PATIENCE = {True: 120.0, False: 10.0}
 """Seconds that services have after an update to be as well as before: clamd reads its signatures for half of it, in
 the lab there are next to none."""
-_KEY, _KNOWN = "/etc/mastio/patching.key", "/etc/mastio/patching-known-hosts"
 _UNITS = "/etc/systemd/system"
 _DEBIANS_OWN = ("apt-daily.timer", "apt-daily-upgrade.timer", "unattended-upgrades.service")
 _BROUGHT = ("/etc/apt/apt.conf.d/20auto-upgrades", "/etc/cron.d/debsecan", "/etc/default/debsecan")
@@ -55,37 +55,31 @@ def build(ctx: Context) -> HostState:
 
 
 def _patching(ctx: Context, patched: tuple[File, ...], masked: tuple[Unit, ...]) -> HostState:
-    others = [it for it in ctx.site.machines if it != ctx.machine]
+    caller = bastion.caller(ctx, "patching")
     asked = TRACKER in ctx.site.mirrors and not ctx.internet.offline
     settings = {
-        "ssh": {it.name: bastion.call(ctx, it, _KNOWN, _KEY) for it in others},
+        "ssh": caller.ssh,
         "patience": PATIENCE[ctx.kit.awake],
         "tracker": f"https://{TRACKER}/tracker/debsecan/release/1/" if asked else "",
     }
-    timers = {
-        "window": (f"*-*-* {ctx.site.patches.at}:00", "in their window"),
-        "late": ("*:10/30", "whether they still come"),
-    }
+    rows = (
+        # What was missed is not made up for outside the window.
+        Timer("window", "in their window", f"*-*-* {ctx.site.patches.at}:00", persistent=False),
+        Timer("late", "whether they still come", "*:10/30"),
+    )
+    clocks, units = timers("mastio-patches", "Security updates,", rows, delay=120)
     files = [
         *patched,
         File(SETTINGS, json.dumps(settings, indent=1) + "\n"),
-        File(_KNOWN, bastion.known_hosts(ctx, others)),
-        File(_KEY, ctx.secret(f"{PAIR.format(ctx.machine.name)}/key"), mode=0o600, secret=True),
+        *caller.files,
         File(
             f"{_UNITS}/mastio-patches@.service",
             ctx.render(__file__, "patches.service.j2", program=ON_WATCH),
         ),
     ]
-    for name, (when, words) in timers.items():
-        text = ctx.render(__file__, "patches.timer.j2", name=name, when=when, words=words)
-        files.append(File(f"{_UNITS}/mastio-patches-{name}.timer", text))
-    units = [
-        Unit(f"mastio-patches-{name}.timer", (f"{_UNITS}/mastio-patches-{name}.timer",))
-        for name in timers
-    ]
     return HostState(
         packages=("debsecan", "distro-info-data", "unattended-upgrades"),
-        files=tuple(files),
+        files=(*files, *clocks),
         directories=(Directory(FOLDER, mode=0o700),),
         removed=_BROUGHT,
         units=(*masked, *(units if ctx.kit.awake else ())),
