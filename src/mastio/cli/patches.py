@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from mastio import onwatch
 from mastio.cli.common import App, pass_app
-from mastio.context import ON_WATCH
 from mastio.errors import Exit, MastioError
 from mastio.integrity.client import Integrity, who
 from mastio.report.words import span
@@ -101,19 +101,7 @@ def _ask(app: App, words: Sequence[str], order: object = None) -> Iterator[dict[
     watches = app.site().carrying(Role.WATCH)
     if not watches:
         raise MastioError("this site has no watch: nobody installs updates", code=Exit.USAGE)
-    stdin = b"" if order is None else json.dumps(order).encode()
-    failed: MastioError | None = None
-    try:
-        for line in app.transport().stream(watches[0].name, [ON_WATCH, "patching", *words], stdin):
-            event = json.loads(line)
-            if "error" in event:
-                failed = MastioError(event["error"], hint=event["hint"], code=Exit(event["code"]))
-            else:
-                yield event
-    except MastioError as error:
-        raise failed or error from None
-    except ValueError:
-        raise MastioError(f"{watches[0].name}: the answer makes no sense") from None
+    return onwatch.events(app.transport(), watches[0].name, "patching", words, order)
 
 
 def _follow(app: App, seals: Sequence[Sequence[str]]) -> int:

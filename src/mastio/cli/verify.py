@@ -137,7 +137,7 @@ def _summary(name: str, newest: Newest) -> str:
         return click.style(f"{name}: has not run yet", fg="yellow")
     verdict, age = newest.report["verdict"], span(newest.age)
     words = f"{name}: {verdict}, {age} ago" + (", OVERDUE" if newest.late else "")
-    bad = [f"  {it['check']} {it['vantage']}: {'; '.join(it['seen'])}" for it in newest.bad]
+    bad = [f"  {it}" for it in newest.words]
     good = verdict == Verdict.PASSED and not newest.late
     return "\n".join((click.style(words, fg="green" if good else "red"), *bad))
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mastio.context import ON_WATCH
+from mastio import onwatch
 from mastio.errors import Exit, MastioError
 from mastio.files import put
 from mastio.integrity.expected import of_apply
@@ -143,21 +143,7 @@ class Integrity:
             list(pool.map(tell, machines))
 
     def _ask(self, words: Sequence[str], order: object = None) -> Iterator[dict[str, Any]]:
-        stdin = b"" if order is None else json.dumps(order).encode()
-        failed: MastioError | None = None
-        try:
-            for line in self._transport.stream(self._watch, [ON_WATCH, "integrity", *words], stdin):
-                event = json.loads(line)
-                if "error" in event:
-                    failed = MastioError(
-                        event["error"], hint=event["hint"], code=Exit(event["code"])
-                    )
-                else:
-                    yield event
-        except MastioError as error:
-            raise failed or error from None
-        except ValueError:
-            raise MastioError(f"{self._watch}: the answer makes no sense") from None
+        return onwatch.events(self._transport, self._watch, "integrity", words, order)
 
     def _kept(self, events: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Passes on, and remembers the seal at the end."""

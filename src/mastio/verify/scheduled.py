@@ -31,17 +31,28 @@ class Newest:
         rows = self.report["findings"] if self.report else ()
         return [it for it in rows if it["verdict"] in BAD]
 
+    @property
+    def words(self) -> list[str]:
+        """The same for people."""
+        return [f"{it['check']} {it['vantage']}: {'; '.join(it['seen'])}" for it in self.bad]
+
+
+def judged(name: str, report: Mapping[str, Any] | None, now: float) -> Newest:
+    """What a set's newest report is worth `now`. Raises ValueError when it is none."""
+    if report is None:
+        return Newest(None, None, True)
+    age = now - datetime.fromisoformat(report["began"]).timestamp()
+    return Newest(report, age, age > LATE[name])
+
 
 def newest(site: Site, transport: Transport, now: float) -> dict[str, Newest]:
     """Each set's; nothing when no machine watches. MastioError when watch cannot be reached."""
     found = {}
     for watch in site.carrying(Role.WATCH)[:1]:
-        for name, most in LATE.items():
+        for name in LATE:
             done = transport.run(watch.name, ["cat", f"{FOLDER}/{name}.json"])
             try:
-                report = json.loads(done.stdout)
-                age = now - datetime.fromisoformat(report["began"]).timestamp()
-                found[name] = Newest(report, age, age > most)
+                found[name] = judged(name, json.loads(done.stdout), now)
             except ValueError:
-                found[name] = Newest(None, None, True)
+                found[name] = judged(name, None, now)
     return found

@@ -31,7 +31,8 @@ from mastio.roles.inspection import FOLDER as VERIFY
 from mastio.roles.inspection import SETTINGS, SITE
 from mastio.site import plain
 from mastio.site.model import Site
-from mastio.verify.model import BAD, Verdict
+from mastio.verify import scheduled
+from mastio.verify.model import Verdict
 from mastio.verify.scheduled import LATE
 from mastio.watch import alarm
 from mastio.watch.settings import Settings, load
@@ -42,18 +43,13 @@ _KEPT = 100
 def verified(reports: Mapping[str, Mapping[str, Any]], now: float) -> tuple[Verified, ...]:
     """What verification last said, from the reports that it keeps by the name of their set."""
     found = []
-    for name, most in LATE.items():
-        one = reports.get(name)
-        if one is None:
+    for name in LATE:
+        one = scheduled.judged(name, reports.get(name), now)
+        if one.report is None:
             found.append(Verified(name, str(Verdict.NOT_RUN), "never", False, ()))
-            continue
-        bad = tuple(
-            f"{it['check']} {it['vantage']}: {'; '.join(it['seen'])}"
-            for it in one["findings"]
-            if it["verdict"] in BAD
-        )
-        late = now - datetime.fromisoformat(one["began"]).timestamp() > most
-        found.append(Verified(name, one["verdict"], one["began"], late, bad))
+        else:
+            verdict, began = one.report["verdict"], one.report["began"]
+            found.append(Verified(name, verdict, began, one.late, tuple(one.words)))
     return tuple(found)
 
 

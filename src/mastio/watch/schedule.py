@@ -7,7 +7,6 @@ is asked by `mastio verify` alone: from here no flow leads to it, so what only a
 """
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable
@@ -93,8 +92,7 @@ def overdue(folder: Path, site: Site, now: float, since: float) -> list[Alarm]:
 
 def look(folder: Path, site: Site, settings: Settings, bell: Bell, *, full: bool) -> Run:
     """One verification; what it found is kept in `folder`."""
-    sockets = Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108 — systemd gives it one of its own
-    transport = FromWatch(settings, sockets)
+    transport = FromWatch(settings)
     ground = Ground(site, expand(site), transport, full, outside=False)
     run = runner.run(ground, registry.choose(site, full=full), lambda *_: None)
     before = history.load(folder)
@@ -113,9 +111,8 @@ def main(what: str) -> Exit:
     site, settings = plain.recall(Path(SITE).read_text()), load(Path(SETTINGS))
     bell = Bell(Path(ALARMS), site)
     if what == "metrics":
-        sockets = Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108 — as above
         # Whom the firewall keeps out is not for watch's key to ask.
-        seen = glance(site, FromWatch(settings, sockets), bans=False)
+        seen = glance(site, FromWatch(settings), bans=False)
         put(Path(METRICS) / "mastio.prom", metrics.exposition(seen, time.time()), mode=0o644)
         return Exit.OK
     if what == "late":

@@ -1,6 +1,7 @@
 """What the role `inspection` tells watch: who it is, and how it calls the others."""
 
 import json
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -40,12 +41,14 @@ def load(path: Path) -> Settings:
 class FromWatch(Transport):
     """Commands as watch may have them run: here, or by its key on the other machines.
 
-    `sockets` is a folder for ssh's shared connections: one to each machine (ssh_config(5), ControlMaster).
+    `sockets` is a folder for ssh's shared connections: one to each machine (ssh_config(5), ControlMaster); that
+    of this run unless told.
     """
 
-    def __init__(self, settings: Settings, sockets: Path) -> None:
+    def __init__(self, settings: Settings, sockets: Path | None = None) -> None:
         self._settings = settings
-        self._sockets = sockets
+        # systemd and mastio-on-watch give each run a folder of its own.
+        self._sockets = sockets or Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108
 
     def argv(self, machine: str, command: Sequence[str]) -> list[str]:
         """Nothing around a command for watch itself."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mastio import pki, secrets
+from mastio import pki
 from mastio.build import build
 from mastio.context import Internet
 from mastio.roles.inspection import look
@@ -28,18 +28,6 @@ KIT = kit.kit()
 ALLOWED = json.loads(
     json.dumps({"boot": KIT.boot, "programs": KIT.programs, "commands": KIT.commands})
 )
-
-
-@pytest.fixture(scope="module")
-def vault(tmp_path_factory: pytest.TempPathFactory) -> Vault:
-    made = Vault(tmp_path_factory.mktemp("vault"), {})
-    secrets.ensure(made, sites.demo_site())
-    return made
-
-
-@pytest.fixture(scope="module")
-def built(vault: Vault) -> dict[str, HostState]:
-    return build(sites.demo_site(), vault, Internet(), KIT)
 
 
 def text(state: HostState, path: str) -> str:

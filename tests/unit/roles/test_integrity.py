@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from mastio import pki, secrets
+from mastio import pki
 from mastio.build import build
 from mastio.context import Internet
 from mastio.roles.integrity import measure
@@ -19,18 +19,6 @@ from tests import sites
 
 CONFIG, TOOLS = b"/etc R\n", {"aide": b"1", "ld-linux-x86-64.so.2": b"22"}
 NAMED = hashlib.sha256(CONFIG).hexdigest(), measure.digest(TOOLS)
-
-
-@pytest.fixture(scope="module")
-def vault(tmp_path_factory: pytest.TempPathFactory) -> Vault:
-    made = Vault(tmp_path_factory.mktemp("vault"), {})
-    secrets.ensure(made, sites.demo_site())
-    return made
-
-
-@pytest.fixture(scope="module")
-def built(vault: Vault) -> dict[str, HostState]:
-    return build(sites.demo_site(), vault, Internet(), kit.kit())
 
 
 def text(state: HostState, path: str) -> str:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from mastio import secrets
 from mastio.build import build
 from mastio.context import Internet
 from mastio.roles import patching
@@ -14,18 +13,6 @@ from mastio.state import HostState
 from mastio.vault import Vault
 from mastio.verify import kit
 from tests import sites
-
-
-@pytest.fixture(scope="module")
-def vault(tmp_path_factory: pytest.TempPathFactory) -> Vault:
-    made = Vault(tmp_path_factory.mktemp("vault"), {})
-    secrets.ensure(made, sites.demo_site())
-    return made
-
-
-@pytest.fixture(scope="module")
-def built(vault: Vault) -> dict[str, HostState]:
-    return build(sites.demo_site(), vault, Internet(), kit.kit())
 
 
 def text(state: HostState, path: str) -> str:
