@@ -22,14 +22,11 @@ from mastio.state import Listener
 PKI = "/etc/mastio/pki"
 """Where a machine keeps its certificates: ca.pem, host.pem, host.key, public.pem, public.key."""
 ARCHIVE = "/usr/local/lib/mastio/mastio.tar.gz.b64"
-"""On watch: this very program."""
+"""On watch: this very program (`Kit.package`)."""
 ON_WATCH = "/usr/local/lib/mastio/mastio-on-watch"
 """On watch: runs the part `mastio.watch.PART` of it."""
 ALARMS = "/var/lib/mastio/alarms"
 """On watch: what is wrong and not yet well again, and what waits to be told."""
-
-ARCHIVE = "/usr/local/lib/mastio/mastio.tar.gz.b64"
-"""Where watch has this very program (`Kit.package`)."""
 LOGS = "/var/log/remote"
 """Where watch has the machines' logs: `LOGS/<machine>/<YYYY-MM-DD>.log`, past days packed (`.log.gz`)."""
 

@@ -18,14 +18,13 @@ from mastio.files import put
 from mastio.integrity import database, expected, facts
 from mastio.integrity.difference import Difference
 from mastio.integrity.place import Last, Place, Reference, Verdict
+from mastio.roles.integrity import LATE
 from mastio.site.model import Site
 from mastio.verify.model import Severity
 from mastio.watch import alarm
 from mastio.watch.alarm import Alarm
 from mastio.watch.measuring import Measurer, Seen, TamperedError
 
-LATE = 3 * 3600.0
-"""Seconds without a measurement after which something is wrong with measuring."""
 _ABREAST = 3
 """Machines that are measured at once."""
 _SHOWN = 40

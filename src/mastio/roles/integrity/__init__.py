@@ -28,6 +28,8 @@ MEASURE = "/usr/local/lib/mastio/mastio-measure"
 ROOTS = ("/etc", "/usr", "/boot", "/opt", "/root", "/srv", "/var/spool/cron")
 """What is measured whole; mail, logs, databases and caches are not below them."""
 _UNITS = "/etc/systemd/system"
+LATE = 3 * 3600.0
+"""Seconds without a measurement of a machine after which something is wrong with measuring."""
 TIMERS = (
     Timer("check", "each hour: all machines", "*:20"),
     Timer("deep", "each night: all machines, mail folders too", "*-*-* 03:40:00"),

@@ -10,14 +10,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from mastio.errors import MastioError
-from mastio.roles.integrity import FOLDER
+from mastio.roles.integrity import FOLDER, LATE
 from mastio.site.model import Reach, Role
 from mastio.verify.model import Check, Family, Severity
 from mastio.verify.probes import host
 from mastio.verify.vantage import Vantage, not_run, unknown
-
-_MOST = 3 * 3600.0
-"""Seconds that may pass between two measurements of a machine."""
 
 
 def _status(vantage: Vantage) -> dict[str, Any]:
@@ -65,7 +62,7 @@ def alive(vantage: Vantage) -> Iterator[str]:
         last = status["machines"].get(machine)
         if not last or not last["measured"]:
             yield f"{machine} was never measured"
-        elif (age := time.time() - last["measured"]) > _MOST:
+        elif (age := time.time() - last["measured"]) > LATE:
             yield f"{machine} was measured {age / 3600:.0f} hours ago"
 
 
@@ -87,7 +84,7 @@ CHECKS = (
     ),
     Check(
         "I3", Family.INTEGRITY, "Somebody measures", (Role.WATCH,), Severity.HIGH,
-        "when each machine was last measured", f"at most {_MOST / 3600:.0f} hours ago", "docs/decisions/0027",
+        "when each machine was last measured", f"at most {LATE / 3600:.0f} hours ago", "docs/decisions/0027",
         "On watch: `systemctl status mastio-integrity@check.service mastio-integrity-check.timer`.", alive,
     ),
 )  # fmt: skip
