@@ -9,7 +9,6 @@ costs one round trip. A machine at work is never cut short: Ctrl-C waits for the
 second one leaves them to themselves, and they still end, or go back, on their own.
 """
 
-import fcntl
 import json
 import os
 import signal
@@ -22,6 +21,7 @@ from threading import Thread
 from time import monotonic
 from typing import TypeVar, cast
 
+from mastio import files
 from mastio.agent import bundle
 from mastio.agent.wire import Event, Order, Seen
 from mastio.errors import Exit, MastioError
@@ -73,7 +73,7 @@ def site_lock(folder: Path) -> Iterator[None]:
         ) from None
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            files.hold(file)
         except BlockingIOError:
             file.seek(0)
             holder = file.read().strip() or "unknown"

@@ -1,7 +1,13 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and files that say who is at work."""
 
+import fcntl
 import os
+import time
 from pathlib import Path
+from typing import IO, Any
+
+_PATIENCE = 3.0
+"""Seconds. What was killed between fork(2) and execve(2) leaves a child that holds its locks for a moment."""
 
 
 def put(path: Path, content: str | bytes, mode: int = 0o600) -> None:
@@ -17,3 +23,20 @@ def put(path: Path, content: str | bytes, mode: int = 0o600) -> None:
         file.flush()
         os.fsync(file.fileno())
     making.rename(path)
+
+
+def hold(file: IO[Any]) -> None:
+    """Locks an open file for as long as it is open (flock(2)); BlockingIOError when somebody else keeps it.
+
+    The kernel lets go when the holder ends, however it ends: there are no stale locks.
+    """
+    end = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+        else:
+            return

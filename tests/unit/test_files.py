@@ -1,5 +1,7 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there; a lock outlasts its killed holder for a moment."""
 
+import fcntl
+import threading
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,24 @@ def test_what_cannot_be_written_leaves_the_old_one(
     with pytest.raises(OSError, match="no space"):
         files.put(path, "new")
     assert path.read_text() == "old"
+
+
+def test_a_lock_that_is_about_to_go_is_waited_for(tmp_path: Path) -> None:
+    """As of a child that has not yet become another program when its parent is killed."""
+    dying, mine = (tmp_path / "lock").open("w"), (tmp_path / "lock").open("w")
+    fcntl.flock(dying, fcntl.LOCK_EX)
+    threading.Timer(0.3, dying.close).start()
+    with mine:
+        files.hold(mine)
+        with (tmp_path / "lock").open("w") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_lock_that_somebody_keeps_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_PATIENCE", 0.2)
+    with (tmp_path / "lock").open("w") as holder, (tmp_path / "lock").open("w") as other:
+        files.hold(holder)
+        with pytest.raises(BlockingIOError):
+            files.hold(other)

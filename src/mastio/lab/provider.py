@@ -9,7 +9,6 @@ carry the lab's name. So `down` needs no record of what a killed `up` had begun,
 meet. One mastio at a time works on a lab; it holds RUNTIME.lock.
 """
 
-import fcntl
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from mastio import files
 from mastio.errors import Exit, MastioError
 from mastio.lab import command, forward, host, network, paths
 from mastio.lab.cage import cages
@@ -66,7 +66,7 @@ class Lab:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                files.hold(lock)
             except BlockingIOError:
                 raise MastioError(
                     f"another mastio is at work on the lab {self.site}",

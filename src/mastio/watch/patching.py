@@ -10,7 +10,6 @@
 Each prints lines of JSON. What was done is kept in `FOLDER`: the last record of each machine, and `runs.jsonl`.
 """
 
-import fcntl
 import json
 import os
 import signal
@@ -27,7 +26,7 @@ from typing import Any
 
 from mastio.context import ALARMS
 from mastio.errors import Exit, MastioError
-from mastio.files import put
+from mastio.files import hold, put
 from mastio.flows import expand
 from mastio.roles.inspection import SETTINGS as INSPECTION
 from mastio.roles.inspection import SITE
@@ -63,7 +62,7 @@ class Kept:
         """One round at a time; MastioError while another is at work."""
         with (self.folder / "lock").open("w") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                hold(file)
             except BlockingIOError:
                 raise MastioError(
                     "another round of updates is at work", hint="wait for it", code=Exit.LOCKED
