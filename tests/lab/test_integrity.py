@@ -17,7 +17,8 @@ from mastio.site.model import Role
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import inbox, the
-from tests.lab.test_verify import on, verify
+from tests.lab.sabotage import on
+from tests.lab.test_verify import verify
 
 pytestmark = pytest.mark.lab
 
@@ -267,6 +268,14 @@ json.dump(last, open(path, "w"))"""
     by_itself(lab, "late")
     (mail,) = told(lab, f"{store}: integrity has not been measured")
     assert "not since" in mail
+    old = f"""import json
+path = "{FOLDER}/status.json"
+told = json.load(open(path))
+told["machines"]["{store}"]["measured"] -= 5 * 3600
+json.dump(told, open(path, "w"))"""
+    on(lab, watch, f"python3 -c {shlex.quote(old)}")
+    report = verify(lab, "--only", "I1,I2,I3")
+    assert [it["check"] for it in report["findings"] if it["verdict"] == "failed"] == ["I3"]
     by_itself(lab, "late")
     assert len(told(lab, f"{store}: integrity has not been measured")) == 1, "once is enough"
     assert check(lab, store)[0] == 0

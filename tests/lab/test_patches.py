@@ -17,7 +17,7 @@ from mastio.site.model import Role
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import inbox, the
-from tests.lab.test_verify import on
+from tests.lab.sabotage import on
 
 pytestmark = pytest.mark.lab
 

@@ -16,7 +16,8 @@ from mastio.site.model import Role
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import inbox, remote, the
-from tests.lab.test_verify import NOT_HERE, on
+from tests.lab.sabotage import on
+from tests.lab.test_verify import NOT_HERE
 from tests.lab.tuned import tuned
 
 pytestmark = pytest.mark.lab

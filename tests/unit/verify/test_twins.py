@@ -88,6 +88,7 @@ def test_t11(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
     ("No OS matches for host\n", False),
     ("Aggressive OS guesses: HP printer (80%), Linux 5.0 (78%)\n", False),
     ("Aggressive OS guesses: Linux 4.15 - 5.19 (97%), Linux 4.19 (95%)\n", True),
+    ("Aggressive OS guesses: IPFire 2.27 (Linux 5.15 - 6.1) (92%), Linux 4.15 (91%)\n", True),
     ("OS details: Linux 5.0 - 5.14\n", True),
 ])  # fmt: skip
 def test_n3(said: str, fires: bool) -> None:

@@ -56,8 +56,6 @@ def untouched(vantage: Vantage) -> Iterator[str]:
 def alive(vantage: Vantage) -> Iterator[str]:
     """Every machine was measured a short while ago."""
     status = _status(vantage)
-    if vantage.site.reach is Reach.LAB:
-        raise not_run("in the lab nothing measures by itself")
     for machine in (it.name for it in vantage.site.machines):
         last = status["machines"].get(machine)
         if not last or not last["measured"]:

@@ -4,6 +4,7 @@ The scans of N1, N2 and N5 write to the network interface, below the vantage's o
 machine is taken as if it were already broken into (docs/decisions/0021).
 """
 
+import re
 from collections.abc import Iterator
 from ipaddress import ip_address
 
@@ -16,7 +17,7 @@ from mastio.verify import reach
 from mastio.verify.doors import doors
 from mastio.verify.model import Cell, Check, Family, Place, Severity
 from mastio.verify.probes import names, rules, scan, smtp
-from mastio.verify.vantage import Vantage, not_run
+from mastio.verify.vantage import Vantage, not_run, unknown
 
 _USUAL_TCP = (
     "1 7 9 13 19-23 25-26 37 42 43 49 53 69-70 79-82 88 102 106 109-111 113 119 123 135 137-139 143 161 162 "
@@ -126,12 +127,17 @@ def system(vantage: Vantage) -> Iterator[str]:
                 yield f"nmap -O knows {address}: {line.removeprefix('OS details:').strip()}"
 
 
+_GUESS = re.compile(r"(?P<name>.+?) \((?P<percent>\d+)%\)")
+
+
 def _surest(line: str) -> tuple[int, str] | None:
     head, found, rest = line.partition("Aggressive OS guesses:")
     if head or not found:
         return None
-    name, _, percent = rest.strip().partition(" (")
-    return int(percent.partition("%")[0]), name
+    # A name may have brackets of its own: "IPFire 2.27 (Linux 5.15 - 6.1) (92%), Linux 4.15 (91%)".
+    if guess := _GUESS.match(rest.strip()):
+        return int(guess["percent"]), guess["name"]
+    raise unknown(f"nmap -O says {rest.strip()}")
 
 
 def products(vantage: Vantage) -> Iterator[str]:

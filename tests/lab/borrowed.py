@@ -1,0 +1,49 @@
+"""Packages on a machine for a while: `with borrowed(lab, "watch", "ssh-audit"): …`."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mastio.lab import mirror, paths
+from tests.lab.conftest import TheLab as Lab
+
+
+def _debs(packages: tuple[str, ...], folder: Path) -> Iterator[bytes]:
+    """The packages' .deb files, from where the lab's images come from."""
+    found: dict[str, str] = {}
+    for index in paths.cache().glob("images/*/lists/*_trixie_main_binary-*_Packages"):
+        name = ""
+        for line in index.read_text().splitlines():
+            key, _, value = line.partition(": ")
+            if key == "Package":
+                name = value
+            elif key == "Filename" and name in packages:
+                found[name] = value
+    for package in packages:
+        file = folder / f"{package}.deb"
+        url = f"{mirror.find().archive}/{found[package]}"
+        argv = [
+            "/usr/lib/apt/apt-helper",
+            "-o",
+            "Acquire::Retries=2",
+            "download-file",
+            url,
+            str(file),
+        ]
+        subprocess.run(argv, capture_output=True, check=True, timeout=120)
+        yield file.read_bytes()
+
+
+@contextmanager
+def borrowed(lab: Lab, folder: Path, machine: str, *packages: str) -> Iterator[None]:
+    """Installs them without what they depend on, and removes them afterwards; `folder` is for downloads."""
+    try:
+        for deb in _debs(packages, folder):
+            install = "cat >/run/borrowed.deb; dpkg --install --force-depends /run/borrowed.deb"
+            done = lab.transport.run(machine, ["sh", "-euc", install], deb, 120)
+            assert done.code == 0, done.stderr.decode()
+        yield
+    finally:
+        lab.run(machine, ["dpkg", "--purge", "--force-depends", *packages])
+        lab.run(machine, ["rm", "-f", "/run/borrowed.deb"])
