@@ -30,7 +30,9 @@ INSIDE, OUTSIDE = 1, 3
 """Suricata's priorities: a machine of the site spoke; somebody on the internet did."""
 OFTEN, WITHIN = 10, 60
 """So many alerts of one rule about one source are logged within so many seconds; the rest are only counted there."""
-HOME, ABROAD = "$HOME_NET", "$EXTERNAL_NET"
+BEGINNING = 600
+"""Octets that are the beginning of a conversation: what TLS says in them comes in whole records."""
+ABROAD = "$EXTERNAL_NET"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +87,19 @@ def watched(matrix: FlowMatrix) -> bool:
 
 
 def segments(matrix: FlowMatrix) -> tuple[Segment, ...]:
-    """Where it listens, for every two zones in one place."""
+    """Where it listens, for every two zones in one place.
+
+    Only what goes to or from a declared port: nftables lets nothing else through, and a scan of all ports would make
+    it remember each. Fragments have no ports, and are put together first.
+    """
+    ports = sorted({it.service.port for it in flows(matrix)})
+    wanted = " or ".join((*(f"port {it}" for it in ports), *_FRAGMENTS))
     found, seen = [], list[str]()
     for zone in matrix.site.zones:
         if not any(it.zone == zone.name for it in matrix.site.machines):
             continue
         others = "".join(f" and not net {network}" for network in seen)
-        found.append(Segment(zone.name, zone.routers[0], f"(ip or ip6){others}"))
+        found.append(Segment(zone.name, zone.routers[0], f"({wanted}){others}"))
         seen += map(str, zone.networks)
     return tuple(found)
 
@@ -152,48 +160,52 @@ def _of(
     wire = WIRES[flow.service]
     client, server = _ends(matrix, flow.source), _ends(matrix, flow.target)
     port = flow.service.port
-    asks = f"{client} any -> {server} {port}"
-    answers = f"{server} {port} -> {client} any"
+    asks, answers = f"{client} any -> {server} {port}", f"{server} {port} -> {client} any"
     both = f"{client} any <> {server} {port}"
     begun = "established," if transport is Transport.TCP else ""
+    asked = f"flow:{begun}to_server;"
     priority = OUTSIDE if flow.source == INTERNET else INSIDE
     answered = OUTSIDE if INTERNET in (flow.source, flow.target) else INSIDE
-    once = (
-        "flowbits:isnotset,mastio.told; flowbits:set,mastio.told; "
-        f"threshold:type limit, track by_src, seconds {WITHIN}, count {OFTEN};"
-    )
     wanted = [it for it in (wire.first, wire.then) if it] or ["failed"]
     other = " ".join(f"app-layer-protocol:!{it};" for it in wanted)
     said = message(flow)
-    yield f"{transport} {asks}", said, f"flow:{begun}to_server; {other} {once}", priority
+    yield f"{transport} {asks}", said, f"{asked} {other} {_ONCE}", priority
     if wire.server:
-        yield (
-            f"{transport} {answers}",
-            f"{said}, the answer",
-            f"flow:{begun}to_client; {other} {once}",
-            answered,
-        )
+        words = f"{said}, the answer"
+        yield f"{transport} {answers}", words, f"flow:{begun}to_client; {other} {_ONCE}", answered
+    if wire.first == "tls":
+        yield f"{transport} {asks}", said, f"{asked} {_NO_RECORD} {_ONCE}", priority
+    if wire.first == "ssh":
+        # Only the server was understood.
+        event = "app-layer-event:applayer_detect_protocol_only_one_direction;"
+        yield f"{transport} {asks}", said, f"{asked} {event} {_ONCE}", priority
     if wire.then:
         # TLS is right once the other protocol was there: it leaves a mark.
         mark = f"mastio.{wire.first}"
-        yield (
-            f"{wire.first} {asks}",
-            "",
-            f"flow:{begun}to_server; flowbits:set,{mark}; flowbits:noalert;",
-            priority,
-        )
-        yield (
-            f"{wire.then} {asks}",
-            f"{said}, {wire.then} at once",
-            f"flow:{begun}to_server; flowbits:isnotset,{mark}; {once}",
-            priority,
-        )
-        yield (
-            f"{transport} {both}",
-            f"{said}, nor {wire.then} after the change to it",
-            f"app-layer-event:applayer_no_tls_after_starttls; {once}",
-            priority,
-        )
+        sets = f"{asked} flowbits:set,{mark}; flowbits:noalert;"
+        yield f"{wire.first} {asks}", "", sets, priority
+        words = f"{said}, {wire.then} at once"
+        unmarked = f"flow:{begun[:-1]}; flowbits:isnotset,{mark};"
+        yield f"{wire.then} {both}", words, f"{unmarked} {_ONCE}", priority
+        words = f"{said}, nor {wire.then} after the change to it"
+        event = "app-layer-event:applayer_no_tls_after_starttls;"
+        yield f"{transport} {both}", words, f"{event} {_ONCE}", priority
+
+
+_ONCE = (
+    "flowbits:isnotset,mastio.told; flowbits:set,mastio.told; "
+    f"threshold:type limit, track by_src, seconds {WITHIN}, count {OFTEN};"
+)
+"""A conversation is told of once."""
+_FRAGMENTS = ("ip[6:2] & 0x3fff != 0", "ip6[6] = 44")
+"""More of them follow, or this is not the first (RFC 791, 3.1); the extension header of IPv6 (RFC 8200, 4.5)."""
+_NO_RECORD = " ".join(
+    (
+        f"dsize:>0; stream_size:client,<,{BEGINNING};",
+        *(f'content:!"|{kind} 03|"; depth:2;' for kind in ("14", "15", "16", "17")),
+    )
+)
+"""What begins as no record of TLS does (RFC 8446, 5.1): of a few words Suricata does not say that they are no TLS."""
 
 
 def _ends(matrix: FlowMatrix, endpoint: str) -> str:

@@ -40,6 +40,8 @@ def yaml(found: list[tuple[str, str]]) -> str:
             "    defrag: yes",
             "    tpacket-v3: yes",
             "    block-size: 131072",
+            # Times the longest packet (64 KiB), on each segment: 16 MiB hold some ten thousand usual ones.
+            "    ring-size: 256",
             "    disable-promisc: yes",
             "    checksum-checks: no",
             f"    bpf-filter: {json.dumps(wanted)}",
