@@ -8,7 +8,6 @@ broken, or none at all, change nothing, and the exit code says so.
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -16,7 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 _FETCH, _TRY = 600, 300
-_RULE = re.compile(r"^\s*(alert|drop|reject|pass)\s", re.MULTILINE)
+_ACTIONS = ("alert ", "drop ", "reject ", "pass ")
+"""How a rule begins that is not switched off."""
 NAME = "fetched.rules"
 
 
@@ -29,28 +29,46 @@ def main(settings: str, source: str = "") -> int:
         (folder / "disable").write_text("re:.\n")
         (folder / "enable").write_text("".join(f"group:{it}\n" for it in asked["groups"]))
         (folder / "empty").write_text("")
+        # suricata-update copies its output's folder before it writes there: nothing else may be in it.
+        out, scratch = folder / "out", folder / "scratch"
+        out.mkdir()
+        scratch.mkdir()
         fetch = [
-            "suricata-update", "update", "--data-dir", made, "--output", made, "--config", f"{made}/empty",
+            "suricata-update", "update", "--data-dir", made, "--output", str(out), "--config", f"{made}/empty",
             "--suricata-conf", asked["config"], "--disable-conf", f"{made}/disable", "--enable-conf", f"{made}/enable",
             "--drop-conf", f"{made}/empty", "--modify-conf", f"{made}/empty", "--no-test", "--no-reload", "--fail",
             "--url", source or asked["source"],
         ]  # fmt: skip
         names = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
-        environment = {**os.environ, **dict.fromkeys(names, asked["proxy"])}
+        environment = {**os.environ, **dict.fromkeys(names, asked["proxy"]), "TMPDIR": str(scratch)}
         if words := ran(fetch, _FETCH, environment):
             return failed(f"could not be fetched: {words}")
-        new = folder / "suricata.rules"
-        count = len(_RULE.findall(new.read_text(errors="replace"))) if new.exists() else 0
-        if not count:
+        found = out / "suricata.rules"
+        text = found.read_text(errors="replace") if found.exists() else ""
+        rules = [it for it in text.splitlines() if it.startswith(_ACTIONS)]
+        if not rules:
             return failed("there is no rule of the wanted groups in what came")
-        argv = ["suricata", "-T", "-c", asked["config"], "-S", str(new), "-l", made]
+        new = folder / NAME
+        new.write_text("\n".join([*rules, ""]))
+        argv = [
+            "suricata",
+            "-T",
+            "-c",
+            asked["config"],
+            "-S",
+            str(new),
+            "-l",
+            made,
+            "--set",
+            "logging.outputs.0.console.enabled=yes",
+        ]
         if words := ran(argv, _TRY, environment):
             return failed(f"Suricata does not take them: {words}")
         if final.exists() and final.read_bytes() == new.read_bytes():
-            print(f"{count} rules, as before")
+            print(f"{len(rules)} rules, as before")
             return 0
         new.rename(final)
-    print(f"{count} rules, new")
+    print(f"{len(rules)} rules, new")
     try:
         os.kill(int(Path(asked["pid"]).read_text()), signal.SIGUSR2)
     except (OSError, ValueError):
