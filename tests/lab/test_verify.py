@@ -19,6 +19,7 @@ from mastio.accounts.passwords import hashed
 from mastio.context import PKI
 from mastio.lab import outside
 from mastio.roles.bans import GUARD
+from mastio.roles.ids import RULES
 from mastio.roles.webmail import WWW
 from mastio.site.model import Role
 from mastio.verify import registry
@@ -86,6 +87,7 @@ _RSPAMD = (
 _POSTFIX = "postfix reload >/dev/null 2>&1; sleep 2"
 _UNBOUND = "/etc/unbound/unbound.conf"
 _LISTS = "/var/lib/apt/lists/deb.debian.org_debian-security_dists_trixie-security"
+_HEARS = "for i in $(seq 100); do [ $(wc -l < /proc/net/packet) -gt 4 ] && break; sleep 0.1; done"
 _STS = f"{WWW}/mta-sts.txt"
 
 
@@ -225,6 +227,10 @@ SABOTAGE = (
              undo="rm /boot/vmlinuz-99.1.2-amd64"),
     Sabotage("logs that stay at home", "webmail", "systemctl stop syslog.socket rsyslog.service", "L1",
              undo="systemctl start syslog.socket rsyslog.service"),
+    Sabotage("nobody listens for intruders", "firewall", "systemctl stop suricata.service", "I4",
+             undo=f"systemctl start suricata.service; {_HEARS}"),
+    Sabotage("rules for intruders are gone", "firewall", f": > {RULES}", "I4", (RULES,),
+             f"systemctl restart suricata.service; {_HEARS}"),
 )  # fmt: skip
 
 
