@@ -32,7 +32,8 @@ from tests.lab.mail import (
     token,
 )
 from tests.lab.test_logs import arrived
-from tests.lab.test_verify import on
+from tests.lab.test_verify import having, on, verify
+from tests.lab.tuned import tuned
 
 pytestmark = pytest.mark.lab
 
@@ -212,18 +213,11 @@ def told(lab: Lab) -> Iterator[list[tuple[str, int]]]:
         lab, outside.MACHINE, begun_tls, address=str(lab.site.public[0]), port=services.SMTP.port
     )
     yield alerts(lab, since)
-    # No other test pays for it: what was told is forgotten, and not told again.
+    # No other test pays for it: what was told is forgotten, and is not told again.
     watch = the(lab, Role.WATCH).name
     on(lab, watch, "systemctl start mastio-logbook@life.service || true")
-    forget = (
-        f"import json; p = '{ALARMS}/book.json'; b = json.load(open(p)); "
-        "json.dump({k: v for k, v in b.items() if not k.startswith('intrusion ')}, open(p, 'w'))"
-    )
-    on(
-        lab,
-        watch,
-        f'python3 -c "{forget}"; sed -i \'s/"last": {{[^}}]*}}/"last": {{}}/\' {STATE}/intrusion.json',
-    )
+    again = f'sed -i \'s/"last": {{[^}}]*}}/"last": {{}}/\' {STATE}/intrusion.json'
+    on(lab, watch, f"rm -f {ALARMS}/* {STATE}/life*.json; {again}")
 
 
 @pytest.mark.parametrize("wrong", WRONG, ids=lambda it: f"{it[0]}-{it[1]}-{it[2].name}")
@@ -273,6 +267,19 @@ def test_mail_goes_on_when_it_dies_and_it_comes_back(lab: Lab) -> None:
         assert time.monotonic() < end, "it does not come back"
         time.sleep(0.5)
     settled(lab)
+
+
+def test_it_can_be_switched_off(lab: Lab) -> None:
+    with tuned(lab, "[ids]\nenabled = false\n"):
+        assert lab.run(FIREWALL, ["systemctl", "is-enabled", "--quiet", ids.UNIT]).code
+        assert lab.run(FIREWALL, ["systemctl", "is-active", "--quiet", ids.UNIT]).code
+        assert on(lab, FIREWALL, f"ls {ids.RULES} 2>&1 || true").endswith(
+            "No such file or directory\n"
+        )
+        found = verify(lab, "--only", "I4")
+        assert set(having(found, "not run")) == {"I4"} and not having(found, "failed")
+    settled(lab)
+    assert set(having(verify(lab, "--only", "I4"), "passed")) == {"I4"}
 
 
 def test_rules_that_are_broken_are_not_taken(lab: Lab, tmp_path: Path) -> None:
