@@ -287,7 +287,7 @@ def test_rules_that_are_broken_are_not_taken(lab: Lab, tmp_path: Path) -> None:
     place, state = "/var/lib/suricata/archive", ids.FETCHED
     argv = f"python3 -I {ids.UPDATE} /etc/mastio/ids-rules.json file://{place}.tar.gz"
     fetch = (
-        f"systemd-run --quiet --pipe --wait -p User={ids.USER} -p PrivateTmp=yes -p ProtectSystem=strict "
+        f"systemd-run --quiet --collect --pipe --wait -p User={ids.USER} -p PrivateTmp=yes -p ProtectSystem=strict "
         f"-p ReadWritePaths={state} {argv} 2>&1"
     )
 

@@ -344,7 +344,7 @@ KEYS: tuple[Key, ...] = (
     Key(
         "ids.enabled",
         Kind.FLAG,
-        "Whether the firewall has intrusion detection (Suricata), which takes about 150 MB of its memory and some of "
+        "Whether the firewall has intrusion detection (Suricata), which takes about 160 MB of its memory and some of "
         "its processor.",
         f"`{Intrusion().enabled}`".lower(),
     ),
