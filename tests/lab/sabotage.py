@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from mastio.context import PKI
 from mastio.lab import outside
+from mastio.roles.ids import RULES
 from mastio.roles.webmail import WWW
 from tests.lab.conftest import TheLab as Lab
 
@@ -46,6 +47,7 @@ _RSPAMD = (
 _POSTFIX = "postfix reload >/dev/null 2>&1; sleep 2"
 UNBOUND = "/etc/unbound/unbound.conf"
 _LISTS = "/var/lib/apt/lists/deb.debian.org_debian-security_dists_trixie-security"
+_HEARS = "for i in $(seq 100); do [ $(wc -l < /proc/net/packet) -gt 4 ] && break; sleep 0.1; done"
 _STS = f"{WWW}/mta-sts.txt"
 
 
@@ -186,6 +188,10 @@ SABOTAGE = (
              undo="rm /boot/vmlinuz-99.1.2-amd64"),
     Sabotage("logs that stay at home", "webmail", "systemctl stop syslog.socket rsyslog.service", "L1",
              undo="systemctl start syslog.socket rsyslog.service"),
+    Sabotage("nobody listens for intruders", "firewall", "systemctl stop suricata.service", "I4",
+             undo=f"systemctl start suricata.service; {_HEARS}"),
+    Sabotage("rules for intruders are gone", "firewall", f": > {RULES}", "I4", (RULES,),
+             f"systemctl restart suricata.service; {_HEARS}"),
     # Who asks the site is sent on to a resolver outside, which answers anybody.
     Sabotage("names for strangers", "firewall",
              "nft insert rule inet mastio forward iifname internet oifname internet accept; "

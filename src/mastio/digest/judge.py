@@ -98,6 +98,7 @@ def needs(digest: Digest) -> list[Need]:
         *_machines(digest),
         *_mail(digest),
         *_people(digest),
+        *_intrusion(digest),
         *_new(digest),
     ]
     return sorted(found, key=lambda it: it.level is not Level.ACT)
@@ -176,12 +177,20 @@ def _people(digest: Digest) -> Iterator[Need]:
         yield Need(Level.LOOK, f"{failed:,} log-ins failed, {good:,} did not", "mastio ban list")
 
 
+def _intrusion(digest: Digest) -> Iterator[Need]:
+    whole = digest.whole
+    if inside := whole.count("intrusion.inside"):
+        words = f"machines of ours spoke what no flow declares ({inside:,} ×)"
+        yield Need(Level.ACT, words, "mastio logs --grep suricata")
+
+
 def _new(digest: Digest) -> Iterator[Need]:
     if digest.learning:
         return
     for kind, words in (
         ("shapes", "log lines of a new shape"),
         ("networks", "users from a network that is new for them"),
+        ("alerts", "kinds of alert from intrusion detection"),
         ("flows", "conversations that the firewalls stopped for the first time"),
     ):
         number = len(digest.whole.news.get(kind, ())) + digest.whole.count(f"untold.{kind}")

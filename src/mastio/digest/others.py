@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 
+from mastio.digest import intrusion
 from mastio.digest.lines import SKIP, Program, Reader
 
 INTERNET = b"internet"
@@ -236,5 +237,6 @@ _MAKERS: dict[bytes, Callable[[str, Reader], Program]] = {
     b"mastio-quarantine": _quarantine,
     b"systemd": _systemd,
     b"nginx": _nginx,
+    intrusion.TAG.encode(): intrusion.program,
     **dict.fromkeys((b"learnd", b"mastio-learn"), _silent),
 }

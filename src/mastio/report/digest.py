@@ -34,6 +34,9 @@ _GUARD = (
     ("drop ports", "The internet knocked at"),
     ("drop sources", "Knocked most"),
     ("drops inside", "Stopped inside the site"),
+    ("intrusion", "Intrusion detection: what was not as declared"),
+    ("intrusion between", "Intrusion detection: between"),
+    ("intrusion sources", "Intrusion detection: begun by"),
 )
 _WRONG = (
     ("trouble", "Trouble"),
@@ -45,6 +48,7 @@ _WRONG = (
 _NEWS = (
     ("networks", "Users from a network that is new for them"),
     ("flows", "Conversations stopped for the first time"),
+    ("alerts", "Alerts of a new kind from intrusion detection"),
     ("shapes", "Log lines of a new shape"),
 )
 

@@ -10,6 +10,7 @@ from mastio.roles import (
     digest,
     firewall,
     gateway,
+    ids,
     inspection,
     integrity,
     logbook,
@@ -36,6 +37,7 @@ class Part:
 PARTS: tuple[Part, ...] = (
     Part("common", tuple(Role), common.build),
     Part("firewall", (Role.FIREWALL,), firewall.build),
+    Part("ids", (Role.FIREWALL,), ids.build),
     Part("resolver", (Role.GATEWAY_IN, Role.GATEWAY_OUT, Role.WATCH), resolver.build),
     Part("gateway", (Role.GATEWAY_IN, Role.GATEWAY_OUT), gateway.build),
     Part("store", (Role.STORE,), store.build),

@@ -14,6 +14,7 @@ from mastio.site.model import (
     Dmarc,
     Dns,
     Filter,
+    Intrusion,
     MtaSts,
     Outbound,
     Patches,
@@ -339,6 +340,25 @@ KEYS: tuple[Key, ...] = (
         Kind.FLAG,
         "Whether a machine is rebooted then when an update waits for that.",
         f"`{Patches().reboot}`".lower(),
+    ),
+    Key(
+        "ids.enabled",
+        Kind.FLAG,
+        "Whether the firewall has intrusion detection (Suricata), which takes about 160 MB of its memory and some of "
+        "its processor.",
+        f"`{Intrusion().enabled}`".lower(),
+    ),
+    Key(
+        "ids.rules",
+        Kind.TEXT,
+        "An https URL of an archive with further rules for it, fetched each day through watch; empty: none.",
+        f"`{Intrusion().rules}`",
+    ),
+    Key(
+        "ids.groups",
+        Kind.TEXTS,
+        "Which of these rules, by the names of their files.",
+        ", ".join(f"`{it}`" for it in Intrusion().groups),
     ),
     Key(
         "verify.outside",

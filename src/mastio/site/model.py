@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from urllib.parse import urlsplit
 
 DUTIES = ("postmaster", "abuse", "hostmaster", "root", "mailer-daemon")
 """What each domain owes the world (RFC 2142) and its machines: mail to these goes to `admin_mail`."""
@@ -137,6 +138,25 @@ class Patches:
     """The time of day on watch's clock, HH:MM."""
     reboot: bool = True
     """Whether a machine is rebooted when an update waits for that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intrusion:
+    """Intrusion detection on the perimeter firewall."""
+
+    enabled: bool = True
+    """Whether there is any; it takes memory and some of a processor."""
+    rules: str = "https://rules.emergingthreats.net/open/suricata-7.0/emerging.rules.tar.gz"
+    """An https URL of further rules (a tar archive); empty: only those of the flow matrix."""
+    groups: tuple[str, ...] = (
+        "emerging-attack_response", "emerging-coinminer", "emerging-exploit", "emerging-smtp", "emerging-worm",
+    )  # fmt: skip
+    """Which of them, by the names of their files. None about DNS: a filter asks about all that is in spam."""
+
+    @property
+    def host(self) -> str:
+        """The host of `rules`; empty when there is none."""
+        return urlsplit(self.rules).hostname or "" if self.enabled else ""
 
 
 class Dmarc(StrEnum):
@@ -282,6 +302,7 @@ class Site:
     outbound: Outbound = field(default_factory=Outbound)
     bans: Bans = field(default_factory=Bans)
     patches: Patches = field(default_factory=Patches)
+    ids: Intrusion = field(default_factory=Intrusion)
     dns: Dns = field(default_factory=Dns)
     filter: Filter = field(default_factory=Filter)
     verify_outside: str = ""

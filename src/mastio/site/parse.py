@@ -26,6 +26,7 @@ from mastio.site.model import (
     Bans,
     Dmarc,
     Dns,
+    Intrusion,
     MtaSts,
     Network,
     Outbound,
@@ -104,6 +105,7 @@ def _site(raw: Raw, folder: Path | None) -> Site:
         ),
         bans=_bans(raw),
         patches=_patches(raw),
+        ids=_intrusion(raw),
         dns=_dns(raw, domains),
         policy=(policy := _policy(raw)),
         filter=filtering.parse(raw, domains, policy),
@@ -292,6 +294,18 @@ def _bans(raw: Raw) -> Bans:
 def _patches(raw: Raw) -> Patches:
     at = _one_at(raw, ("patches", "at"), values.time_of_day) or Patches().at
     return Patches(at, bool(raw.leaves.get(("patches", "reboot"), Patches().reboot)))
+
+
+def _intrusion(raw: Raw) -> Intrusion:
+    default = Intrusion()
+    rules = _one_at(raw, ("ids", "rules"), lambda text: text and values.https_url(text))
+    return Intrusion(
+        bool(raw.leaves.get(("ids", "enabled"), default.enabled)),
+        default.rules if rules is None else rules,
+        _many(raw, ("ids", "groups"), values.rule_group)
+        if raw.has("ids", "groups")
+        else default.groups,
+    )
 
 
 def _policy(raw: Raw) -> Policy:

@@ -168,6 +168,13 @@ def https_url(text: str) -> str:
     return text
 
 
+def rule_group(text: str) -> str:
+    """The name of a file of Suricata rules, without its end: `emerging-smtp`."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", text):
+        raise ValueError(f"{shown(text)} is no name of a group of rules, such as emerging-smtp")
+    return text
+
+
 def ssh_key(text: str) -> str:
     """One OpenSSH public key line, `type base64 comment` (sshd(8)). Never quoted in full."""
     if "PRIVATE KEY" in text:

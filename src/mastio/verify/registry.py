@@ -13,6 +13,7 @@ from mastio.verify.checks import (
     eyes,
     host,
     integrity,
+    intrusion,
     logs,
     network,
     promises,
@@ -37,6 +38,7 @@ CHECKS: tuple[Check, ...] = (
     *host.CHECKS,
     *logs.CHECKS,
     *integrity.CHECKS,
+    *intrusion.CHECKS,
     *eyes.CHECKS,
 )
 

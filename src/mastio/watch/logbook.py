@@ -1,8 +1,8 @@
 """Looks after the machines' logs, on watch: `python3 -m mastio.watch.logbook seal|life`.
 
 `seal` seals what is new, packs and removes what is old (mastio.watch.seal). `life` reads what came since the last
-time, and only that, for signs of life (mastio.logs.life). What is wrong is told by an alarm once, and once more
-when it is well again.
+time, and only that, for signs of life (mastio.logs.life), and for what intrusion detection says
+(mastio.watch.intrusion). What is wrong is told by an alarm once, and once more when it is well again.
 """
 
 import json
@@ -22,12 +22,12 @@ from mastio.roles.inspection import SETTINGS, SITE
 from mastio.roles.logbook import STATE
 from mastio.site import plain
 from mastio.verify.model import Severity
-from mastio.watch import alarm, seal
+from mastio.watch import alarm, intrusion, seal
 from mastio.watch.alarm import Alarm
 from mastio.watch.bell import Bell
 from mastio.watch.settings import load
+from mastio.watch.tail import fresh
 
-_BLOCK = 1 << 20
 _MARK = f" {life.TAG}: ".encode()
 _NAMED = 3
 """How many things a subject names."""
@@ -56,21 +56,8 @@ def news(
 
 def signs(logs: Path, machine: str, offsets: dict[str, int]) -> Iterator[Sign]:
     """The signs that came since `offsets`, which is moved on. Only what is new is read."""
-    for path in sorted((logs / machine).glob("*.log")):
-        name = f"{machine}/{path.name}"
-        begin = offsets.get(name, 0)
-        if path.stat().st_size < begin:
-            begin = 0
-        with path.open("rb") as file:
-            file.seek(begin)
-            rest = b""
-            while data := file.read(_BLOCK):
-                data = rest + data
-                end = data.rfind(b"\n") + 1
-                rest = data[end:]
-                begin += end
-                yield from _within(data[:end])
-            offsets[name] = begin
+    for block in fresh(logs, machine, offsets):
+        yield from _within(block)
 
 
 def _within(data: bytes) -> Iterator[Sign]:
@@ -137,6 +124,11 @@ def main(what: str) -> Exit:
     if one := news(site.name, f"logs ({what})", _recall(noted), wrong, now):
         bell.raise_(one, now)
     put(noted, json.dumps(wrong))
+    if what == "life":
+        heard = _recall(state / "intrusion.json")
+        for it in intrusion.look(Path(LOGS), heard, site, now):
+            bell.raise_(it, now)
+        put(state / "intrusion.json", json.dumps(heard))
     failed = bell.ring(settings, now)
     for words in failed:
         print(words, file=sys.stderr)

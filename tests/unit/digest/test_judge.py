@@ -63,6 +63,8 @@ def novel(kind: str) -> Summary:
 
 def test_a_usual_day_needs_nobody() -> None:
     assert needs(digest(calm())) == []
+    # Strangers speak all sorts of things all day.
+    assert needs(digest(having("intrusion.others", 5_000))) == []
     assert needs(digest(calm(), machines=("gateway",))) == []
     passed = Verified("fast", "passed", "2026-11-24T21:00:00+00:00", False, ())
     assert needs(digest(calm(), verified=(passed,))) == []
@@ -84,6 +86,8 @@ def test_a_usual_day_needs_nobody() -> None:
         (having("expired", 1), Level.LOOK, "given up"),
         (having("refused.out.virus", 1), Level.ACT, "tried to send malware"),
         (having("login.failed.webmail", 400), Level.LOOK, "409 log-ins failed, 90 did not"),
+        (having("intrusion.inside", 2), Level.ACT, "machines of ours spoke what no flow declares (2 ×)"),
+        (novel("alerts"), Level.LOOK, "1 kinds of alert from intrusion detection"),
         (slow(1000), Level.LOOK, "one message in twenty took 1,000 s or more"),
         (slow(10_000), Level.ACT, "one message in twenty took"),
         (held(), Level.ACT, "outgoing mail is held: 2 of alice@fortress.test"),

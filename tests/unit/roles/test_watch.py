@@ -8,7 +8,7 @@ import pytest
 from mastio.context import Context, Internet
 from mastio.flows import expand
 from mastio.roles import watch
-from mastio.site.model import Site
+from mastio.site.model import Intrusion, Site
 from mastio.state import HostState
 from tests import sites
 
@@ -54,7 +54,7 @@ def test_the_clock_serves_the_site_and_asks_the_internet_unless_offline() -> Non
 
 
 def test_the_proxy_lets_through_the_mirrors_and_nothing_like_them() -> None:
-    site = replace(sites.demo_site(), mirrors=("deb.debian.org",))
+    site = replace(sites.demo_site(), mirrors=("deb.debian.org",), ids=Intrusion(rules=""))
     state = built(site)
     assert content(state, "/etc/tinyproxy/allowed") == "^deb\\.debian\\.org$\n"
     config = content(state, "/etc/tinyproxy/tinyproxy.conf")
@@ -62,6 +62,13 @@ def test_the_proxy_lets_through_the_mirrors_and_nothing_like_them() -> None:
     assert "ConnectPort 443\n" in config
     for address in site.machine("watch").addresses:
         assert f"Listen {address}\n" in config
+
+
+def test_the_proxy_lets_through_where_rules_come_from_unless_nobody_reads_them() -> None:
+    site = sites.demo_site()
+    assert "^rules\\.emergingthreats\\.net$\n" in content(built(site), "/etc/tinyproxy/allowed")
+    off = replace(site, ids=Intrusion(enabled=False))
+    assert "emergingthreats" not in content(built(off), "/etc/tinyproxy/allowed")
 
 
 def test_alone_it_serves_nobody() -> None:

@@ -9,7 +9,7 @@ import pytest
 from mastio.errors import Exit, MastioError
 from mastio.site import parse, values
 from mastio.site.keys import reference
-from mastio.site.model import Reach, Role, Site, Topology
+from mastio.site.model import Intrusion, Reach, Role, Site, Topology
 from mastio.site.topology import local_prefix
 
 ROOT = Path(__file__).parents[3]
@@ -170,6 +170,9 @@ WRONG: tuple[tuple[str, dict[str, str], str], ...] = (
         {},
         "site.toml:11: bans.longest_seconds: the first ban (700) takes longer than the longest (60)",
     ),
+    ('[ids]\nrules = "http://rules.test/a.tar.gz"', {}, "ids.rules: 'http://rules.test/a.tar.gz' is no https URL: https://HOST/PATH"),
+    ('[ids]\ngroups = ["a b"]', {}, "ids.groups: a b is no name of a group of rules, such as emerging-smtp"),
+    ('[ids]\nenabled = 1', {}, "ids.enabled: must be a true or false, not a number"),
     ('[patches]\nat = "24:00"', {}, "patches.at: 24:00 is no time of day, such as 04:30"),
     ('[patches]\nreboot = "no"', {}, "patches.reboot: must be a true or false, not a text"),
     ("[patches]\nat = 4", {}, "patches.at: must be a text, not a number"),
@@ -331,3 +334,10 @@ def test_limits_and_bans_are_tuned() -> None:
 def test_the_reference_is_up_to_date() -> None:
     text = (ROOT / "docs/reference/site-file.md").read_text()
     assert text == reference(), "write mastio.site.keys.reference() to docs/reference/site-file.md"
+
+
+def test_intrusion_detection_is_on_and_can_be_switched_off() -> None:
+    assert site().ids == Intrusion()
+    tuned = site('[ids]\nenabled = false\nrules = ""\ngroups = ["emerging-smtp"]').ids
+    assert tuned == Intrusion(False, "", ("emerging-smtp",)) and tuned.host == ""
+    assert site('[ids]\nrules = "https://rules.test/a"').ids.host == "rules.test"

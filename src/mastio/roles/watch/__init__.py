@@ -4,7 +4,7 @@
 |---|---|
 | rsyslog | the logs of all, over mutual TLS; one folder per machine, one file per day |
 | chrony | the site's clock, also when the internet is away |
-| tinyproxy | packages and signatures, from the mirrors that the site file names and from nowhere else |
+| tinyproxy | packages, signatures and rules, from the hosts that the site file names and from nowhere else |
 | tinyproxy again | MTA-STS policies (RFC 8461) for the sending gateway, from hosts called mta-sts.* |
 
 Whose log a line is says the address it came from, never the line itself: the peer must hold a
@@ -12,7 +12,7 @@ certificate of a machine of the site, and only that machine can wear its address
 addresses to zones). rsyslog has no property for the peer's certificate.
 """
 
-from mastio import services
+from mastio import intrusion, services
 from mastio.context import LOGS, Context
 from mastio.services import Service
 from mastio.state import Directory, File, HostState, Unit
@@ -30,7 +30,9 @@ def build(ctx: Context) -> HostState:
     units: list[Unit] = []
     packages = ["openssh-client"]
     if _offers(ctx, services.PROXY):
-        allowed = ctx.render(__file__, "allowed.j2")
+        rules = (ctx.site.ids.host,) if intrusion.watched(ctx.matrix) and ctx.site.ids.host else ()
+        hosts = dict.fromkeys((*ctx.site.mirrors, *rules))
+        allowed = ctx.render(__file__, "allowed.j2", hosts=hosts)
         proxy = _proxy(ctx, "tinyproxy", services.PROXY, "/etc/tinyproxy/allowed", allowed)
         packages.append("tinyproxy")
         files += proxy.files
