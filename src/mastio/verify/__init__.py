@@ -11,5 +11,5 @@
   tests hold hand-written expectations against both.
 
 A new check: a function in `checks/<family>.py`, its record in that file's `CHECKS`, a row in
-tests/lab/test_verify.py that breaks what it guards. docs/reference/checks.md is made from the registry.
+tests/lab/sabotage.py that breaks what it guards. docs/reference/checks.md is made from the registry.
 """
