@@ -52,7 +52,7 @@ def scheduled(lab: Lab) -> tuple[int, dict[str, Any]]:
 
 def alarms(lab: Lab) -> tuple[int, dict[str, Any]]:
     done = mastio(lab.folder, "alarms", "--json")
-    return done.returncode, json.loads(done.stdout)
+    return done.returncode, json.loads(done.stdout)["open"]
 
 
 def told(lab: Lab, words: str, count: int = 1) -> list[Any]:

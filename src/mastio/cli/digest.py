@@ -100,7 +100,12 @@ def digest(app: App, day: str, since: str, form: str, page: Path | None, mail: b
             "only a day's digest is mailed", hint="--mail --day today", code=Exit.USAGE
         )
     site = app.site()
-    watch = site.carrying(Role.WATCH)[0].name
+    watch = next((it.name for it in site.carrying(Role.WATCH)), None)
+    if watch is None:
+        raise MastioError(
+            "no machine of this site watches, and watch is where all logs are read",
+            hint="give a machine the role `watch` in the site file, then `mastio apply`", code=Exit.DATA,
+        )  # fmt: skip
     since, until = period(day, since, datetime.now(UTC))
     if mail:
         wanted = since[:10] if day else f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from mastio.digest.lines import SKIP, Program, Reader
@@ -30,6 +31,7 @@ def program(tag: bytes, reader: Reader) -> Program | None:
     return make(tag.decode(), reader) if make else None
 
 
+@lru_cache(4096)
 def network(address: str) -> str:
     """What counts as one network: an IPv4 /24, an IPv6 /48. Raises ValueError for no address."""
     return str(ip_network((address, 24 if ip_address(address).version == 4 else 48), strict=False))

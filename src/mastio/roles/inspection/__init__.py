@@ -77,6 +77,7 @@ def _looking(ctx: Context) -> HostState:
         "machine": ctx.machine.name,
         "ssh": caller.ssh,
         "stores": [it.target for it in calls if it.service == services.DELIVERY],
+        "gateways": [it.target for it in calls if it.service == services.RELAY],
         "authorities": _AUTHORITIES,
         "pki": PKI,
     }
