@@ -11,6 +11,7 @@ webmail imaps
 ...
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -56,6 +57,8 @@ class PolicyRow:
     service: Service
     protection: Protection
     why: str
+    when: Callable[[Site], bool] = bool
+    """Whether a site needs it: all do unless told otherwise."""
 
 
 _R, _P = Role, Protection
@@ -84,6 +87,8 @@ POLICY: tuple[PolicyRow, ...] = (
     PolicyRow(_R.GATEWAY_OUT, _R.WATCH, services.POLICIES, _P.TLS, "fetch receivers' MTA-STS policies"),
     PolicyRow(Party.EVERYONE, _R.WATCH, services.NTP, _P.NETWORK, "one time for all logs"),
     PolicyRow(_R.WATCH, _R.STORE, services.DELIVERY, _P.MUTUAL_TLS, "alarms, also when the gateway is away"),
+    PolicyRow(_R.WATCH, _R.GATEWAY_OUT, services.RELAY, _P.MUTUAL_TLS, "alarms to other organisations",
+              when=lambda site: bool(site.alarms.outside)),
     PolicyRow(_R.WATCH, Party.EVERYONE, services.SSH, _P.KEYS, "the only way in"),
     PolicyRow(Party.ADMIN, _R.WATCH, services.SSH, _P.KEYS, "administrators come in"),
 )  # fmt: skip
@@ -181,6 +186,8 @@ def expand(site: Site) -> FlowMatrix:
     """
     flows: dict[tuple[str, str, Service], Flow] = {}
     for row in POLICY:
+        if not row.when(site):
+            continue
         for source in _endpoints(site, row.source):
             for target in _endpoints(site, row.target):
                 if source != target:

@@ -1,10 +1,12 @@
 """The promises of the flow matrix, written by hand: they must hold whatever the policy table becomes."""
 
+from dataclasses import replace
+
 import pytest
 
 from mastio import services
 from mastio.flows import ADMIN, INTERNET, FlowMatrix, expand
-from mastio.site.model import Site
+from mastio.site.model import Alarms, Site
 from tests import sites
 
 
@@ -47,6 +49,12 @@ def test_only_the_store_and_a_receiving_gateway_hand_over_mail_to_be_sent() -> N
         ("store", "gateway-out", 587),
         ("gateway-in", "gateway-out", 587),
     }
+
+
+def test_watch_hands_over_mail_only_where_alarms_go_outside() -> None:
+    for site, gateway in ((sites.demo_site(), "gateway"), (sites.split_site(), "gateway-out")):
+        outside = replace(site, alarms=Alarms(outside=("ops@far.test",)))
+        assert cells(expand(outside)) - cells(expand(site)) == {("watch", gateway, 587)}
 
 
 def test_only_the_store_trains_the_filter_and_every_receiving_gateway_is_trained() -> None:

@@ -25,7 +25,7 @@ def alarms(ctx: click.Context, as_json: bool) -> Exit:
 
     Watch tells each alarm once, by mail and webhook, and again when it is well; in quiet hours (`alarms.quiet` in
     the site file) only what is critical. When nobody answers (`mastio alarms ack`) others are told too.
-    Exit code 1 when something is open.
+    Exit code 1 when something is open, or alarms wait since a way out does not work.
     """
     if ctx.invoked_subcommand:
         return Exit.OK
@@ -68,12 +68,16 @@ def _ask(app: App, what: str, order: dict[str, str] | None = None) -> dict[str, 
     return found
 
 
-def _show(book: dict[str, Any], as_json: bool) -> Exit:
+def _show(found: dict[str, Any], as_json: bool) -> Exit:
+    book, stuck = found["open"], found["stuck"]
     if as_json:
-        click.echo(json.dumps(book, indent=2))
+        click.echo(json.dumps(found, indent=2))
     elif not book:
         click.secho("nothing is wrong that watch knows of", fg="green")
     now = time.time()
+    for way, it in stuck.items() if not as_json else ():
+        since = f"{way} does not work for {span(now - it['since'])}"
+        click.secho(f"{since}, {it['waiting']} alarms wait: {it['words']}", fg="red")
     for about, it in book.items() if not as_json else ():
         alarm = it["alarm"]
         click.secho(f"{about}: {alarm['subject']}", fg="red")
@@ -85,4 +89,4 @@ def _show(book: dict[str, Any], as_json: bool) -> Exit:
             words.append(f"others told {span(now - it['urged'])} ago")
         words.append(f"answered by {it['answered']}" if it["answered"] else "not answered")
         click.echo(f"  {', '.join(words)}")
-    return Exit.FAILED if book else Exit.OK
+    return Exit.FAILED if book or stuck else Exit.OK

@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from mastio.cli.common import App, pass_app
-from mastio.digest import keeping
-from mastio.digest.judge import Level, needs
+from mastio.digest import keeping, standing
+from mastio.digest.judge import needs
+from mastio.digest.need import Level
 from mastio.digest.summary import from_plain
 from mastio.errors import Exit, MastioError
 from mastio.report import digest as report
@@ -42,6 +43,7 @@ json.dump({
     },
     "learning": state.get("memory", {}).get("since", ""),
     "reports": {it: found for it in asked["sets"] if (found := load(pathlib.Path(asked["verify"], it + ".json")))},
+    "known": {it: found for it in asked["known"] if (found := load(pathlib.Path(it)))},
 }, sys.stdout)
 """
 """Runs on watch."""
@@ -98,7 +100,12 @@ def digest(app: App, day: str, since: str, form: str, page: Path | None, mail: b
             "only a day's digest is mailed", hint="--mail --day today", code=Exit.USAGE
         )
     site = app.site()
-    watch = site.carrying(Role.WATCH)[0].name
+    watch = next((it.name for it in site.carrying(Role.WATCH)), None)
+    if watch is None:
+        raise MastioError(
+            "no machine of this site watches, and watch is where all logs are read",
+            hint="give a machine the role `watch` in the site file, then `mastio apply`", code=Exit.DATA,
+        )  # fmt: skip
     since, until = period(day, since, datetime.now(UTC))
     if mail:
         wanted = since[:10] if day else f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
@@ -109,7 +116,7 @@ def digest(app: App, day: str, since: str, form: str, page: Path | None, mail: b
     found = _collect(app, watch, since, until)
     hours = {hour: from_plain(it) for hour, it in found["hours"].items()}
     made = watching.make(
-        site, hours, since, until, found["learning"], found["reports"], time.time()
+        site, hours, since, until, found["learning"], found["reports"], time.time(), found["known"]
     )
     if page:
         _write(page, report.html(made))
@@ -136,7 +143,8 @@ def _start(app: App, watch: str, unit: str) -> None:
 
 
 def _collect(app: App, watch: str, since: str, until: str) -> dict[str, Any]:
-    asked = {"folder": FOLDER, "verify": VERIFY, "sets": list(LATE), "since": since, "until": until}
+    asked = {"folder": FOLDER, "verify": VERIFY, "sets": list(LATE), "since": since, "until": until,
+             "known": [it.path for it in standing.PARTS]}  # fmt: skip
     done = app.transport().run_python(watch, _COLLECT, json.dumps(asked).encode())
     if done.code:
         raise MastioError(f"{watch}: {last_line(done.stderr)}", code=Exit.UNAVAILABLE)

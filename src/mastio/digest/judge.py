@@ -3,28 +3,13 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 
+from mastio.digest.need import Level, Need
+from mastio.digest.standing import Section
 from mastio.digest.summary import Summary, Times, merged
 
 LEARNING = timedelta(days=1)
 """For so long after the first line of all, everything is new, and so nothing is."""
-
-
-class Level(StrEnum):
-    """How much something needs a person."""
-
-    ACT = "act"
-    LOOK = "look"
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """Something that needs a person, and what to do."""
-
-    level: Level
-    words: str
-    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +36,8 @@ class Digest:
     """Whose lines there should be."""
     verified: tuple[Verified, ...] = ()
     learning_since: str = ""
+    standing: tuple[Section, ...] = ()
+    """How the site stands at the time of writing, whatever the hours."""
     whole: Summary = field(init=False)
 
     def __post_init__(self) -> None:
@@ -96,7 +83,9 @@ def needs(digest: Digest) -> list[Need]:
     found = [
         *_verification(digest),
         *_machines(digest),
+        *(need for part in digest.standing for row in part.rows for need in row.needs),
         *_mail(digest),
+        *_reported(digest),
         *_people(digest),
         *_intrusion(digest),
         *_new(digest),
@@ -156,10 +145,26 @@ def _mail(digest: Digest) -> Iterator[Need]:
     if full := whole.count("refused.in.mailbox or disk full"):
         words = f"{full:,} times there was no room for a message: a mailbox or a disk is full"
         yield Need(Level.LOOK, words, "mastio user list")
+    if near := len(whole.tops["nearly full"].names) if "nearly full" in whole.tops else 0:
+        words = f"{near:,} mailboxes are nearly full"
+        yield Need(Level.LOOK, words, "see Nearly full")
     if expired := whole.count("expired"):
         yield Need(
             Level.LOOK, f"{expired:,} messages were given up after days", "see Not delivered"
         )
+
+
+def _reported(digest: Digest) -> Iterator[Need]:
+    """What other organisations report: a share of mail in our name that is not ours is usual, but small."""
+    whole = digest.whole
+    messages, passed = whole.count("dmarc.messages"), whole.count("dmarc.passed")
+    if messages - passed > max(20, messages / 20):
+        words = f"{messages - passed:,} of {messages:,} messages in our name could not be proven to be ours (DMARC)"
+        yield Need(Level.LOOK, words, "mastio reports")
+    sessions, failed = whole.count("tls reports.sessions"), whole.count("tls reports.failed")
+    if failed > sessions / 100:
+        words = f"{failed:,} of {sessions:,} connections to us failed in TLS, others report"
+        yield Need(Level.LOOK, words, "mastio reports")
 
 
 def _people(digest: Digest) -> Iterator[Need]:

@@ -313,6 +313,7 @@ _ALARMING = (
     ("quota", b"Quota exceeded"),
     ("quota", b"quota exceeded"),
     ("logs lost", b"queue is full"),
+    ("logs lost", b"discarded.full="),
     ("clock", b"Can't synchronise"),
     ("a service failed", b": Failed with result"),
     ("a program crashed", b"segfault"),

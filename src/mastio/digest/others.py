@@ -1,11 +1,14 @@
 """What the other programs say: the filter, the virus scanner, mailboxes, log-ins, the firewall, bans, services."""
 
+import json
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 from mastio.digest import intrusion
 from mastio.digest.lines import SKIP, Program, Reader
+from mastio.reports.read import IDENT as REPORTS
 
 INTERNET = b"internet"
 """The interface towards the internet: every machine's is called as its zone."""
@@ -29,6 +32,7 @@ def program(tag: bytes, reader: Reader) -> Program | None:
     return make(tag.decode(), reader) if make else None
 
 
+@lru_cache(4096)
 def network(address: str) -> str:
     """What counts as one network: an IPv4 /24, an IPv6 /48. Raises ValueError for no address."""
     return str(ip_network((address, 24 if ip_address(address).version == 4 else 48), strict=False))
@@ -192,6 +196,48 @@ def _quarantine(name: str, reader: Reader) -> Program:
     return Program({}, handler)
 
 
+def _reports(name: str, reader: Reader) -> Program:
+    """What other organisations report of our mail: `reports.read.figures`, one line for each report."""
+
+    def handler(text: bytes, line: bytes) -> None:
+        tally = reader.tally
+        try:
+            report = json.loads(text)
+            kind, org, failed = report["kind"], report.get("org", ""), int(report.get("failed", 0))
+            messages, sessions = int(report.get("messages", 0)), int(report.get("sessions", 0))
+            counted = report.get("sources") or report.get("types") or {}
+            names = [(str(what).encode(), int(number)) for what, number in counted.items()]
+        except (KeyError, TypeError, AttributeError):
+            raise ValueError("not as the reports' reader writes") from None
+        counts = tally.counts
+        if kind not in ("dmarc", "tls"):
+            counts["reports.unreadable"] += 1
+            return
+        counts[f"reports.{kind}"] += 1
+        if not report.get("verified"):
+            counts["reports.unverified"] += 1
+        tally.tops["reporters"][str(org).encode()] += 1
+        if kind == "dmarc":
+            counts["dmarc.messages"] += messages
+            counts["dmarc.passed"] += messages - failed
+        else:
+            counts["tls reports.sessions"] += sessions
+            counts["tls reports.failed"] += failed
+        for what, number in names:
+            tally.tops["dmarc sources" if kind == "dmarc" else "tls failures"][what] += number
+
+    return Program({}, handler)
+
+
+def _quota(name: str, reader: Reader) -> Program:
+    """`ADDRESS has passed 90 % of its quota`: the store's Dovecot says so when a message makes it so."""
+
+    def handler(text: bytes, line: bytes) -> None:
+        reader.tally.tops["nearly full"][text.partition(b" ")[0]] += 1
+
+    return Program({}, handler)
+
+
 def _systemd(name: str, reader: Reader) -> Program:
     def handler(text: bytes, line: bytes) -> None:
         if found := _FAILED.match(text):
@@ -235,6 +281,8 @@ _MAKERS: dict[bytes, Callable[[str, Reader], Program]] = {
     b"ulogd": _ulogd,
     b"mastio-offences": _offences,
     b"mastio-quarantine": _quarantine,
+    REPORTS.encode(): _reports,
+    b"mastio-quota": _quota,
     b"systemd": _systemd,
     b"nginx": _nginx,
     intrusion.TAG.encode(): intrusion.program,

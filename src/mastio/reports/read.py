@@ -3,9 +3,10 @@
 
     take-report FOLDER < message          (run by Postfix's pipe(8) on the store)
 
-FOLDER/YYYY-MM.jsonl gets one line of JSON, sorted keys: a DMARC report, a TLS report, or why there was
-none. Standard library only. Strangers write these messages, so: nothing is unpacked beyond `LARGEST`, no XML
-document may declare types or entities, and every field is checked and cut.
+FOLDER/YYYY-MM.jsonl gets one line of JSON, sorted keys: a DMARC report, a TLS report, or why there was none. The
+log gets a line with the figures (`figures`), which the digest counts. Standard library only. Strangers write these
+messages, so: nothing is unpacked beyond `LARGEST`, no XML document may declare types or entities, and every field
+is checked and cut.
 """
 
 import email
@@ -18,9 +19,10 @@ import os
 import re
 import resource
 import sys
+import syslog
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from pathlib import Path
@@ -34,6 +36,10 @@ ROWS = 5000
 FULL = 64 * 1024 * 1024
 """A month's file grows no further, in bytes."""
 KEPT_DAYS = 400
+IDENT = "mastio-reports"
+"""The program's name in the log."""
+_TOLD = 5
+"""Sources, and kinds of failure, that the log is told of."""
 _DEEPEST = 20
 _LONGEST = 255
 _MOST = 10**12
@@ -271,6 +277,40 @@ def moment(value: object) -> int:
         return 0
 
 
+# --- figures for the log
+
+
+def figures(report: Report) -> Report:
+    """What a report comes to. Every field was checked and cut: the line's size has a bound."""
+    short: Report = {
+        key: report[key] for key in ("kind", "org", "verified", "why") if key in report
+    }
+    if report["kind"] == "dmarc":
+        rows = report["rows"]
+        bad = [it for it in rows if "pass" not in (it["dkim"], it["spf"])]
+        messages, failed = (sum(it["count"] for it in some) for some in (rows, bad))
+        return {**short, "domain": report["domain"], "messages": messages, "failed": failed,
+                "sources": _most((it["source"], it["count"]) for it in bad)}  # fmt: skip
+    if report["kind"] == "tls":
+        policies = report["policies"]
+        failed = sum(it["failed"] for it in policies)
+        types = ((it["type"], it["count"]) for policy in policies for it in policy["failures"])
+        return {
+            **short,
+            "sessions": failed + sum(it["ok"] for it in policies),
+            "failed": failed,
+            "types": _most(types),
+        }
+    return short
+
+
+def _most(counted: Iterable[tuple[str, int]]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name, count in counted:
+        found[name] = found.get(name, 0) + count
+    return dict(sorted(found.items(), key=lambda it: (-it[1], it[0]))[:_TOLD])
+
+
 # --- the program
 
 
@@ -308,6 +348,8 @@ def main(folder: str) -> None:
     except OSError as error:
         print(f"{folder}: {error.strerror}", file=sys.stderr)
         sys.exit(os.EX_TEMPFAIL)
+    syslog.openlog(IDENT, syslog.LOG_PID, syslog.LOG_MAIL)
+    syslog.syslog(syslog.LOG_INFO, json.dumps(figures(report), sort_keys=True))
 
 
 if __name__ == "__main__":

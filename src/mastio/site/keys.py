@@ -299,8 +299,15 @@ KEYS: tuple[Key, ...] = (
     Key(
         "alarms.mail",
         Kind.TEXTS,
-        "Who gets alarms beside `admin`: addresses of the site, since watch reaches nothing but the store; an alias "
+        "Who gets alarms beside `admin`: addresses of the site, since they go straight into the store; an alias "
         "may lead elsewhere.",
+        "none",
+    ),
+    Key(
+        "alarms.outside",
+        Kind.TEXTS,
+        "Who gets each alarm as well when the store is what is broken: addresses elsewhere. Watch hands these to the "
+        "sending gateway, which lets it write to them alone. One machine that is both has `alarms.webhook` only.",
         "none",
     ),
     Key(

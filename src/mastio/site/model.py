@@ -265,6 +265,8 @@ class Alarms:
     escalate_to: tuple[str, ...] = ()
     """Who is told when nobody answers; empty: the same once more."""
     escalate_hours: float = 4.0
+    outside: tuple[str, ...] = ()
+    """Who gets each alarm as well, without the store: addresses of other organisations."""
 
 
 @dataclass(frozen=True, slots=True)

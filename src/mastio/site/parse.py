@@ -244,6 +244,14 @@ def _alarms(raw: Raw, domains: tuple[str, ...]) -> Alarms:
             raise ValueError(f"{mail} is not of this site: let an alias of the site lead there")
         return mail
 
+    def foreign(text: str) -> str:
+        mail = values.mail(text)
+        if mail.partition("@")[2] in domains:
+            raise ValueError(
+                f"{mail} is of this site, whose mail may be what is broken: alarms.mail takes it"
+            )
+        return mail
+
     quiet = _one_at(raw, ("alarms", "quiet"), values.hours_of_day)
     return Alarms(
         **_numbers(raw, "alarms"),
@@ -251,6 +259,7 @@ def _alarms(raw: Raw, domains: tuple[str, ...]) -> Alarms:
         webhook=_one_at(raw, ("alarms", "webhook"), values.https_url) or "",
         quiet=quiet or None,
         escalate_to=_many(raw, ("alarms", "escalate_to"), own),
+        outside=_many(raw, ("alarms", "outside"), foreign),
     )
 
 

@@ -1,4 +1,5 @@
-"""An alarm, and its ways to people: mail straight into the store, and a webhook when the site file names one.
+"""An alarm, and its ways to people: mail straight into the store; mail to other organisations by the sending
+gateway; and a webhook. The last two when the site file names them.
 
 Who is told, and when, is decided in `book.py`; `bell.py` keeps the book and what waits to be sent.
 """
@@ -78,14 +79,34 @@ def deliver(mail: Message, site: Site, settings: Settings, to: Sequence[str]) ->
 
     Raises OSError and SMTPException.
     """
+    _hand_over(mail, site, settings, to, settings.store, services.DELIVERY.port)
+
+
+def outside(alarm: Alarm, site: Site, settings: Settings) -> None:
+    """Sends an alarm by a sending gateway to those elsewhere. Raises OSError and SMTPException."""
+    to, failed = site.alarms.outside, ""
+    for gateway in settings.gateways:
+        try:
+            _hand_over(message(alarm, site, to), site, settings, to, gateway, services.RELAY.port)
+        except (OSError, smtplib.SMTPException) as error:
+            failed += f"{gateway}: {error}; "
+        else:
+            return
+    raise OSError(failed.removesuffix("; ") or "no other machine of this site sends mail outside")
+
+
+def _hand_over(
+    mail: Message, site: Site, settings: Settings, to: Sequence[str], machine: str, port: int
+) -> None:
     context = ssl.create_default_context(cafile=f"{settings.pki}/ca.pem")
     context.load_cert_chain(f"{settings.pki}/host.pem", f"{settings.pki}/host.key")
-    name = site.internal_name(settings.store)
     with smtplib.SMTP(
-        name, services.DELIVERY.port, site.internal_name(settings.machine), _SECONDS
+        site.internal_name(machine), port, site.internal_name(settings.machine), _SECONDS
     ) as server:
         server.starttls(context=context)
-        server.send_message(mail, f"postmaster@{site.domains[0]}", [*to])
+        refused = server.send_message(mail, f"postmaster@{site.domains[0]}", [*to])
+    if refused:
+        raise smtplib.SMTPRecipientsRefused(refused)
 
 
 def call(alarm: Alarm, url: str, settings: Settings) -> None:

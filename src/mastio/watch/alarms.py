@@ -1,6 +1,6 @@
 """What an administrator asks of the alarms: `python3 -m mastio.watch.alarms list`, or `answer` with JSON on stdin.
 
-Both print the book as JSON: what is open, by what it is about.
+Both print JSON: `open`, the book of what is wrong, by what it is about; `stuck`, the ways by which alarms wait.
 """
 
 import json
@@ -26,7 +26,7 @@ def main(what: str) -> int:
             bell.answer(order["about"], order["words"])
         except KeyError:
             return UNKNOWN
-    json.dump(book.plain(bell.book), sys.stdout)
+    json.dump({"open": book.plain(bell.book), "stuck": bell.stuck}, sys.stdout)
     return 0
 
 

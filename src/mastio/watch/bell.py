@@ -2,17 +2,18 @@
 
 Everything on watch that notices something calls `raise_`, then `ring`. What is to be said is written down before
 it is sent and struck out when it has gone: `ring` goes on with what could not be sent while the store or the
-network was away.
+network was away. A way that fails is not tried again in the same ring: the next one goes on with it.
 """
 
 import fcntl
 import json
 import smtplib
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from mastio.files import put
 from mastio.site.model import Site
@@ -20,6 +21,10 @@ from mastio.watch import alarm, book
 from mastio.watch.alarm import Alarm
 from mastio.watch.book import Book, Letter
 from mastio.watch.settings import Settings
+
+WAYS = ("mail", "outside", "webhook")
+"""How an alarm leaves: into the store, to other organisations by the gateway, by POST."""
+_WAYS = "ways.json"
 
 
 class Bell:
@@ -48,25 +53,69 @@ class Bell:
             change(lambda known: (book.answer(known, about, words), []))
 
     def ring(self, settings: Settings, now: float) -> list[str]:
-        """Sends what is due, the oldest first; what could not be sent, in words."""
+        """Sends what is due, by each way the oldest first; what could not be sent, in words."""
         with self._changing() as change:
             change(lambda known: book.waited(known, now, self._rules))
-            failed = []
-            for path in sorted(self._folder.glob("*.mail")) + sorted(
-                self._folder.glob("*.webhook")
-            ):
-                waiting = json.loads(path.read_text())
-                one = Alarm.of(waiting["alarm"])
-                try:
-                    if path.suffix == ".mail":
-                        alarm.mail(one, self._site, settings, waiting["to"])
-                    elif self._site.alarms.webhook:
-                        alarm.call(one, self._site.alarms.webhook, settings)
-                except (OSError, smtplib.SMTPException) as error:
-                    failed.append(f"the alarm {one.subject!r} waits ({path.suffix[1:]}): {error}")
-                else:
+            failed: dict[str, str] = {}
+            for way in WAYS:
+                for path in sorted(self._folder.glob(f"*.{way}")):
+                    waiting = json.loads(path.read_text())
+                    one = Alarm.of(waiting["alarm"])
+                    try:
+                        self._send(way, one, settings, waiting["to"])
+                    except (OSError, smtplib.SMTPException) as error:
+                        # What does not work costs its time once, not for each alarm that waits.
+                        failed[way] = f"{one.subject!r}: {error}"
+                        break
                     path.unlink()
-            return failed
+            self._note(failed, now)
+            return [
+                f"alarms wait, {len(self._waiting(way))} by {way}: {words}"
+                for way, words in failed.items()
+            ]
+
+    def _send(self, way: str, one: Alarm, settings: Settings, to: list[str]) -> None:
+        wanted = self._site.alarms
+        match way:
+            case "mail":
+                alarm.mail(one, self._site, settings, to)
+            case "outside" if wanted.outside:
+                alarm.outside(one, self._site, settings)
+            case "webhook" if wanted.webhook:
+                alarm.call(one, wanted.webhook, settings)
+
+    def _waiting(self, way: str) -> list[Path]:
+        return [*self._folder.glob(f"*.{way}")]
+
+    def _note(self, failed: Mapping[str, str], now: float) -> None:
+        """Keeps since when a way does not work, and why."""
+        known = self._broken()
+        ways = {
+            way: {"since": known.get(way, {}).get("since", now), "words": words}
+            for way, words in failed.items()
+        }
+        if ways != known:
+            put(self._folder / _WAYS, json.dumps(ways))
+
+    def _broken(self) -> dict[str, Any]:
+        with suppress(FileNotFoundError, ValueError):
+            found: dict[str, Any] = json.loads((self._folder / _WAYS).read_text())
+            return found
+        return {}
+
+    @property
+    def stuck(self) -> dict[str, Any]:
+        """The ways that did not work the last time: `since` (seconds since the epoch), `words`, `waiting` (alarms)."""
+        return {
+            way: {**it, "waiting": len(self._waiting(way))} for way, it in self._broken().items()
+        }
+
+    def _ways(self) -> Iterator[str]:
+        yield "mail"
+        if self._site.alarms.outside:
+            yield "outside"
+        if self._site.alarms.webhook:
+            yield "webhook"
 
     @contextmanager
     def _changing(self) -> Iterator[Callable[[Callable[[Book], tuple[Book, list[Letter]]]], None]]:
@@ -78,7 +127,7 @@ class Bell:
             def change(decide: Callable[[Book], tuple[Book, list[Letter]]]) -> None:
                 after, letters = decide(self.book)
                 for letter in letters:
-                    for way in ("mail", "webhook"):
+                    for way in self._ways():
                         name = f"{time.time_ns()}.{way}"
                         waiting = {"alarm": asdict(letter.alarm), "to": letter.to}
                         put(self._folder / name, json.dumps(waiting, indent=1))

@@ -19,9 +19,10 @@ from smtplib import SMTPException
 from typing import Any
 
 from mastio.context import LOGS
-from mastio.digest import keeping
-from mastio.digest.judge import Digest, Level, Verified, needs
+from mastio.digest import keeping, standing
+from mastio.digest.judge import Digest, Verified, needs
 from mastio.digest.keeping import Keeping
+from mastio.digest.need import Level
 from mastio.digest.summary import Summary
 from mastio.errors import Exit, MastioError
 from mastio.files import put
@@ -66,11 +67,12 @@ def reports(folder: Path) -> dict[str, Any]:
 
 def make(
     site: Site, hours: Mapping[str, Summary], since: str, until: str, learning: str,
-    checks: Mapping[str, Any], now: float,
+    checks: Mapping[str, Any], now: float, known: Mapping[str, Any],
 ) -> Digest:  # fmt: skip
-    """The digest of some hours."""
+    """The digest of some hours; `known` is what `standing.collect` found on watch."""
     machines = tuple(it.name for it in site.machines)
-    return Digest(site.name, since, until, hours, machines, verified(checks, now), learning)
+    return Digest(site.name, since, until, hours, machines, verified(checks, now), learning,
+                  standing.sections(known, machines, now))  # fmt: skip
 
 
 def message(digest: Digest, site: Site, now: float) -> EmailMessage:
@@ -133,8 +135,9 @@ def main(what: str) -> Exit:
         since, until = keeping.hours_of(day)
         hours = keeping.load(folder, since, until)
         digest = make(
-            site, hours, since, until, keeping.learning_since(folder), reports(Path(VERIFY)), now
-        )
+            site, hours, since, until, keeping.learning_since(folder), reports(Path(VERIFY)), now,
+            standing.collect(),
+        )  # fmt: skip
         keep(folder, digest, message(digest, site, now))
     failed = send(folder, site, settings)
     for words in failed:

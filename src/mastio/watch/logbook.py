@@ -1,11 +1,12 @@
 """Looks after the machines' logs, on watch: `python3 -m mastio.watch.logbook seal|life`.
 
 `seal` seals what is new, packs and removes what is old (mastio.watch.seal). `life` reads what came since the last
-time, and only that, for signs of life (mastio.logs.life), and for what intrusion detection says
-(mastio.watch.intrusion). What is wrong is told by an alarm once, and once more when it is well again.
+time, and only that, for signs of life (mastio.logs.life), for losses (mastio.logs.losses) and for what intrusion
+detection says (mastio.watch.intrusion). What is wrong is told by an alarm once, and once more when it is well again.
 """
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -16,8 +17,9 @@ from typing import Any
 from mastio.context import ALARMS, LOGS
 from mastio.errors import Exit, MastioError
 from mastio.files import put
-from mastio.logs import life
+from mastio.logs import life, losses
 from mastio.logs.life import Heard, Sign
+from mastio.logs.losses import Loss
 from mastio.roles.inspection import SETTINGS, SITE
 from mastio.roles.logbook import STATE
 from mastio.site import plain
@@ -28,7 +30,7 @@ from mastio.watch.bell import Bell
 from mastio.watch.settings import load
 from mastio.watch.tail import fresh
 
-_MARK = f" {life.TAG}: ".encode()
+_MARKS = re.compile(rf" (?:{life.TAG}|{losses.TAG}): ".encode())
 _NAMED = 3
 """How many things a subject names."""
 _PAUSE = 900.0
@@ -54,28 +56,29 @@ def news(
     return Alarm(site, about, Severity.HIGH, subject, text, "failed" if now else alarm.WELL, at)
 
 
-def signs(logs: Path, machine: str, offsets: dict[str, int]) -> Iterator[Sign]:
-    """The signs that came since `offsets`, which is moved on. Only what is new is read."""
+def signs(logs: Path, machine: str, offsets: dict[str, int]) -> Iterator[Sign | Loss]:
+    """The signs of life, and of losses, that came since `offsets`, which is moved on. Only what is new is read."""
     for block in fresh(logs, machine, offsets):
         yield from _within(block)
 
 
-def _within(data: bytes) -> Iterator[Sign]:
-    at = data.find(_MARK)
-    while at >= 0:
-        start, end = data.rfind(b"\n", 0, at) + 1, data.find(b"\n", at)
-        line = data[start:end].decode(errors="replace")
-        stamp, _, rest = line.partition(" ")
+def _within(data: bytes) -> Iterator[Sign | Loss]:
+    end = 0
+    while mark := _MARKS.search(data, end):
+        start, end = data.rfind(b"\n", 0, mark.start()) + 1, data.find(b"\n", mark.end())
+        stamp, _, rest = data[start:end].decode(errors="replace").partition(" ")
         # The tag is the fifth word: nobody else's text is taken for a sign.
-        if rest.split(" ", 3)[-1].startswith(f"{life.TAG}: "):
-            try:
-                arrived = datetime.fromisoformat(stamp).timestamp()
-            except ValueError:
-                arrived = 0.0
-            found = life.sign(arrived, rest.rpartition(f"{life.TAG}: ")[2])
-            if found and arrived:
-                yield found
-        at = data.find(_MARK, end)
+        tag, _, text = rest.split(" ", 3)[-1].partition(": ")
+        if tag == losses.TAG and (lost := losses.loss(text)):
+            yield lost
+        if tag != life.TAG:
+            continue
+        try:
+            arrived = datetime.fromisoformat(stamp).timestamp()
+        except ValueError:
+            continue
+        if arrived and (found := life.sign(arrived, text)):
+            yield found
 
 
 def listen(
@@ -93,7 +96,13 @@ def listen(
     heard: dict[str, Any] = state.get("heard", {})
     for machine in machines:
         one = Heard(**heard.get(machine, {}))
+        lost = state.setdefault("lost", {}).setdefault(machine, {})
         for it in signs(logs, machine, offsets):
+            if isinstance(it, Loss):
+                if more := losses.grown(lost, it):
+                    words = f"{more} lines were thrown away: the queue was full ({it.queue})"
+                    events[f"{machine} lost lines|{words}"] = now
+                continue
             for words in one.take(it):
                 events[f"{machine} clock set|{words}"] = now
         wrong |= {

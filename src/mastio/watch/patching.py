@@ -30,7 +30,7 @@ from mastio.files import hold, put
 from mastio.flows import expand
 from mastio.roles.inspection import SETTINGS as INSPECTION
 from mastio.roles.inspection import SITE
-from mastio.roles.patching import FOLDER, SETTINGS
+from mastio.roles.patching import FOLDER, KNOWN, SETTINGS
 from mastio.site import plain
 from mastio.site.model import Site
 from mastio.verify import commands
@@ -47,6 +47,8 @@ from mastio.watch.settings import FromWatch, Settings, load
 WEEK = 7 * 86400.0
 """Seconds without a good update after which somebody must look."""
 _LONGEST_REBOOT = 1800.0
+_FRESH = 43_200.0
+"""Seconds for which what is known of the machines is not asked for anew."""
 _KEPT = 1000
 """Lines of `runs.jsonl`."""
 
@@ -182,6 +184,29 @@ def status(kept: Kept, site: Site, settings: Settings, tracker: str) -> Iterator
     yield {"seals": kept.seals(), "fetches": bool(tracker)}
 
 
+def remember(rows: Iterable[dict[str, Any]], kept: Kept, since: float) -> None:
+    """Puts down what `status` told, as far as the digest needs it. `since` is when there was anything to update."""
+    machines = {}
+    for it in rows:
+        if machine := it.get("machine"):
+            record = kept.record(machine)
+            last = {key: record.get(key, "") for key in ("began", "error", "worse")}
+            more = {
+                key: it.get(key) for key in ("why", "waiting", "reboot", "support", "counts", "age")
+            }
+            machines[machine] = {
+                "last": last,
+                "good": record.get("good", 0.0),
+                "since": since,
+                **more,
+            }
+    put(Path(KNOWN), json.dumps({"at": time.time(), "machines": machines}, indent=1))
+
+
+def _old(path: Path) -> bool:
+    return not path.exists() or time.time() - path.stat().st_mtime > _FRESH
+
+
 def seen(kept: Kept, vantage: Vantage, work: Path) -> dict[str, Any]:
     """What a machine says now."""
     answer: dict[str, Any] = {"why": ""}
@@ -247,7 +272,8 @@ def run(what: str, machines: list[str]) -> Exit:
     settings, own = load(Path(INSPECTION)), json.loads(Path(SETTINGS).read_text())
     round_ = Round(site, settings, own["ssh"], own["patience"], say)
     found: list[Alarm] = []
-    bell = Bell(Path(ALARMS), site)
+    bell, since = Bell(Path(ALARMS), site), Path(SITE).stat().st_mtime
+    rows: list[dict[str, Any]] = []
     try:
         match what:
             case "window":
@@ -258,10 +284,15 @@ def run(what: str, machines: list[str]) -> Exit:
                 found += _round(kept, site, machines, json.load(sys.stdin)["by"], round_)
             case "late":
                 found += rebooted(kept, site, settings.machine, round_, time.time())
-                found += overdue(kept, site, time.time(), Path(SITE).stat().st_mtime)
+                found += overdue(kept, site, time.time(), since)
             case _:
                 for row in status(kept, site, settings, own["tracker"]):
+                    rows.append(row)
                     say(row)
+        if what != "status" and (what != "late" or _old(Path(KNOWN))):
+            rows += status(kept, site, settings, own["tracker"])
+        if rows:
+            remember(rows, kept, since)
     finally:
         for one in found:
             bell.raise_(one, time.time())

@@ -2,8 +2,9 @@
 
 `fast` and `full` look at the whole site, keep what they found (`fast.json`, `full.html`, `history/`), and
 raise an alarm when a verdict is another than the last time. `late` raises one when either has not run for
-too long: silence is no good news. `metrics` has a glance at each machine, for Prometheus. A machine outside
-is asked by `mastio verify` alone: from here no flow leads to it, so what only an outsider can see is *not run*.
+too long: silence is no good news. `metrics` has a glance at each machine, for Prometheus and the digest. A machine
+outside is asked by `mastio verify` alone: from here no flow leads to it, so what only an outsider can see is
+*not run*.
 """
 
 import json
@@ -18,8 +19,9 @@ from mastio.errors import Exit, MastioError
 from mastio.files import put
 from mastio.flows import expand
 from mastio.report import page
+from mastio.report import status as status_report
 from mastio.report import verify as report
-from mastio.roles.inspection import FOLDER, METRICS, SETTINGS, SITE
+from mastio.roles.inspection import FOLDER, GLANCE, METRICS, SETTINGS, SITE
 from mastio.site import plain
 from mastio.site.model import Site
 from mastio.status import metrics
@@ -113,7 +115,9 @@ def main(what: str) -> Exit:
     if what == "metrics":
         # Whom the firewall keeps out is not for watch's key to ask.
         seen = glance(site, FromWatch(settings), bans=False)
-        put(Path(METRICS) / "mastio.prom", metrics.exposition(seen, time.time()), mode=0o644)
+        at = time.time()
+        put(Path(GLANCE), json.dumps({"at": at, **status_report.data(seen)}))
+        put(Path(METRICS) / "mastio.prom", metrics.exposition(seen, at), mode=0o644)
         return Exit.OK
     if what == "late":
         for one in overdue(folder, site, time.time(), Path(SITE).stat().st_mtime):

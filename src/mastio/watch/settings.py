@@ -23,6 +23,8 @@ class Settings:
     """A file with authorities that are trusted on the internet beside Debian's; it may be empty."""
     pki: str
     """The folder with the machine's certificate."""
+    gateways: Sequence[str] = ()
+    """The machines that take alarms to other organisations."""
 
     @property
     def store(self) -> str:

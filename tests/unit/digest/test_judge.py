@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from mastio.digest.judge import Digest, Level, Verified, needs
+from mastio.digest.judge import Digest, Verified, needs
+from mastio.digest.need import Level
 from mastio.digest.summary import Novelty, Summary, Times, Top
 
 HOUR = "2026-11-24T21"
@@ -55,6 +56,18 @@ def held() -> Summary:
     return summary
 
 
+def reported(kind: str, **counts: int) -> Summary:
+    summary = calm()
+    summary.counts |= {f"{kind}.{name}": number for name, number in counts.items()}
+    return summary
+
+
+def full() -> Summary:
+    summary = calm()
+    summary.tops["nearly full"] = Top({"alice@fortress.test": 2})
+    return summary
+
+
 def novel(kind: str) -> Summary:
     summary = calm()
     summary.meet(kind, "something", Novelty("store something", 1, f"{HOUR}:00"))
@@ -66,6 +79,8 @@ def test_a_usual_day_needs_nobody() -> None:
     # Strangers speak all sorts of things all day.
     assert needs(digest(having("intrusion.others", 5_000))) == []
     assert needs(digest(calm(), machines=("gateway",))) == []
+    assert needs(digest(reported("dmarc", messages=1000, passed=990))) == []
+    assert needs(digest(reported("tls reports", sessions=1000, failed=3))) == []
     passed = Verified("fast", "passed", "2026-11-24T21:00:00+00:00", False, ())
     assert needs(digest(calm(), verified=(passed,))) == []
 
@@ -90,6 +105,9 @@ def test_a_usual_day_needs_nobody() -> None:
         (novel("alerts"), Level.LOOK, "1 kinds of alert from intrusion detection"),
         (slow(1000), Level.LOOK, "one message in twenty took 1,000 s or more"),
         (slow(10_000), Level.ACT, "one message in twenty took"),
+        (reported("dmarc", messages=1000, passed=900), Level.LOOK, "100 of 1,000 messages in our name"),
+        (reported("tls reports", sessions=100, failed=3), Level.LOOK, "3 of 100 connections to us failed in TLS"),
+        (full(), Level.LOOK, "1 mailboxes are nearly full"),
         (held(), Level.ACT, "outgoing mail is held: 2 of alice@fortress.test"),
         (novel("shapes"), Level.LOOK, "1 log lines of a new shape"),
         (novel("networks"), Level.LOOK, "1 users from a network"),

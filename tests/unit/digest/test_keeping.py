@@ -105,7 +105,7 @@ def test_a_changed_file_is_told_and_not_read_again(tmp_path: Path, logs: Path) -
 
 
 def test_a_line_without_an_end_does_not_fill_the_memory(tmp_path: Path, logs: Path) -> None:
-    put(logs, b"x" * (6 * keeping.BLOCK) + b"\n" + GATEWAY)
+    put(logs, b"x" * (6 << 20) + b"\n" + GATEWAY)
     Keeping(tmp_path / "kept").advance(logs)
     found = merged(keeping.load(tmp_path / "kept", "0000", "9999").values())
     assert found.count("mail.in") == 1 and found.count("reading.unreadable") >= 1

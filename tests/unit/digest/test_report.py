@@ -7,6 +7,7 @@ from email import message_from_bytes, policy
 from mastio.digest.judge import Verified
 from mastio.digest.summary import Novelty, Summary, from_plain
 from mastio.report import digest as report
+from mastio.report import figures
 from mastio.watch import digest as watching
 from tests import sites
 from tests.unit.digest.lines import DELIVERED, read, refusal
@@ -88,13 +89,13 @@ def test_the_mail_is_text_with_a_page_beside_it() -> None:
 
 
 def test_sizes_and_times_are_for_people() -> None:
-    assert [report.octets(it) for it in (999, 1_500, 42_925_405, 3_000_000_000)] == [
+    assert [figures.octets(it) for it in (999, 1_500, 42_925_405, 3_000_000_000)] == [
         "999 B",
         "1.5 kB",
         "42.9 MB",
         "3.0 GB",
     ]
-    assert [report.span(it) for it in (0.031, 9, 115, 1_200, 90_000)] == [
+    assert [figures.span(it) for it in (0.031, 9, 115, 1_200, 90_000)] == [
         "0.031 s",
         "9 s",
         "115 s",

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from mastio.reports import read as reader
 from mastio.reports.read import UnreadableError, append, read
 from mastio.reports.summary import summarize
+from tests.unit.digest.lines import line
+from tests.unit.digest.lines import read as digested
 from tests.unit.reports.samples import DMARC, TLS, gzipped, mail, zipped
 
 
@@ -36,6 +38,34 @@ def test_a_tls_report_is_read() -> None:
     (policy,) = report["policies"]
     assert (policy["ok"], policy["failed"]) == (97, 3)
     assert policy["failures"][0]["type"] == "certificate-expired"
+
+
+def test_what_the_log_is_told_is_what_the_digest_counts() -> None:
+    dmarc = read(mail(zipped(DMARC.encode()), "zip"))
+    tls = read(mail(gzipped(TLS.encode()), "tlsrpt+gzip"))
+    reports = [
+        dmarc,
+        tls,
+        {"kind": "unreadable", "why": "damaged XML"},
+        {**dmarc, "verified": False},
+    ]
+    lines = [json.dumps(reader.figures(it), sort_keys=True) for it in reports]
+    assert max(map(len, lines)) < 2000
+    whole = digested(*(line("store", f"{reader.IDENT}[7]", it) for it in lines))
+    bad = sum(it["count"] for it in dmarc["rows"][1:])
+    assert whole.below("reports") == {"dmarc": 2, "tls": 1, "unreadable": 1, "unverified": 1}
+    assert whole.count("dmarc.messages") == 2 * (40 + bad) and whole.count("dmarc.passed") == 80
+    assert whole.top("dmarc sources") == [("2001:db8::66", 2 * bad)]
+    assert (whole.count("tls reports.sessions"), whole.count("tls reports.failed")) == (100, 3)
+    assert whole.top("tls failures") == [("certificate-expired", 2)]
+    assert whole.top("reporters")[0] == ("outside.test", 3)
+
+
+def test_a_strange_line_in_their_name_is_no_report() -> None:
+    whole = digested(
+        *(line("store", reader.IDENT, it) for it in ("{", '{"kid": "tls"}', "[]", '"x"'))
+    )
+    assert whole.count("reading.unreadable") == 4 and not whole.below("reports")
 
 
 def test_whose_sender_is_not_proven_is_marked() -> None:

@@ -13,7 +13,7 @@ from mastio.context import Context, Internet
 from mastio.flows import expand
 from mastio.roles import gateway
 from mastio.roles.gateway.files import CLAMD, MILTER, VALKEY
-from mastio.site.model import Filter, Leaning, Listing, Site, Topic
+from mastio.site.model import Alarms, Filter, Leaning, Listing, Site, Topic
 from mastio.state import HostState
 from tests.sites import demo_site, split_site, v4_site
 
@@ -100,6 +100,23 @@ def test_relay_port_knows_the_store_by_its_certificate() -> None:
     relay = text(state, "/etc/postfix/master.cf").split("postfix/relay")[1].split("tlsproxy")[0]
     assert "smtpd_tls_req_ccert=yes" in relay
     assert relay.count("permit_tls_clientcerts, reject") == 2
+
+
+def test_watch_may_send_alarms_to_whom_the_site_names_and_nothing_else() -> None:
+    own = pki.fingerprint(certificate("watch"))
+    assert own not in text(built(demo_site()), "/etc/postfix/main.cf")
+    site = replace(demo_site(), alarms=Alarms(outside=("ops@far.test",)))
+    state = built(site)
+    assert f"{own} = from_watch" in parameter(state, "handed_over")
+    assert parameter(state, "from_watch") == (
+        "check_sender_access inline:{ { postmaster@fortress.test = alarm } }, reject"
+    )
+    assert parameter(state, "alarm") == (
+        "check_recipient_access inline:{ { ops@far.test = OK } }, reject"
+    )
+    assert "smtpd_relay_restrictions=$handed_over" in text(state, "/etc/postfix/master.cf")
+    signing = text(state, "/etc/rspamd/local.d/dkim_signing.conf")
+    assert all(str(it) in signing for it in site.machine("watch").addresses)
 
 
 def test_what_leaves_is_verified_as_the_receiver_wants_and_what_stays_is_not_asked_about() -> None:

@@ -19,10 +19,15 @@ def test_nothing_is_the_default() -> None:
 def test_all_of_it() -> None:
     text = (
         'mail = ["bob@fortress.test"]\nwebhook = "https://a.test/x"\nquiet = "22:00-06:30"\n'
-        'escalate_to = ["chief@fortress.test"]\nescalate_hours = 1.5'
+        'escalate_to = ["chief@fortress.test"]\nescalate_hours = 1.5\noutside = ["ops@far.test"]'
     )
     wanted = Alarms(
-        ("bob@fortress.test",), "https://a.test/x", (1320, 390), ("chief@fortress.test",), 1.5
+        ("bob@fortress.test",),
+        "https://a.test/x",
+        (1320, 390),
+        ("chief@fortress.test",),
+        1.5,
+        ("ops@far.test",),
     )
     assert alarms(text) == wanted
     site = parse.parse(f"{BASE}[alarms]\n{text}\n", "site.toml")
@@ -34,6 +39,8 @@ def test_all_of_it() -> None:
     [
         ('mail = ["bob@elsewhere.test"]', "not of this site"),
         ('escalate_to = ["bob@elsewhere.test"]', "not of this site"),
+        ('outside = ["bob@fortress.test"]', "is of this site"),
+        ('outside = ["bob"]', "outside"),
         ('webhook = "http://a.test/"', "https"),
         ('webhook = "https://"', "https"),
         ('webhook = "https://u:p@a.test/"', "https"),

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import datetime
+from email.message import Message
 from pathlib import Path
 
 import pytest
@@ -134,9 +135,55 @@ def test_alarms_wait_until_they_can_go(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(alarm, "mail", lambda it, _site, _settings, to: sent.append(f"{to}"))
     again = Bell(tmp_path / "alarms", site)
     assert again.ring(SETTINGS, NOON + 60) == [] and sent[1:] == ["['alice@fortress.test']"]
-    assert {it.name for it in (tmp_path / "alarms").iterdir()} == {"book.json", "lock"}
+    assert {it.name for it in (tmp_path / "alarms").iterdir()} == {"book.json", "lock", "ways.json"}
     assert again.ring(SETTINGS, NOON + 120) == [] and len(sent) == 2
     assert (tmp_path / "alarms/book.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_way_that_fails_is_tried_once_and_the_others_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = replace(
+        sites.demo_site(), alarms=Alarms(webhook="https://hook.test/x", outside=("ops@far.test",))
+    )
+    bell, tried = Bell(tmp_path, site), list[str]()
+    for number in range(3):
+        bell.raise_(replace(BAD, about=f"it {number}"), NOON)
+
+    def away(*_: object) -> None:
+        tried.append("mail")
+        raise TimeoutError("30 s are over")
+
+    monkeypatch.setattr(alarm, "mail", away)
+    monkeypatch.setattr(alarm, "call", lambda *_: tried.append("webhook"))
+    monkeypatch.setattr(alarm, "outside", lambda *_: tried.append("outside"))
+    (words,) = bell.ring(SETTINGS, NOON)
+    assert tried == ["mail", *["outside"] * 3, *["webhook"] * 3]
+    assert words.startswith("alarms wait, 3 by mail") and "30 s are over" in words
+    bell.ring(SETTINGS, NOON + 60)
+    stuck = Bell(tmp_path, site).stuck["mail"]
+    assert (stuck["since"], stuck["waiting"]) == (NOON, 3) and "30 s" in stuck["words"]
+    monkeypatch.setattr(alarm, "mail", lambda *_: None)
+    assert bell.ring(SETTINGS, NOON + 120) == [] and bell.stuck == {}
+
+
+def test_outside_takes_the_first_gateway_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = replace(sites.demo_site(), alarms=Alarms(outside=("ops@far.test",)))
+    settings = replace(SETTINGS, gateways=["one", "two"])
+    asked: list[tuple[object, ...]] = []
+
+    def hand_over(mail: Message, _site: object, _settings: object, *where: object) -> None:
+        asked.append((mail["To"], *where))
+        if where[1] == "one":
+            raise ConnectionRefusedError("it is away")
+
+    monkeypatch.setattr(alarm, "_hand_over", hand_over)
+    alarm.outside(BAD, site, settings)
+    assert asked == [("ops@far.test", ("ops@far.test",), it, 587) for it in ("one", "two")]
+    with pytest.raises(OSError, match="one: it is away"):
+        alarm.outside(BAD, site, replace(settings, gateways=["one"]))
+    with pytest.raises(OSError, match="no other machine"):
+        alarm.outside(BAD, site, replace(settings, gateways=[]))
 
 
 def test_the_mail_is_from_the_site_to_whom_it_is_for() -> None:

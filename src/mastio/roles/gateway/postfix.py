@@ -37,6 +37,14 @@ def build(ctx: Context) -> HostState:
             }
             for it in callers
         ],
+        "watches": [
+            pki.fingerprint(ctx.secret(f"host/{it.machine}/cert"))
+            for it in callers
+            if ctx.site.machine(it.machine).has(Role.WATCH)
+            and not {Role.STORE, Role.GATEWAY_IN} & {*ctx.site.machine(it.machine).roles}
+        ],
+        "alarms_from": f"postmaster@{ctx.site.domains[0]}",
+        "alarms_to": ctx.site.alarms.outside,
         "relay_networks": [bracketed(address) for it in callers for address in it.addresses],
     }
     names = ["main.cf", "master.cf", *(["outbound_headers"] if sends else [])]

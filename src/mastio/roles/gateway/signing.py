@@ -31,7 +31,8 @@ def build(ctx: Context) -> HostState:
         "store_addresses": [
             address
             for caller in ctx.callers(services.RELAY)
-            if ctx.site.machine(caller.machine).has(Role.STORE)
+            # Watch writes alarms as postmaster, and only to whom the site file names (postfix/main.cf).
+            if {Role.STORE, Role.WATCH} & set(ctx.site.machine(caller.machine).roles)
             for address in caller.addresses
         ],
     }

@@ -24,6 +24,8 @@ PAIR = "inspection/{}"
 """The key pair by which a watch comes to look."""
 FOLDER = "/var/lib/mastio/verify"
 """What watch found: `history` and the newest reports."""
+GLANCE = f"{FOLDER}/glance.json"
+"""How every machine was when watch last had a glance at it."""
 METRICS = "/var/lib/prometheus/node-exporter"
 """Where node-exporter looks for metrics of others (its Debian package's textfile collector)."""
 SETTINGS, SITE = "/etc/mastio/inspection.json", "/etc/mastio/inspection-site.json"
@@ -34,7 +36,11 @@ TIMERS = (
     Timer("fast", "each hour: the fast set", "hourly"),
     Timer("full", "each night: the full set", "*-*-* 02:30:00"),
     Timer("late", "whether verification still runs", "*:0/30"),
-    Timer("metrics", "every five minutes: how the machines are, for Prometheus", "*:2/5"),
+    Timer(
+        "metrics",
+        "every five minutes: how the machines are, for Prometheus and the digest",
+        "*:2/5",
+    ),
 )
 """What is done by itself."""
 
@@ -71,6 +77,7 @@ def _looking(ctx: Context) -> HostState:
         "machine": ctx.machine.name,
         "ssh": caller.ssh,
         "stores": [it.target for it in calls if it.service == services.DELIVERY],
+        "gateways": [it.target for it in calls if it.service == services.RELAY],
         "authorities": _AUTHORITIES,
         "pki": PKI,
     }

@@ -50,6 +50,7 @@ _REPORT_PROGRAM = "/usr/local/lib/mastio/take-report"
 _LARGEST_REPORT = 12 * 1024 * 1024
 _PASSWORD_SOCKET = "/run/mastio-password.sock"  # noqa: S105 — a path
 _SCHEMA = "/usr/local/share/mastio/directory.sql"
+_QUOTA_WARNING = "/usr/local/lib/mastio/mastio-quota-warning"
 _SIEVE = "/etc/dovecot/sieve/spam"
 _UNITS = "/etc/systemd/system"
 _MAPS = ("domains", "accounts", "disabled", "own", "aliases", "duties", "catch-all", "senders")
@@ -145,9 +146,10 @@ def _dovecot(ctx: Context) -> tuple[File, ...]:
         _file(
             ctx, "/etc/dovecot/dovecot.conf", "dovecot.conf.j2",
             directory=DIRECTORY, owner=OWNER, vmail=VMAIL, spam=f"{_SIEVE}.sieve", programs=learning.PROGRAMS,
-            quarantine_lmtp=holding.LMTP, quarantine_user=holding.USER, nobody=_NOBODY,
+            quarantine_lmtp=holding.LMTP, quarantine_user=holding.USER, nobody=_NOBODY, warning=_QUOTA_WARNING,
             listen=sorted({*ctx.listen(services.IMAPS), *ctx.listen(services.SIEVE)}, key=str),
         ),
+        File(_QUOTA_WARNING, ctx.render(__file__, "quota_warning.j2"), mode=0o755),
         File(f"{_SIEVE}.sieve", _beside("spam.sieve")),
         _file(
             ctx, f"{_UNITS}/dovecot.service.d/mastio.conf", "dovecot.service.j2",

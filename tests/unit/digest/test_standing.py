@@ -1,0 +1,152 @@
+"""How the site stands: each part says what needs a person, has a clean twin, and is told when nothing is known."""
+
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mastio.digest import standing
+from mastio.digest.judge import needs
+from mastio.digest.need import Level, Need
+from mastio.report import digest as report
+from mastio.report import status as status_report
+from mastio.roles.inspection import GLANCE
+from mastio.roles.integrity import FOLDER as INTEGRITY
+from mastio.roles.patching import KNOWN
+from mastio.status.glance import Glance
+from mastio.watch import patching
+from mastio.watch.rounds import Record
+from tests.unit.digest.test_judge import calm, digest
+from tests.unit.status.test_glance import FACTS, SETS
+
+NOW = 1_795_000_000.0
+STATUS = f"{INTEGRITY}/status.json"
+MEASURED = {
+    "verdict": "clean",
+    "why": "",
+    "differences": 0,
+    "measured": NOW - 600,
+    "tampered": False,
+}
+PATCHED = {
+    "last": {"began": NOW - 3600, "error": "", "worse": []}, "good": NOW - 3600, "since": NOW - 9e6, "why": "",
+    "waiting": [], "reboot": False, "support": {"over": False}, "counts": {"high": {"all": 1, "fixed": 0}}, "age": 9.0,
+}  # fmt: skip
+
+
+def found(**facts: Any) -> dict[str, Any]:
+    """A site of one machine that is well, but for `facts` of a glance at it."""
+    seen = Glance("demo", {"store": {**FACTS, **facts}}, SETS, None)
+    return {
+        GLANCE: json.loads(json.dumps({"at": NOW - 60, **status_report.data(seen)})),
+        KNOWN: {"at": NOW - 3600, "machines": {"store": deepcopy(PATCHED)}},
+        STATUS: {"machines": {"store": dict(MEASURED)}, "broken": []},
+    }
+
+
+def told(known: dict[str, Any]) -> list[Need]:
+    sections = standing.sections(known, ["store"], NOW)
+    return needs(digest(calm(), standing=sections))
+
+
+def test_a_site_that_is_well_needs_nobody_and_is_told() -> None:
+    assert told(found()) == []
+    made = digest(calm(), standing=standing.sections(found(), ["store"], NOW))
+    text, page, data = report.text(made), report.html(made), report.data(made)
+    assert "store  50% of /var used; queue 3 (2 put off), the oldest for 1 min" in text
+    for words in (
+        "50% of /var used",
+        "updated 2026-11-18 10:06 UTC",
+        "1 high vulnerabilities",
+        "clean, 2026-11-18",
+    ):
+        assert words in text and words in page and words in json.dumps(data), words
+
+
+def updates(**what: Any) -> dict[str, Any]:
+    known = found()
+    known[KNOWN]["machines"]["store"] |= what
+    return known
+
+
+def integrity(**what: Any) -> dict[str, Any]:
+    known = found()
+    known[STATUS]["machines"]["store"] |= what
+    return known
+
+
+def edited() -> dict[str, Any]:
+    known = found()
+    known[STATUS]["broken"] = ["tools/aide.gz"]
+    return known
+
+
+def old_glance() -> dict[str, Any]:
+    known = found()
+    known[GLANCE]["at"] = NOW - 7200
+    return known
+
+
+@pytest.mark.parametrize(
+    ("known", "level", "words"),
+    [
+        (found(queue={**FACTS["queue"], "oldest": 18_000.0}), Level.ACT, "store: mail waits for 5.0 h"),
+        (found(disks=[{**FACTS["disks"][0], "available": 2}]), Level.ACT, "store: octets of / are 98% used"),
+        (found(disks=[{**FACTS["disks"][0], "available": 10}]), Level.LOOK, "store: octets of / are 90% used"),
+        (old_glance(), Level.LOOK, "nobody has looked at the machines since"),
+        (updates(good=NOW - 8 * 86_400), Level.ACT, "store was not updated for a week"),
+        (updates(last={"error": "no disk", "worse": []}), Level.ACT, "updates of store: no disk"),
+        (updates(last={"error": "", "worse": ["H1: x"]}), Level.ACT, "worse than before: H1: x"),
+        (updates(support={"over": True}), Level.ACT, "mends nothing on store"),
+        (updates(reboot=True), Level.LOOK, "store should be rebooted"),
+        (updates(counts={"high": {"all": 2, "fixed": 1}}), Level.LOOK, "1 severe vulnerabilities"),
+        (updates(why="it is away"), Level.LOOK, "cannot be told: it is away"),
+        (integrity(differences=3, verdict="differs"), Level.ACT, "store: 3 differences that nobody accepted"),
+        (integrity(tampered=True, why="not our tools"), Level.ACT, "cannot be measured any more: not our tools"),
+        (integrity(measured=NOW - 5 * 3600), Level.ACT, "store was not measured since"),
+        (edited(), Level.ACT, "files were edited on watch: tools/aide.gz"),
+    ],
+)  # fmt: skip
+def test_what_needs_a_person(known: dict[str, Any], level: Level, words: str) -> None:
+    (need,) = told(known)
+    assert need.level is level and words in need.words and need.remedy.startswith("mastio ")
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda it: None, lambda it: it.update(machines=3), lambda it: it.clear()]
+)
+@pytest.mark.parametrize("path", [it.path for it in standing.PARTS])
+def test_what_cannot_be_read_is_told(path: str, spoil: Callable[[Any], None]) -> None:
+    known = found()
+    spoil(known[path])
+    if known[path] == found()[path]:
+        del known[path]
+    (need,) = told(known)
+    assert need.level is Level.LOOK
+    assert "nothing is known yet" in need.words or "makes no sense" in need.words
+
+
+def test_what_was_never_measured_is_told() -> None:
+    known = found()
+    known[STATUS]["machines"]["store"] = None
+    assert [it.words for it in told(known)] == ["store was never measured"]
+
+
+def test_updates_keep_what_is_known_for_the_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patching, "KNOWN", str(tmp_path / "known.json"))
+    kept = patching.Kept(tmp_path)
+    kept.keep(Record("store", "me", NOW - 3600))
+    rows = [
+        {"machine": "store", "why": "", "waiting": ["a"], "reboot": True, "vulnerabilities": [1]},
+        {"seals": []},
+    ]
+    patching.remember(rows, kept, NOW - 9e6)
+    known = {**found(), KNOWN: json.loads((tmp_path / "known.json").read_text())}
+    assert [it.words for it in told(known)] == ["store should be rebooted"]
+    assert "vulnerabilities" not in known[KNOWN]["machines"]["store"]
+    assert not patching._old(tmp_path / "known.json") and patching._old(tmp_path / "none.json")
