@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from mastio import services
-from mastio.context import ALARMS
+from mastio.context import ALARMS, PKI
 from mastio.lab import internet, outside
 from mastio.roles.inspection import FOLDER
 from mastio.site.model import Role
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
-from tests.lab.mail import inbox, remote, the
+from tests.lab.mail import CAROL, at_carols, inbox, remote, the
 from tests.lab.sabotage import on
 from tests.lab.test_verify import NOT_HERE
 from tests.lab.tuned import tuned
@@ -153,6 +153,50 @@ def test_an_alarm_waits_while_the_store_is_away_and_silence_is_one(lab: Lab) -> 
     assert len(told(lab, subject)) == 1
     assert let_watch(lab, "late")[0] == 0
     assert len(told(lab, subject)) == 1, "once is enough"
+
+
+def test_outside_hears_it_while_the_store_is_away(lab: Lab) -> None:
+    watch, store = the(lab, Role.WATCH).name, the(lab, Role.STORE).name
+    late = f"rm -f {ALARMS}/*; touch -d '-4 hours' {FOLDER}/fast.json; touch {FOLDER}/full.json"
+    with tuned(lab, f'[alarms]\noutside = ["{CAROL}"]\n'):
+        lab.run(outside.MACHINE, ["find", outside.MAILDIR, "-type", "f", "-delete"])
+        on(lab, store, "systemctl stop postfix.service dovecot.service")
+        try:
+            on(lab, watch, late)
+            code, said = let_watch(lab, "late")
+            assert code != 0 and "alarms wait, 1 by mail" in said and "by outside" not in said
+            (mail,) = at_carols(lab, "verification has not run: fast")
+            stuck = mastio(lab.folder, "alarms")
+            assert stuck.returncode == 1 and "mail does not work" in stuck.stdout
+        finally:
+            on(lab, store, "systemctl start postfix.service dovecot.service")
+        assert f"d={lab.site.domains[0]};" in str(mail["DKIM-Signature"])
+        assert mail["From"] == f"mastio <postmaster@{lab.site.domains[0]}>"
+        # What it may hand over is alarms: nobody else's name, nobody else's mailbox.
+        for sender, to in (
+            (f"alice@{lab.site.domains[0]}", CAROL),
+            ("postmaster", "x@outside.test"),
+        ):
+            code, said = handed_over(lab, watch, sender, to)
+            assert code == 554 and "denied" in said, (code, said)
+        assert let_watch(lab, "late")[0] == 0
+
+
+def handed_over(lab: Lab, watch: str, sender: str, to: str) -> tuple[int, str]:
+    """What the gateway answers watch to a recipient."""
+    sender = sender if "@" in sender else f"{sender}@{lab.site.domains[0]}"
+    gateway = the(lab, Role.GATEWAY_OUT).name
+    where = (lab.site.internal_name(gateway), services.RELAY.port, PKI, sender, to)
+    program = (
+        "import smtplib, ssl, sys; host, port, pki, sender, to = sys.argv[1:];"
+        "c = ssl.create_default_context(cafile=pki + '/ca.pem');"
+        "c.load_cert_chain(pki + '/host.pem', pki + '/host.key');"
+        "s = smtplib.SMTP(host, int(port), timeout=20); s.starttls(context=c); s.ehlo();"
+        "s.mail(sender); print(*s.rcpt(to))"
+    )
+    done = lab.run(watch, ["python3", "-c", program, *map(str, where)])
+    code, _, said = done.stdout.decode().partition(" ")
+    return int(code), said
 
 
 def hook(certificate: str, key: str, address: str, port: int, seconds: float) -> str:

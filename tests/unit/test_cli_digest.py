@@ -1,5 +1,6 @@
 """`mastio digest`: which time is meant."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -8,6 +9,8 @@ from click.testing import CliRunner
 from mastio.cli.common import App
 from mastio.cli.digest import digest, period
 from mastio.errors import MastioError
+from mastio.site.model import Role
+from tests import sites
 
 NOW = datetime(2026, 11, 24, 21, 55, tzinfo=UTC)
 
@@ -39,3 +42,12 @@ def test_no_time(day: str, since: str) -> None:
 def test_what_does_not_go_together(argv: list[str]) -> None:
     result = CliRunner().invoke(digest, argv, obj=App("/nowhere"))
     assert isinstance(result.exception, MastioError)
+
+
+def test_a_site_without_a_watch_is_told_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = sites.demo_site()
+    machines = tuple(it for it in site.machines if not it.has(Role.WATCH))
+    monkeypatch.setattr(App, "site", lambda _: replace(site, machines=machines))
+    error = CliRunner().invoke(digest, [], obj=App("/nowhere")).exception
+    assert isinstance(error, MastioError) and "no machine of this site watches" in error.message
+    assert "mastio apply" in error.hint

@@ -10,10 +10,10 @@ from mastio.watch.logbook import listen, news
 from tests.unit.watch.test_logbook import DAY, NOW, stamp, write
 
 LINE = (
-    "action-7-builtin:omrelp queue: origin=core.queue size=212 enqueued=4011 full=37 discarded.full={} discarded.nf=0 "
+    "action-3-omrelp queue: origin=core.queue size=212 enqueued=4011 full=37 discarded.full={} discarded.nf=0 "
     "maxqsize=212"
 )
-"""rsyslog 8.2504's impstats, in its own format."""
+"""rsyslog 8.2504's impstats, as it came from a store whose queue was full."""
 
 
 def told(logs: Path, lost: int, at: float, number: int) -> None:
@@ -26,7 +26,7 @@ def told(logs: Path, lost: int, at: float, number: int) -> None:
 
 
 def test_a_counter_is_read() -> None:
-    assert losses.loss(LINE.format(37)) == Loss("action-7-builtin:omrelp queue", 37)
+    assert losses.loss(LINE.format(37)) == Loss("action-3-omrelp queue", 37)
     assert losses.loss(
         "main Q: origin=core.queue size=1 enqueued=2 full=0 discarded.full=0 discarded.nf=4 maxqsize=9"
     )
@@ -45,7 +45,7 @@ def test_what_grows_is_told_and_what_only_stays_is_not(tmp_path: Path) -> None:
     assert listen(tmp_path, state, ("store",), NOW) == {}
     told(tmp_path, 37, NOW, 2)
     wrong = listen(tmp_path, state, ("store",), NOW + 1)
-    words = "37 lines were thrown away: the queue was full (action-7-builtin:omrelp queue)"
+    words = "37 lines were thrown away: the queue was full (action-3-omrelp queue)"
     assert wrong == {"store lost lines": words}
     alarm = news("demo", "logs (life)", {}, wrong, NOW)
     assert alarm and alarm.subject == "[demo] logs are NOT as they should be: store lost lines"
