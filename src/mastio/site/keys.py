@@ -4,115 +4,32 @@
 from it. `*` stands for a name of the writer's choice.
 """
 
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import cast
 
+from mastio.site.cleaning import CLEANING
+from mastio.site.key import Key, Kind, names
 from mastio.site.model import (
     Alarms,
-    Bans,
     Dmarc,
     Dns,
-    Filter,
     Intrusion,
     MtaSts,
-    Outbound,
     Patches,
     Policy,
     Reach,
     Role,
     Site,
-    Topic,
     Topology,
-    Treatment,
 )
 
 SCHEMA = 1
 """The version of the file's format."""
 
 
-class Kind(StrEnum):
-    """The type of a value, as people read it."""
-
-    TEXT = "text"
-    TEXTS = "list of texts"
-    WHOLE = "whole number"
-    NUMBER = "number"
-    FLAG = "true or false"
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """One key of the file."""
-
-    name: str
-    """Where it stands, such as `zones.*.networks`."""
-    kind: Kind
-    meaning: str
-    default: str = ""
-    """In words; empty: the key is required."""
-    least: float = 0
-    most: float = 0
-    """The allowed range of numbers, ends included."""
-
-    @property
-    def path(self) -> tuple[str, ...]:
-        """`name`, in its parts."""
-        return tuple(self.name.split("."))
-
-
-def _names(values: type[StrEnum]) -> str:
-    return ", ".join(f"`{value}`" for value in values)
-
-
 def _policy(name: str, meaning: str, least: float, most: float) -> Key:
     default = Policy.__dataclass_fields__[name].default
     kind = Kind.WHOLE if isinstance(default, int) else Kind.NUMBER
     return Key(f"policy.{name}", kind, meaning, f"{default:g}", least, most)
-
-
-def _whole(table: str, fields: type, name: str, meaning: str, most: float) -> Key:
-    default = fields.__dataclass_fields__[name].default  # type: ignore[attr-defined]
-    return Key(f"{table}.{name}", Kind.WHOLE, meaning, f"{default}", 1, most)
-
-
-def _attachments(name: str, what: str) -> Key:
-    default = Filter.__dataclass_fields__[name].default
-    meaning = f"What to do with {what}: {_names(Treatment)}."
-    return Key(f"filter.{name}", Kind.TEXT, meaning, f"`{default}`")
-
-
-def _leanings(below: str, whose: str) -> tuple[Key, ...]:
-    """The keys that a site has, and each of its domains may have for itself."""
-    senders = "mail addresses, domains (with all below them) and networks"
-    return (
-        Key(
-            f"{below}.welcome",
-            Kind.TEXTS,
-            f"Senders whose mail {whose} is never spam: {senders}. Addresses and domains must be "
-            "proven by SPF or DKIM. Malware is refused all the same.",
-            "none",
-        ),
-        Key(
-            f"{below}.block",
-            Kind.TEXTS,
-            f"Senders whose mail {whose} is refused: {senders}.",
-            "none",
-        ),
-        Key(
-            f"{below}.topics.*",
-            Kind.NUMBER,
-            f"By what to multiply the score of what mail {whose} is about: {_names(Topic)}; "
-            "0: it does not count.",
-            "1",
-            0,
-            10,
-        ),
-    )
-
-
-def _threshold(name: str, meaning: str) -> Key:
-    return Key(f"filter.domains.*.{name}", Kind.NUMBER, meaning, f"`policy.{name}`", 0.1, 1000)
 
 
 _MIRRORS = cast(tuple[str, ...], Site.__dataclass_fields__["mirrors"].default)
@@ -142,10 +59,10 @@ KEYS: tuple[Key, ...] = (
     Key(
         "topology",
         Kind.TEXT,
-        f"How roles are spread over machines: {_names(Topology)}.",
+        f"How roles are spread over machines: {names(Topology)}.",
         "`separated`",
     ),
-    Key("reach", Kind.TEXT, f"How mastio gets to the machines: {_names(Reach)}.", "`ssh`"),
+    Key("reach", Kind.TEXT, f"How mastio gets to the machines: {names(Reach)}.", "`ssh`"),
     Key("mx", Kind.TEXT, "The name in the MX records.", "`mx.` and the first domain"),
     Key(
         "webmail",
@@ -181,7 +98,7 @@ KEYS: tuple[Key, ...] = (
     Key(
         "machines.*.roles",
         Kind.TEXTS,
-        f"What the machine does: {_names(Role)}. As soon as one machine says its roles, all must, and "
+        f"What the machine does: {names(Role)}. As soon as one machine says its roles, all must, and "
         "the machines are just those of this file.",
         "the topology's",
     ),
@@ -217,13 +134,13 @@ KEYS: tuple[Key, ...] = (
     Key(
         "dns.dmarc",
         Kind.TEXT,
-        f"What receivers do with mail that only pretends to be yours: {_names(Dmarc)}.",
+        f"What receivers do with mail that only pretends to be yours: {names(Dmarc)}.",
         f"`{Dns().dmarc}`",
     ),
     Key(
         "dns.mta_sts",
         Kind.TEXT,
-        f"What senders do when TLS with the gateway cannot be verified: {_names(MtaSts)}.",
+        f"What senders do when TLS with the gateway cannot be verified: {names(MtaSts)}.",
         f"`{Dns().mta_sts}`",
     ),
     Key(
@@ -233,68 +150,12 @@ KEYS: tuple[Key, ...] = (
         ", ".join(f"`{it}`" for it in Dns().caa),
     ),
     Key("dns.parked", Kind.TEXTS, "Domains of yours that neither send nor take mail.", "none"),
-    _attachments(
-        "dangerous_attachments",
-        "attachments that a click would run (programs, scripts, shortcuts, disk images), also in archives",
-    ),
-    _attachments("macro_documents", "office documents with macros"),
-    _attachments("encrypted_archives", "archives with a password, which no scanner can look into"),
-    Key(
-        "filter.trusted_forwarders",
-        Kind.TEXTS,
-        "Domains whose forwarding is trusted: when their ARC seal says that the sender was proven, a "
-        "message that fails DMARC on its way over them is not refused.",
-        "none",
-    ),
-    *_leanings("filter", "to the site"),
-    _threshold("greylist_score", "As in `policy`, for mail to one of `domains`."),
-    _threshold("spam_junk_score", "As in `policy`, for mail to one of `domains`."),
-    _threshold("spam_reject_score", "As in `policy`, for mail to one of `domains`."),
-    *_leanings("filter.domains.*", "to one of `domains`"),
+    *CLEANING,
     Key(
         "proxy.mirrors",
         Kind.TEXTS,
         "Hosts from which machines may fetch packages and signatures, through watch.",
         ", ".join(f"`{host}`" for host in _MIRRORS),
-    ),
-    *(
-        _whole("outbound", Outbound, name, meaning, 1_000_000)
-        for name, meaning in (
-            (
-                "messages_per_hour",
-                "So many messages a user may send in an hour; what follows is held.",
-            ),
-            ("recipients_per_hour", "So many recipients a user may write to in an hour."),
-            (
-                "new_recipients_per_day",
-                "So many people a user may write to for the first time in a day.",
-            ),
-            ("bounces_per_day", "So many of a user's messages may come back in a day."),
-            (
-                "machine_messages_per_minute",
-                "So many messages the webmail may submit in a minute, all users together; more is told to come later.",
-            ),
-        )
-    ),
-    Key("outbound.exempt", Kind.TEXTS, "Users without limits, such as a newsletter's.", "none"),
-    *(
-        _whole("bans", Bans, name, meaning, most)
-        for name, meaning, most in (
-            ("failures", "So many offences (log-ins, SMTP abuse) lead to a ban.", 1000),
-            ("within_seconds", "Offences count together for so long.", 86_400),
-            (
-                "first_seconds",
-                "How long the first ban takes; each further one takes twice as long.",
-                604_800,
-            ),
-            ("longest_seconds", "How long a ban takes at most.", 31_536_000),
-        )
-    ),
-    Key(
-        "bans.never",
-        Kind.TEXTS,
-        "Networks that are never banned.",
-        "the site's own and its administrators' always are",
     ),
     Key(
         "alarms.mail",

@@ -9,7 +9,8 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mastio.site.keys import Key, Kind, below
+from mastio.site.key import Key, Kind
+from mastio.site.keys import below
 from mastio.site.locate import Path, locate
 from mastio.site.problems import Problem, Problems, SiteFileError, did_you_mean, written
 

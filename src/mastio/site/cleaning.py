@@ -1,0 +1,104 @@
+"""The keys of what the gateway and the store keep out: filtering, limits on users, bans."""
+
+from mastio.site.key import Key, Kind, names, whole
+from mastio.site.model import Bans, Filter, Outbound, Topic, Treatment
+
+
+def _attachments(name: str, what: str) -> Key:
+    default = Filter.__dataclass_fields__[name].default
+    meaning = f"What to do with {what}: {names(Treatment)}."
+    return Key(f"filter.{name}", Kind.TEXT, meaning, f"`{default}`")
+
+
+def _leanings(below: str, whose: str) -> tuple[Key, ...]:
+    """The keys that a site has, and each of its domains may have for itself."""
+    senders = "mail addresses, domains (with all below them) and networks"
+    return (
+        Key(
+            f"{below}.welcome",
+            Kind.TEXTS,
+            f"Senders whose mail {whose} is never spam: {senders}. Addresses and domains must be "
+            "proven by SPF or DKIM. Malware is refused all the same.",
+            "none",
+        ),
+        Key(
+            f"{below}.block",
+            Kind.TEXTS,
+            f"Senders whose mail {whose} is refused: {senders}.",
+            "none",
+        ),
+        Key(
+            f"{below}.topics.*",
+            Kind.NUMBER,
+            f"By what to multiply the score of what mail {whose} is about: {names(Topic)}; "
+            "0: it does not count.",
+            "1",
+            0,
+            10,
+        ),
+    )
+
+
+def _threshold(name: str, meaning: str) -> Key:
+    return Key(f"filter.domains.*.{name}", Kind.NUMBER, meaning, f"`policy.{name}`", 0.1, 1000)
+
+
+CLEANING: tuple[Key, ...] = (
+    _attachments(
+        "dangerous_attachments",
+        "attachments that a click would run (programs, scripts, shortcuts, disk images), also in archives",
+    ),
+    _attachments("macro_documents", "office documents with macros"),
+    _attachments("encrypted_archives", "archives with a password, which no scanner can look into"),
+    Key(
+        "filter.trusted_forwarders",
+        Kind.TEXTS,
+        "Domains whose forwarding is trusted: when their ARC seal says that the sender was proven, a "
+        "message that fails DMARC on its way over them is not refused.",
+        "none",
+    ),
+    *_leanings("filter", "to the site"),
+    _threshold("greylist_score", "As in `policy`, for mail to one of `domains`."),
+    _threshold("spam_junk_score", "As in `policy`, for mail to one of `domains`."),
+    _threshold("spam_reject_score", "As in `policy`, for mail to one of `domains`."),
+    *_leanings("filter.domains.*", "to one of `domains`"),
+    *(
+        whole("outbound", Outbound, name, meaning, 1_000_000)
+        for name, meaning in (
+            (
+                "messages_per_hour",
+                "So many messages a user may send in an hour; what follows is held.",
+            ),
+            ("recipients_per_hour", "So many recipients a user may write to in an hour."),
+            (
+                "new_recipients_per_day",
+                "So many people a user may write to for the first time in a day.",
+            ),
+            ("bounces_per_day", "So many of a user's messages may come back in a day."),
+            (
+                "machine_messages_per_minute",
+                "So many messages the webmail may submit in a minute, all users together; more is told to come later.",
+            ),
+        )
+    ),
+    Key("outbound.exempt", Kind.TEXTS, "Users without limits, such as a newsletter's.", "none"),
+    *(
+        whole("bans", Bans, name, meaning, most)
+        for name, meaning, most in (
+            ("failures", "So many offences (log-ins, SMTP abuse) lead to a ban.", 1000),
+            ("within_seconds", "Offences count together for so long.", 86_400),
+            (
+                "first_seconds",
+                "How long the first ban takes; each further one takes twice as long.",
+                604_800,
+            ),
+            ("longest_seconds", "How long a ban takes at most.", 31_536_000),
+        )
+    ),
+    Key(
+        "bans.never",
+        Kind.TEXTS,
+        "Networks that are never banned.",
+        "the site's own and its administrators' always are",
+    ),
+)
