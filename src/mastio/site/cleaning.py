@@ -1,7 +1,12 @@
 """The keys of what the gateway and the store keep out: filtering, limits on users, bans."""
 
-from mastio.site.key import Key, Kind, names, whole
+from mastio.site.key import Key, Kind, names
 from mastio.site.model import Bans, Filter, Outbound, Topic, Treatment
+
+
+def _whole(table: str, fields: type, name: str, meaning: str, most: float) -> Key:
+    default = fields.__dataclass_fields__[name].default  # type: ignore[attr-defined]
+    return Key(f"{table}.{name}", Kind.WHOLE, meaning, f"{default}", 1, most)
 
 
 def _attachments(name: str, what: str) -> Key:
@@ -63,7 +68,7 @@ CLEANING: tuple[Key, ...] = (
     _threshold("spam_reject_score", "As in `policy`, for mail to one of `domains`."),
     *_leanings("filter.domains.*", "to one of `domains`"),
     *(
-        whole("outbound", Outbound, name, meaning, 1_000_000)
+        _whole("outbound", Outbound, name, meaning, 1_000_000)
         for name, meaning in (
             (
                 "messages_per_hour",
@@ -83,7 +88,7 @@ CLEANING: tuple[Key, ...] = (
     ),
     Key("outbound.exempt", Kind.TEXTS, "Users without limits, such as a newsletter's.", "none"),
     *(
-        whole("bans", Bans, name, meaning, most)
+        _whole("bans", Bans, name, meaning, most)
         for name, meaning, most in (
             ("failures", "So many offences (log-ins, SMTP abuse) lead to a ban.", 1000),
             ("within_seconds", "Offences count together for so long.", 86_400),

@@ -37,9 +37,3 @@ class Key:
 def names(values: type[StrEnum]) -> str:
     """The values of an enumeration, for people."""
     return ", ".join(f"`{value}`" for value in values)
-
-
-def whole(table: str, fields: type, name: str, meaning: str, most: float) -> Key:
-    """A whole number from 1 to `most`; its default is the field's in the model."""
-    default = fields.__dataclass_fields__[name].default  # type: ignore[attr-defined]
-    return Key(f"{table}.{name}", Kind.WHOLE, meaning, f"{default}", 1, most)
