@@ -82,12 +82,14 @@ def deliver(mail: Message, site: Site, settings: Settings, to: Sequence[str]) ->
     _hand_over(mail, site, settings, to, settings.store, services.DELIVERY.port)
 
 
-def outside(alarm: Alarm, site: Site, settings: Settings) -> None:
+def outside(alarm: Alarm, site: Site, settings: Settings, to: Sequence[str]) -> None:
     """Sends an alarm by a sending gateway to those elsewhere. Raises OSError and SMTPException."""
-    to, failed = site.alarms.outside, ""
+    failed = ""
     for gateway in settings.gateways:
         try:
             _hand_over(message(alarm, site, to), site, settings, to, gateway, services.RELAY.port)
+        except (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError):
+            raise  # another gateway would say the same
         except (OSError, smtplib.SMTPException) as error:
             failed += f"{gateway}: {error}; "
         else:

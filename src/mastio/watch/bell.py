@@ -2,7 +2,8 @@
 
 Everything on watch that notices something calls `raise_`, then `ring`. What is to be said is written down before
 it is sent and struck out when it has gone: `ring` goes on with what could not be sent while the store or the
-network was away. A way that fails is not tried again in the same ring: the next one goes on with it.
+network was away. A way that fails is not tried again in the same ring: the next one goes on with it. Who refuses an
+alarm holds up neither the others nor other alarms.
 """
 
 import fcntl
@@ -60,9 +61,16 @@ class Bell:
             for way in WAYS:
                 for path in sorted(self._folder.glob(f"*.{way}")):
                     waiting = json.loads(path.read_text())
-                    one = Alarm.of(waiting["alarm"])
+                    one, to = Alarm.of(waiting["alarm"]), waiting["to"]
                     try:
-                        self._send(way, one, settings, waiting["to"])
+                        self._send(way, one, settings, to)
+                    except (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError) as error:
+                        # The way works: it is this alarm that waits, for those who did not take it alone.
+                        failed.setdefault(way, f"{one.subject!r}: {error}")
+                        if refused := getattr(error, "recipients", {}):
+                            left = [it for it in to if it in refused]
+                            put(path, json.dumps({**waiting, "to": left}, indent=1))
+                        continue
                     except (OSError, smtplib.SMTPException) as error:
                         # What does not work costs its time once, not for each alarm that waits.
                         failed[way] = f"{one.subject!r}: {error}"
@@ -80,7 +88,7 @@ class Bell:
             case "mail":
                 alarm.mail(one, self._site, settings, to)
             case "outside" if wanted.outside:
-                alarm.outside(one, self._site, settings)
+                alarm.outside(one, self._site, settings, to)
             case "webhook" if wanted.webhook:
                 alarm.call(one, wanted.webhook, settings)
 
@@ -120,6 +128,7 @@ class Bell:
     @contextmanager
     def _changing(self) -> Iterator[Callable[[Callable[[Book], tuple[Book, list[Letter]]]], None]]:
         """Alone with the book. What a change decides to say is written down before the book says it was."""
+        wanted = self._site.alarms
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self._folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -129,7 +138,8 @@ class Bell:
                 for letter in letters:
                     for way in self._ways():
                         name = f"{time.time_ns()}.{way}"
-                        waiting = {"alarm": asdict(letter.alarm), "to": letter.to}
+                        to = wanted.outside if way == "outside" else letter.to
+                        waiting = {"alarm": asdict(letter.alarm), "to": [*to]}
                         put(self._folder / name, json.dumps(waiting, indent=1))
                 put(self._folder / "book.json", json.dumps(book.plain(after), indent=1))
 

@@ -1,6 +1,7 @@
 """Who is told of which alarm, and when; and that none is lost."""
 
 import json
+import smtplib
 from dataclasses import replace
 from datetime import datetime
 from email.message import Message
@@ -167,6 +168,47 @@ def test_a_way_that_fails_is_tried_once_and_the_others_go(
     assert bell.ring(SETTINGS, NOON + 120) == [] and bell.stuck == {}
 
 
+def test_who_refuses_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither those who took it, who must not get it again, nor what comes behind it."""
+    bell, sent = Bell(tmp_path, sites.demo_site()), list[tuple[str, list[str]]]()
+    for number in range(2):
+        bell.raise_(replace(BAD, about=f"it {number}", subject=f"it {number}"), NOON)
+    for path in tmp_path.glob("*.mail"):
+        waiting = json.loads(path.read_text())
+        path.write_text(json.dumps({**waiting, "to": ["here@fortress.test", "gone@fortress.test"]}))
+
+    def refusing(one: Alarm, _site: object, _settings: object, to: list[str]) -> None:
+        sent.append((one.subject, to))
+        if one.subject == "it 0" and "gone@fortress.test" in to:
+            raise smtplib.SMTPRecipientsRefused({"gone@fortress.test": (550, b"unknown")})
+
+    monkeypatch.setattr(alarm, "mail", refusing)
+    (words,) = bell.ring(SETTINGS, NOON)
+    assert words.startswith("alarms wait, 1 by mail: 'it 0'") and "550" in words
+    assert [subject for subject, _ in sent] == ["it 0", "it 1"]
+    assert bell.stuck["mail"]["waiting"] == 1
+    bell.ring(SETTINGS, NOON + 60)
+    assert sent[2:] == [("it 0", ["gone@fortress.test"])]
+
+
+def test_what_the_filter_refuses_waits_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bell, sent = Bell(tmp_path, sites.demo_site()), list[str]()
+    for number in range(2):
+        bell.raise_(replace(BAD, about=f"it {number}", subject=f"it {number}"), NOON)
+
+    def refusing(one: Alarm, *_: object) -> None:
+        sent.append(one.subject)
+        if one.subject == "it 0":
+            raise smtplib.SMTPDataError(550, b"it looks like spam")
+
+    monkeypatch.setattr(alarm, "mail", refusing)
+    assert "it looks like spam" in bell.ring(SETTINGS, NOON)[0]
+    bell.ring(SETTINGS, NOON + 60)
+    assert sent == ["it 0", "it 1", "it 0"]
+
+
 def test_outside_takes_the_first_gateway_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     site = replace(sites.demo_site(), alarms=Alarms(outside=("ops@far.test",)))
     settings = replace(SETTINGS, gateways=["one", "two"])
@@ -178,12 +220,12 @@ def test_outside_takes_the_first_gateway_that_answers(monkeypatch: pytest.Monkey
             raise ConnectionRefusedError("it is away")
 
     monkeypatch.setattr(alarm, "_hand_over", hand_over)
-    alarm.outside(BAD, site, settings)
+    alarm.outside(BAD, site, settings, site.alarms.outside)
     assert asked == [("ops@far.test", ("ops@far.test",), it, 587) for it in ("one", "two")]
     with pytest.raises(OSError, match="one: it is away"):
-        alarm.outside(BAD, site, replace(settings, gateways=["one"]))
+        alarm.outside(BAD, site, replace(settings, gateways=["one"]), ["ops@far.test"])
     with pytest.raises(OSError, match="no other machine"):
-        alarm.outside(BAD, site, replace(settings, gateways=[]))
+        alarm.outside(BAD, site, replace(settings, gateways=[]), ["ops@far.test"])
 
 
 def test_the_mail_is_from_the_site_to_whom_it_is_for() -> None:
