@@ -175,7 +175,7 @@ def test_a_parked_domain_that_takes_mail_is_found(lab: Lab) -> None:
     assert set(found) == {"D10"} and len(found["D10"]) == 3, found
 
 
-def test_other_peoples_tools_are_heard(lab: Lab, tmp_path: Path) -> None:
+def test_other_peoples_tools_are_heard(lab: Lab) -> None:
     """lynis, ssh-audit and testssl.sh where they are installed find what is broken."""
     webmail = mail.the(lab, Role.WEBMAIL).name
     broken = (
@@ -187,8 +187,8 @@ def test_other_peoples_tools_are_heard(lab: Lab, tmp_path: Path) -> None:
                  "X3", (NGINX,), "systemctl reload nginx; sleep 1"),
     )  # fmt: skip
     with (
-        borrowed(lab, tmp_path, "watch", "lynis", "ssh-audit"),
-        borrowed(lab, tmp_path, outside.MACHINE, "bsdextrautils", "testssl.sh"),
+        borrowed(lab, "watch", "lynis", "ssh-audit"),
+        borrowed(lab, outside.MACHINE, "bsdextrautils", "testssl.sh"),
         sabotaged(lab, *broken),
     ):
         found = having(verify(lab, "--only", "X1,X2,X3"), "failed")
