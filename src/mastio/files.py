@@ -6,9 +6,6 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
-_PATIENCE = 3.0
-"""Seconds. What was killed between fork(2) and execve(2) leaves a child that holds its locks for a moment."""
-
 
 def put(path: Path, content: str | bytes, mode: int = 0o600) -> None:
     """Replaces a file at once; after a crash there is the old one or the new one (rename(2), fsync(2)).
@@ -25,12 +22,13 @@ def put(path: Path, content: str | bytes, mode: int = 0o600) -> None:
     making.rename(path)
 
 
-def hold(file: IO[Any]) -> None:
+def hold(file: IO[Any], patience: float = 0.0) -> None:
     """Locks an open file for as long as it is open (flock(2)); BlockingIOError when somebody else keeps it.
 
-    The kernel lets go when the holder ends, however it ends: there are no stale locks.
+    The kernel lets go when the holder ends, however it ends: there are no stale locks. But what was killed between
+    fork(2) and execve(2) leaves a child that holds its locks for a moment: `patience`, in seconds.
     """
-    end = time.monotonic() + _PATIENCE
+    end = time.monotonic() + patience
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -40,16 +40,14 @@ def test_a_lock_that_is_about_to_go_is_waited_for(tmp_path: Path) -> None:
     fcntl.flock(dying, fcntl.LOCK_EX)
     threading.Timer(0.3, dying.close).start()
     with mine:
-        files.hold(mine)
+        files.hold(mine, patience=10)
         with (tmp_path / "lock").open("w") as other, pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_a_lock_that_somebody_keeps_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(files, "_PATIENCE", 0.2)
+def test_a_lock_that_somebody_keeps_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "lock").open("w") as holder, (tmp_path / "lock").open("w") as other:
         files.hold(holder)
-        with pytest.raises(BlockingIOError):
-            files.hold(other)
+        for patience in (0.0, 0.2):
+            with pytest.raises(BlockingIOError):
+                files.hold(other, patience)

@@ -66,7 +66,7 @@ class Lab:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w") as lock:
             try:
-                files.hold(lock)
+                files.hold(lock, patience=3)
             except BlockingIOError:
                 raise MastioError(
                     f"another mastio is at work on the lab {self.site}",

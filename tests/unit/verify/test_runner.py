@@ -100,6 +100,18 @@ def test_the_whole_run_has_its_time_and_no_more() -> None:
     assert time.monotonic() - start < 10
 
 
+def test_who_names_a_check_of_the_full_set_gives_it_its_time() -> None:
+    left: list[float] = []
+
+    def look(vantage: Vantage) -> Iterator[str]:
+        left.append(vantage.left())
+        yield from ()
+
+    _run(ground(), replace(check(look, seconds=500), full=True))
+    _run(ground(), check(look, seconds=500))
+    assert max(left[:5]) > 400 and max(left[5:]) < 130
+
+
 def test_progress_counts_to_the_end() -> None:
     seen: list[tuple[int, int]] = []
 
