@@ -33,6 +33,12 @@ REPOSITORY = Path(__file__).parent.parent.parent
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """What the lab needs of a fresh box is installed once, before workers begin side by side."""
+    if os.geteuid() == 0 and not hasattr(config, "workerinput") and (needed := host.missing()):
+        host.install(needed)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def as_root() -> None:
     """Without root there are no machines."""

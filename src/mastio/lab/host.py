@@ -61,7 +61,17 @@ def install(packages: tuple[str, ...]) -> None:
             code=Exit.CANT_CREATE,
         )
     quiet = {"DEBIAN_FRONTEND": "noninteractive"}
-    argv = ["apt-get", "-qq", "-y", "--no-install-recommends", "install", *packages]
+    # Somebody else may be installing just now, such as Debian's own upgrades.
+    argv = [
+        "apt-get",
+        "-qq",
+        "-y",
+        "-o",
+        "DPkg::Lock::Timeout=120",
+        "--no-install-recommends",
+        "install",
+        *packages,
+    ]
     try:
         if not command.succeeds(["env", *(f"{key}={it}" for key, it in quiet.items()), *argv]):
             command.run(["apt-get", "-qq", "update"], env=quiet)
