@@ -114,6 +114,15 @@ class Context:
             if flow.service == service and flow.source not in (INTERNET, ADMIN)
         )
 
+    def door(self, service: Service, caller: Peer) -> int:
+        """The port where a caller arrives: the service's, or one of its own (`services.DOORS`)."""
+        into = self.matrix.into(self.machine.name)
+        return next(
+            self.matrix.door(it)
+            for it in into
+            if it.service == service and it.source == caller.machine
+        )
+
     def _peer(self, machine: str) -> Peer:
         return Peer(machine, self.site.internal_name(machine), self.site.machine(machine).addresses)
 
@@ -155,7 +164,7 @@ def listeners(matrix: FlowMatrix, machine: Machine) -> tuple[Listener, ...]:
     return tuple(
         sorted(
             {
-                Listener(address, flow.service.port, transport)
+                Listener(address, matrix.door(flow), transport)
                 for flow in matrix.into(machine.name)
                 for transport in flow.service.transports
                 for address in machine.addresses

@@ -59,6 +59,7 @@ class _Table:
         chains = [self._arrival(), self._input(), self._output()]
         if self.is_firewall:
             chains += [self._forward(), self._inward(), self._outward()]
+        chains.append(self._doors())
         if self.faces_internet:
             chains.append(self._disguise())
         head = [
@@ -72,7 +73,7 @@ class _Table:
         body = [*self._sets()]
         if self.faces_internet:
             body += [*self._banned(), *self._limits()]
-        for chain in chains:
+        for chain in filter(None, chains):
             body += ["", *chain]
         # Data, not configuration: no match is no error, and a ban outlives a new ruleset and a reboot.
         tail = [f'include "{BANS}/*.nft"'] if self.faces_internet else []
@@ -151,13 +152,16 @@ class _Table:
             else f"{ip} {side} {{ {', '.join(found)} }}"
         )
 
-    def _flow_rules(self, flow: Flow, verdict: str, extra: str = "") -> Iterator[str]:
-        """A flow as rules, one for each address family that both ends have."""
+    def _flow_rules(
+        self, flow: Flow, verdict: str, extra: str = "", port: int = 0
+    ) -> Iterator[str]:
+        """A flow as rules, one for each address family that both ends have; `port`: when not the service's."""
         for family in _FAMILIES:
             source = self._peer(flow.source, family, "saddr")
             target = self._peer(flow.target, family, "daddr")
             if source and target:
-                words = (source, target, _port(flow.service), extra, verdict, _comment(flow))
+                match = _port(flow.service, port)
+                words = (source, target, match, extra, verdict, _comment(flow))
                 yield " ".join(word for word in words if word)
 
     # --- chains ---------------------------------------------------------------------------------
@@ -173,20 +177,11 @@ class _Table:
             if self.faces_internet
             else ()
         )
-        # A firewall that was away has forgotten who was talking: the site's machines hear it and begin anew.
+        # Who was away has forgotten who was talking: the site's machines hear it and begin anew. Silence would let
+        # them wait for a quarter of an hour (tcp(7), tcp_retries2).
         midway = f"{_MIDWAY} goto forgotten"
-        forgotten = (
-            (
-                "# Conversations of the site's own machines from before we were away.",
-                f"ip saddr @site4 ip daddr @site4 {midway}",
-                f"ip6 saddr @site6 ip6 daddr @site6 {midway}",
-            )
-            if self.is_firewall
-            else ()
-        )
-        ends = [("spoofed", "drop"), ("nonsense", "drop")]
-        if self.is_firewall:
-            ends.append(("forgotten", "meta l4proto tcp reject with tcp reset"))
+        reset = "meta l4proto tcp reject with tcp reset"
+        ends = [("spoofed", "drop"), ("nonsense", "drop"), ("forgotten", reset)]
         return _chain(
             "arrival",
             "filter hook prerouting priority mangle; policy accept;",
@@ -198,7 +193,9 @@ class _Table:
             "fib saddr . iif oif missing goto spoofed",
             "# Flags that no honest TCP sends together, and conversations that begin in the middle.",
             f"tcp flags & (fin | syn | rst | ack) != {_HONEST_FLAGS} goto nonsense",
-            *forgotten,
+            "# Conversations of the site's own machines from before we were away.",
+            f"ip saddr @site4 ip daddr @site4 {midway}",
+            f"ip6 saddr @site6 ip6 daddr @site6 {midway}",
             "ct state invalid goto nonsense",
             "ct state new tcp flags & (fin | syn | rst | ack) != syn goto nonsense",
         ) + [
@@ -217,8 +214,11 @@ class _Table:
         for flow in self.matrix.into(self.machine.name):
             outsider = flow.source in _OUTSIDERS and self.faces_internet
             # Through the public address only, never straight to the address inside.
-            extra = "ct status dnat" if self.is_firewall and flow.source == INTERNET else ""
-            rules += self._flow_rules(flow, "jump client" if outsider else "accept", extra)
+            public = self.is_firewall and flow.source == INTERNET
+            # To its own door only as `_doors` has led it there.
+            door = self.matrix.door(flow)
+            extra = "ct status dnat" if public or door != flow.service.port else ""
+            rules += self._flow_rules(flow, "jump client" if outsider else "accept", extra, door)
         return _chain(
             "input",
             "filter hook input priority filter; policy drop;",
@@ -247,21 +247,14 @@ class _Table:
             if self.faces_internet
             else ()
         )
-        resets = (
-            (
-                "# The end of a conversation that we have forgotten, said in the other's name.",
-                "ip saddr @site4 ip daddr @site4 tcp flags & (syn | rst) == rst accept",
-                "ip6 saddr @site6 ip6 daddr @site6 tcp flags & (syn | rst) == rst accept",
-            )
-            if self.is_firewall
-            else ()
-        )
         return _chain(
             "output",
             "filter hook output priority filter; policy drop;",
             "oif lo accept",
             *_CONVERSATIONS,
-            *resets,
+            "# The end of a conversation that we have forgotten; the firewall's, said in the other's name.",
+            "ip saddr @site4 ip daddr @site4 tcp flags & (syn | rst) == rst accept",
+            "ip6 saddr @site6 ip6 daddr @site6 tcp flags & (syn | rst) == rst accept",
             "# A conversation from before these rules: its answers would be nonsense, so our program begins anew.",
             f"{_MIDWAY} reject with tcp reset",
             *_NEIGHBOURS,
@@ -273,6 +266,25 @@ class _Table:
             *_log_and("output", "meta l4proto tcp reject with tcp reset"),
             "reject with icmpx admin-prohibited",
         )
+
+    def _doors(self) -> list[str]:
+        """Callers that must be told apart: each is led to a port of its own, where only its certificate is taken."""
+        rules: list[str] = []
+        for flow in self.matrix.into(self.machine.name):
+            if (door := self.matrix.door(flow)) == flow.service.port:
+                continue
+            for family in _FAMILIES:
+                ip, source = _IP[family], self._peer(flow.source, family, "saddr")
+                own = [it for it in self.machine.addresses if it.version == family]
+                rules += [
+                    f"{source} {ip} daddr {it} {_port(flow.service)} dnat {ip} to "
+                    f"{f'[{it}]' if family == 6 else it}:{door} {_comment(flow)}"
+                    for it in own
+                    if source
+                ]
+        if not rules:
+            return []
+        return _chain("doors", "nat hook prerouting priority dstnat; policy accept;", *rules)
 
     def _forward(self) -> list[str]:
         rules: list[str] = []
@@ -377,11 +389,12 @@ def _log_and(name: str, verdict: str) -> tuple[str, str]:
     )
 
 
-def _port(service: Service) -> str:
-    """The match for a service's port."""
+def _port(service: Service, port: int = 0) -> str:
+    """The match for a service's port, or another one for it."""
+    port = port or service.port
     if len(service.transports) == 1:
-        return f"{service.transports[0]} dport {service.port}"
-    return f"meta l4proto {{ {', '.join(sorted(service.transports))} }} th dport {service.port}"
+        return f"{service.transports[0]} dport {port}"
+    return f"meta l4proto {{ {', '.join(sorted(service.transports))} }} th dport {port}"
 
 
 def _choice(ip: str, targets: list[str]) -> str:

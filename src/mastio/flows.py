@@ -124,6 +124,13 @@ class FlowMatrix:
         """Whether the policy lets `source` open `service` at `target`."""
         return (source, target, service) in self._cells
 
+    def door(self, flow: Flow) -> int:
+        """The port where `flow` arrives: its service's, or the caller's own door (`services.DOORS`)."""
+        first = services.DOORS.get(flow.service)
+        if first is None:
+            return flow.service.port
+        return first + [it.name for it in self.site.machines].index(flow.source)
+
     @cached_property
     def _cells(self) -> frozenset[tuple[str, str, Service]]:
         return frozenset((flow.source, flow.target, flow.service) for flow in self.flows)

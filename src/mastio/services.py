@@ -53,3 +53,6 @@ ALL: tuple[Service, ...] = (
     HTTP, HTTPS, DNS, SSH, SYSLOG, PROXY, POLICIES, NTP,
 )  # fmt: skip
 """Every service: what a scan looks for first, and how a port is called."""
+DOORS: dict[Service, int] = {SYSLOG: 6515}
+"""Services to which each caller has a door of its own, and the first of their ports. Callers know the service's port
+alone; the target's firewall leads each to its door, and nobody reaches a door in another way."""

@@ -8,6 +8,7 @@ import pytest
 
 from mastio import services
 from mastio.context import PKI
+from mastio.flows import expand
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import CAROL, message, remote, submit, token
 
@@ -65,6 +66,20 @@ def test_logs_go_on_when_the_firewall_has_forgotten_who_was_talking(lab: Lab) ->
     assert set(arrived(lab, word, 2 * len(SENDERS), 30)) == set(SENDERS)
 
 
+def test_a_door_is_met_by_the_way_of_the_service_alone(lab: Lab) -> None:
+    matrix = expand(lab.site)
+    (own,) = (
+        it for it in matrix.into("watch") if (it.source, it.service) == ("webmail", services.SYSLOG)
+    )
+    cert, key = identity(lab, "webmail")
+    for address in map(str, lab.site.machine("watch").addresses):
+        for port, taken in ((services.SYSLOG.port, True), (matrix.door(own), False)):
+            line = f"<13>1 2026-01-01T00:00:00Z webmail probe - - - {token()}"
+            assert taken is remote(
+                lab, "webmail", relp, address=address, port=port, cert=cert, key=key, line=line
+            )
+
+
 def test_who_claims_another_name_is_filed_under_the_own_one(lab: Lab) -> None:
     word = token()
     # As a program may write it to /dev/log, and as root may make rsyslog call itself.
@@ -89,8 +104,8 @@ def to_syslog(line: str) -> None:
         one.sendto(line.encode(), "/dev/log")
 
 
-def relp(address: str, port: int, cert: str, key: str, line: str) -> bool:
-    """Speak RELP with a certificate, or none: whether the receiver takes the line."""
+def relp(address: str, port: int, cert: str, key: str, line: str, source: str = "") -> bool:
+    """Speak RELP with a certificate, or none, from an address: whether the receiver takes the line."""
     import pathlib
     import socket
     import ssl
@@ -105,7 +120,8 @@ def relp(address: str, port: int, cert: str, key: str, line: str) -> bool:
     opening = b"relp_version=0\nrelp_software=test\ncommands=syslog"
     data = line.encode()
     try:
-        plain = socket.create_connection((address, port), timeout=5)
+        own = (source, 0) if source else None
+        plain = socket.create_connection((address, port), timeout=5, source_address=own)
         with plain, context.wrap_socket(plain) as secure:
             secure.sendall(b"1 open %d %b\n" % (len(opening), opening))
             if b"200 OK" not in secure.recv(4096):
@@ -117,8 +133,7 @@ def relp(address: str, port: int, cert: str, key: str, line: str) -> bool:
 
 
 def test_only_a_certificate_of_the_site_may_write(lab: Lab) -> None:
-    own = (lab.run("webmail", ["cat", f"{PKI}/host.pem"]).stdout.decode(),
-           lab.run("webmail", ["cat", f"{PKI}/host.key"]).stdout.decode())  # fmt: skip
+    own = identity(lab, "webmail")
     public = (lab.run("webmail", ["cat", f"{PKI}/public.pem"]).stdout.decode(),
               lab.run("webmail", ["cat", f"{PKI}/public.key"]).stdout.decode())  # fmt: skip
     argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
@@ -139,6 +154,37 @@ def test_only_a_certificate_of_the_site_may_write(lab: Lab) -> None:
         assert not takes(forged, ""), "a self-signed one with the right name"
         assert not takes(*public), "one of another authority"
         assert {it: len(lines) for it, lines in arrived(lab, word, 1).items()} == {"webmail": 1}
+
+
+def identity(lab: Lab, machine: str) -> tuple[str, str]:
+    """A machine's certificate and key."""
+    pem, key = (
+        lab.run(machine, ["cat", f"{PKI}/host.{it}"]).stdout.decode() for it in ("pem", "key")
+    )
+    return pem, key
+
+
+def test_root_on_the_firewall_cannot_write_as_another_machine(lab: Lab) -> None:
+    """It can wear any address, since all ways lead over it; it has no key but its own."""
+    victim, thief = "webmail", "firewall"
+    worn = [str(it) for it in lab.site.machine(victim).addresses]
+    doors = [str(it) for it in lab.site.machine("watch").addresses]
+    for address, door in zip(worn, doors, strict=True):
+        put_on = f"nft delete chain inet mastio outward; ip address add {address} dev lo"
+        try:
+            assert lab.run(thief, ["sh", "-ec", put_on]).code == 0
+            word, said = token(), {}
+            for whose in (victim, thief):
+                cert, key = identity(lab, whose)
+                line = f"<13>1 2026-01-01T00:00:00Z {victim} probe - - - {word} by {whose}"
+                said[whose] = remote(lab, thief, relp, address=door, port=services.SYSLOG.port, source=address,
+                                     cert=cert, key=key, line=line)  # fmt: skip
+        finally:
+            off = f"ip address delete {address} dev lo; nft -f /etc/nftables.conf"
+            assert lab.run(thief, ["sh", "-ec", off]).code == 0
+        # With the stolen key it is taken: it was the key alone that was missing.
+        assert said == {victim: True, thief: False}
+        assert {it: len(lines) for it, lines in arrived(lab, word, 1).items()} == {victim: 1}
 
 
 @contextmanager
@@ -167,8 +213,61 @@ def test_what_was_written_while_watch_was_away_arrives(lab: Lab, restart: bool) 
     (lines,) = kept(lab, f"{word} line").values()
     numbers = {line.rpartition("line ")[2] for line in lines}
     missing = {f"{number:02}." for number in range(count + 1)} - numbers
-    # When both ends break at once, the one or two lines in flight may be missing on watch; never more.
+    # When both ends break at once, the lines in flight may be missing on watch; a closed connection has one or two.
     assert len(missing) <= (2 if restart else 0), missing
+
+
+def many(word: str, count: int) -> None:
+    """Write that many numbered lines to the local syslog socket."""
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
+        one.connect("/dev/log")
+        for number in range(count):
+            one.send(f"<22>probe: {word} line {number:05}.".encode())
+
+
+def complete(lab: Lab, word: str, count: int, patience: float) -> set[int]:
+    """Which of `many` lines are missing on watch, when they are all there or patience ends."""
+    end = time.monotonic() + patience
+    while True:
+        found = {
+            int(it.rpartition("line ")[2].rstrip(".")) for it in kept(lab, word).get("store", [])
+        }
+        missing = set(range(count)) - found
+        if not missing or time.monotonic() > end:
+            return missing
+        time.sleep(1)
+
+
+def test_thousands_of_lines_wait_for_watch(lab: Lab) -> None:
+    """The queue holds what its disk holds: rsyslog's own bound is a thousand lines."""
+    word, count = token(), 4000
+    with without_receiver(lab):
+        remote(lab, "store", many, word=word, count=count)
+    assert not complete(lab, word, count, 90)
+
+
+def test_a_connection_that_dies_without_a_word_is_given_up(lab: Lab) -> None:
+    word, count = token(), 40
+    write(lab, "store", f"{word} line 00000.")
+    assert not complete(lab, word, 1, 60)
+    silence = "".join(
+        f"nft insert rule inet mastio arrival {'ip' if it.version == 4 else 'ip6'} saddr {it} drop;"
+        for it in lab.site.machine("store").addresses
+    )
+    assert lab.run("watch", ["sh", "-ec", silence]).code == 0
+    try:
+        remote(lab, "store", many, word=word, count=count)
+        said, end = 0, time.monotonic() + 40
+        while not said and time.monotonic() < end:
+            given_up = f"sed -n '/{word} line {count - 1:05}/,$p' /var/log/syslog | grep -c 'omrelp.*suspended'"
+            said = int(lab.run("store", ["sh", "-c", given_up]).stdout or 0)
+            time.sleep(0.5)
+        assert said, "it waits for ever"
+    finally:
+        assert lab.run("watch", ["nft", "-f", "/etc/nftables.conf"]).code == 0
+    assert not complete(lab, word, count, 60)
 
 
 def test_no_password_is_in_any_log(lab: Lab) -> None:

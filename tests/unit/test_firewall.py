@@ -56,6 +56,25 @@ def test_the_client_keeps_its_address_on_the_way_in() -> None:
     ]  # fmt: skip
 
 
+def test_a_caller_that_must_be_told_apart_is_led_to_its_own_door() -> None:
+    rules = rules_of(sites.demo_site(), "watch")
+    led = [line.split(" comment")[0] for line in rules_for(6514, rules)]
+    assert (
+        "ip saddr 10.77.3.10 ip daddr 10.77.4.10 tcp dport 6514 dnat ip to 10.77.4.10:6517" in led
+    )
+    assert (
+        "ip6 saddr fd6d:6173:7469:3::a ip6 daddr fd6d:6173:7469:4::a tcp dport 6514 "
+        "dnat ip6 to [fd6d:6173:7469:4::a]:6517"
+    ) in led
+    assert len(led) == 8 and all(" dnat " in line for line in led)
+    # Nobody gets to a door but so, not even the one whose it is.
+    assert [line.split(" comment")[0] for line in rules_for(6517, rules)] == [
+        "ip saddr 10.77.3.10 ip daddr 10.77.4.10 tcp dport 6517 ct status dnat accept",
+        "ip6 saddr fd6d:6173:7469:3::a ip6 daddr fd6d:6173:7469:4::a tcp dport 6517 ct status dnat accept",
+    ]
+    assert "dnat" not in rules_of(sites.demo_site(), "store")
+
+
 def test_only_published_flows_are_forwarded_from_outside() -> None:
     rules = rules_of(sites.demo_site(), "firewall")
     from_outside = [line for line in rules.splitlines() if "ct status dnat" in line]
@@ -71,6 +90,15 @@ def test_a_machine_without_a_perimeter_limits_its_clients_itself() -> None:
     assert "ct count over" in rules
     assert "nat hook" not in rules
     assert "ct count over" not in rules_of(sites.demo_site(), "gateway")
+
+
+@pytest.mark.parametrize("site", sites.all_sites(), ids=lambda site: site.topology)
+def test_who_was_away_says_that_it_has_forgotten(site: Site) -> None:
+    """To the site's own machines: a stranger hears nothing."""
+    for machine in site.machines:
+        rules = rules_of(site, machine.name)
+        said = [line.strip() for line in rules.splitlines() if "goto forgotten" in line]
+        assert len(said) == 2 and all("@site" in line.split("tcp")[0] for line in said)
 
 
 def test_no_router_advertisement_is_believed_behind_the_firewall() -> None:

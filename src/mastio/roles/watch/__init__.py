@@ -7,9 +7,9 @@
 | tinyproxy | packages, signatures and rules, from the hosts that the site file names and from nowhere else |
 | tinyproxy again | MTA-STS policies (RFC 8461) for the sending gateway, from hosts called mta-sts.* |
 
-Whose log a line is says the address it came from, never the line itself: the peer must hold a
-certificate of a machine of the site, and only that machine can wear its address (the firewall ties
-addresses to zones). rsyslog has no property for the peer's certificate.
+Whose log a line is says the door it came in by, never the line itself: each machine has one, to which only its
+address is led and where only its certificate is taken. So root on another machine, on the firewall too, which can
+wear any address, cannot write in its name (decision 0032).
 """
 
 from mastio import intrusion, services
@@ -73,10 +73,11 @@ def _offers(ctx: Context, service: Service) -> bool:
 
 def _receiver(ctx: Context) -> str:
     offered = _offers(ctx, services.SYSLOG)
+    callers = ctx.callers(services.SYSLOG) if offered else ()
     return ctx.render(
         __file__, "receive.conf.j2", logs=LOGS,
         addresses=ctx.listen(services.SYSLOG) if offered else (),
-        callers=ctx.callers(services.SYSLOG) if offered else (),
+        doors=tuple((it, ctx.door(services.SYSLOG, it)) for it in callers),
     )  # fmt: skip
 
 
