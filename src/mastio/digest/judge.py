@@ -192,12 +192,13 @@ def _intrusion(digest: Digest) -> Iterator[Need]:
 def _new(digest: Digest) -> Iterator[Need]:
     if digest.learning:
         return
-    for kind, words in (
-        ("shapes", "log lines of a new shape"),
-        ("networks", "users from a network that is new for them"),
-        ("alerts", "kinds of alert from intrusion detection"),
-        ("flows", "conversations that the firewalls stopped for the first time"),
+    for kind, one, many, of in (
+        ("shapes", "log line", "log lines", "of a new shape"),
+        ("networks", "log-in", "log-ins", "from a network that is new for its user"),
+        ("alerts", "kind", "kinds", "of alert from intrusion detection"),
+        ("flows", "conversation", "conversations", "that the firewalls stopped for the first time"),
     ):
         number = len(digest.whole.news.get(kind, ())) + digest.whole.count(f"untold.{kind}")
         if number:
+            words = f"{one if number == 1 else many} {of}"
             yield Need(Level.LOOK, f"{number:,} {words}", "see New")

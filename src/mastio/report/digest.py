@@ -4,12 +4,12 @@ The first three lines say whether something needs a person, what, and how the ma
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from mastio.digest.judge import Digest, needs
 from mastio.digest.need import Level, Need
+from mastio.report.charts import Layer, chart
 from mastio.report.figures import (
     GUARD,
     TOPS,
@@ -131,54 +131,13 @@ def data(digest: Digest) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A bar of a chart: where it stands, in hundredths of a chart's width and height."""
-
-    label: str
-    words: str
-    x: float
-    width: float
-    parts: tuple[tuple[str, float, float], ...]
-    """Class, top, height."""
-
-
-def bars(digest: Digest, stack: Sequence[tuple[str, str, str]]) -> tuple[tuple[Bar, ...], int]:
-    """A bar for each hour, of what `stack` counts (class, prefix of counts, words), and the highest."""
-    first = datetime.fromisoformat(digest.since + ":00")
-    number = int((datetime.fromisoformat(digest.until + ":00") - first).total_seconds() // 3600)
-    days = number > 96
-    slots: dict[str, list[int]] = {}
-    for index in range(number):
-        hour = f"{first + timedelta(hours=index):%Y-%m-%dT%H}"
-        slot = slots.setdefault(hour[:10] if days else hour, [0] * len(stack))
-        if summary := digest.hours.get(hour):
-            for place, (_, prefix, _) in enumerate(stack):
-                slot[place] += summary.count(prefix) + sum(summary.below(prefix).values())
-    highest = max((sum(it) for it in slots.values()), default=0)
-    width, found = 600 / max(len(slots), 1), []
-    for index, (slot_name, counts) in enumerate(slots.items()):
-        top, parts = 100.0, []
-        for (kind, _, _), count in zip(stack, counts, strict=True):
-            if count:
-                height = max(0.7, 100 * count / highest)
-                top = max(0.0, top - height)
-                parts.append((kind, round(top, 2), round(height, 2)))
-        said = ", ".join(f"{count:,} {it[2]}" for it, count in zip(stack, counts, strict=True))
-        label = slot_name[5:] if days else slot_name[11:]
-        words = f"{slot_name.replace('T', ' ')}{'' if days else 'h'}: {said}"
-        found.append(
-            Bar(label, words, round(index * width, 2), round(width * 0.82, 2), tuple(parts))
-        )
-    return tuple(found), highest
-
-
-MAIL = (
-    ("inward", "mail.in", "received"),
-    ("outward", "mail.out", "sent"),
-    ("refused", "refused.in", "refused"),
-)
-DOORS = (("refused", "login.failed", "log-ins failed"), ("dropped", "dropped", "packets stopped"))
+CHARTS = (
+    ("Mail", (Layer("inward", "mail.in", "received"), Layer("outward", "mail.out", "sent"),
+              Layer("refused", "refused.in", "refused"))),
+    ("At the doors", (Layer("refused", "login.failed", "log-ins failed"),
+                      Layer("dropped", "dropped", "packets stopped"))),
+)  # fmt: skip
+"""What is drawn, hour by hour."""
 
 
 def html(digest: Digest) -> str:
@@ -187,10 +146,7 @@ def html(digest: Digest) -> str:
     mood = (
         "failed" if any(it.level is Level.ACT for it in found) else "unknown" if found else "passed"
     )
-    charts = []
-    for title, stack in (("Mail", MAIL), ("At the doors", DOORS)):
-        drawn, highest = bars(digest, stack)
-        charts.append((title, stack, drawn, highest, max(1, -(-len(drawn) // 8))))
+    charts = [chart(digest, title, layers) for title, layers in CHARTS]
     refused = digest.whole.below("refused.in")
     return environment().get_template("digest.html.j2").render(
         digest=digest, when=when(digest), lines=top_lines(digest), needs=found, mood=mood, charts=charts,

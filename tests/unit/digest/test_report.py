@@ -62,7 +62,7 @@ def test_the_page_needs_nothing_else() -> None:
     assert "default-src 'none'" in page and 'name="viewport"' in page and "@media print" in page
     assert not re.findall(r"(?:src|href)=|@import|url\(", page)
     assert page.count("<g><title>") == 48, "a bar for each hour in both charts"
-    assert "<title>2026-11-24 21h: 500 received, 0 sent, 80 refused</title>" in page
+    assert "<title>2026-11-24 21:00: 500 received, 0 sent, 80 refused</title>" in page
 
 
 def test_json_has_it_all() -> None:
