@@ -68,6 +68,8 @@ def test_watch_writes_the_same_for_prometheus(lab: Lab) -> None:
         assert f'mastio_machine_up{{site="{lab.site.name}",machine="{machine.name}"}} 1\n' in text
     mode = lab.run(watch, ["stat", "-c", "%a", f"{METRICS}/mastio.prom"]).stdout
     assert mode == b"644\n", "node-exporter is not root"
+    parts = lab.run(watch, ["cat", f"{METRICS}/mastio-watch.prom"]).stdout.decode()
+    assert f'mastio_alarms_open{{site="{lab.site.name}",severity="critical"}}' in parts
     by_hand = lab.mastio("status", "--metrics")
     names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
     assert names <= {line.split()[2] for line in by_hand.splitlines() if line.startswith("# TYPE")}

@@ -9,13 +9,14 @@ from typing import Any
 
 from mastio.status.glance import Glance, Level
 
-_Row = tuple[dict[str, str], float]
+Row = tuple[dict[str, str], float]
+"""Labels beside the site, and a value."""
 
 
 def exposition(seen: Glance, at: float) -> str:
     """All of a look, taken `at` (seconds since the epoch)."""
     facts = {name: it for name, it in seen.machines.items() if not isinstance(it, str)}
-    families: list[tuple[str, str, Iterable[_Row]]] = [
+    families: list[tuple[str, str, Iterable[Row]]] = [
         ("looked_seconds", "When this look was taken (Unix time).", [({}, at)]),
         ("level", "How much the site needs a person: 0 good, 1 warning, 2 bad.",
          [({}, list(Level).index(seen.level))]),
@@ -28,14 +29,15 @@ def exposition(seen: Glance, at: float) -> str:
         ("machine_memory_available_octets", "Memory that is left.",
          _of(facts, lambda it: it["memory"]["available"])),
         *(
-            (f"disk_{key}", words, [
+            (f"disk_{metric}", words, [
                 ({"machine": name, "path": disk["path"]}, disk[key])
                 for name, it in facts.items() for disk in it["disks"]
             ])
-            for key, words in (
-                ("total", "Octets of a file system."), ("available", "Octets that are left on it."),
-                ("inodes", "Inodes of a file system; 0 where they are made as needed."),
-                ("inodes_free", "Inodes that are left on it."),
+            for metric, key, words in (
+                ("size", "total", "Octets of a file system."),
+                ("available", "available", "Octets that are left on it."),
+                ("inodes", "inodes", "Inodes of a file system; 0 where they are made as needed."),
+                ("inodes_free", "inodes_free", "Inodes that are left on it."),
             )
         ),
         ("queue_messages", "Messages in Postfix's queues.", [
@@ -53,18 +55,21 @@ def exposition(seen: Glance, at: float) -> str:
         ("bans", "Clients that the firewall keeps out.",
          [] if seen.bans is None else [({}, seen.bans)]),
     ]  # fmt: skip
-    return "".join(line for family in families for line in _family(seen.site, *family))
+    return "".join(line for it in families for line in family(seen.site, *it))
 
 
-def _of(facts: dict[str, Any], value: Any) -> list[_Row]:
+def _of(facts: dict[str, Any], value: Any) -> list[Row]:
     return [({"machine": name}, float(value(it))) for name, it in facts.items()]
 
 
-def _family(site: str, name: str, words: str, rows: Iterable[_Row]) -> Iterator[str]:
+def family(
+    site: str, name: str, words: str, rows: Iterable[Row], kind: str = "gauge"
+) -> Iterator[str]:
+    """The lines of one metric: none when nothing is known of it."""
     rows = list(rows)
     if not rows:
         return
-    yield f"# HELP mastio_{name} {words}\n# TYPE mastio_{name} gauge\n"
+    yield f"# HELP mastio_{name} {words}\n# TYPE mastio_{name} {kind}\n"
     for labels, value in rows:
         inner = ",".join(f'{key}="{_escaped(it)}"' for key, it in {"site": site, **labels}.items())
         yield (

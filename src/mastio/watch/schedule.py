@@ -31,7 +31,7 @@ from mastio.verify.history import Change
 from mastio.verify.model import BAD, Run, Severity, Verdict
 from mastio.verify.scheduled import LATE
 from mastio.verify.vantage import Ground
-from mastio.watch import alarm
+from mastio.watch import alarm, exposed
 from mastio.watch.alarm import Alarm
 from mastio.watch.bell import Bell
 from mastio.watch.settings import FromWatch, Settings, load
@@ -118,6 +118,7 @@ def main(what: str) -> Exit:
         at = time.time()
         put(Path(GLANCE), json.dumps({"at": at, **status_report.data(seen)}))
         put(Path(METRICS) / "mastio.prom", metrics.exposition(seen, at), mode=0o644)
+        put(Path(METRICS) / "mastio-watch.prom", exposed.by_parts(site, bell, at), mode=0o644)
         return Exit.OK
     if what == "late":
         for one in overdue(folder, site, time.time(), Path(SITE).stat().st_mtime):
