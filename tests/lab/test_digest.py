@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import sync_playwright
 
+from mastio.lab import outside
 from mastio.roles.digest import FOLDER
 from mastio.site.model import Role
-from tests.lab.browser import RESULTS
+from tests.lab.browser import RESULTS, Webmail, browser
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import CAROL, deliver, inbox, lets_in, message, remote, the, token
@@ -107,6 +108,25 @@ def test_it_reaches_the_administrator_and_is_kept(lab: Lab) -> None:
     watch = the(lab, Role.WATCH).name
     kept = lab.run(watch, ["ls", f"{FOLDER}/days", f"{FOLDER}/waiting"]).stdout.decode().split()
     assert {f"{day}.html", f"{day}.json", f"{day}.txt"} <= set(kept) and f"{day}.eml" not in kept
+
+
+def test_the_administrator_reads_it_in_the_webmail(lab: Lab, tmp_path: Path) -> None:
+    """A webmail keeps little of a page: charts have their colours, and nothing is unfolded."""
+    admin, host = lab.site.admin_mail, lab.site.webmail_host
+    done = mastio(lab.folder, "digest", "--mail", "--day", "today")
+    assert done.returncode in (0, 1), done.stderr
+    trusted = lab.run(outside.MACHINE, ["cat", outside.TRUSTED]).stdout.decode()
+    with browser(trusted, tmp_path, host, lab.webmail_url) as chromium:
+        webmail = Webmail(chromium, host, "digest-mail")
+        webmail.login(admin, lab.accounts[admin])
+        shown = webmail.read("digest of")
+        assert done.stdout.splitlines()[0] in shown and "As a table" not in shown
+        fills = webmail.page.locator("#messagebody rect").evaluate_all(
+            "all => all.map(it => getComputedStyle(it).fill)"
+        )
+        assert fills and "rgb(0, 0, 0)" not in fills
+        side = webmail.page.locator("#messagebody caption").first
+        assert side.evaluate("it => getComputedStyle(it).captionSide") == "top"
 
 
 def test_the_page_is_for_people(lab: Lab) -> None:

@@ -8,6 +8,7 @@ import pytest
 from mastio.roles.inspection import METRICS
 from mastio.site.model import Role
 from tests.lab import mail
+from tests.lab.browser import RESULTS
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 
@@ -30,6 +31,8 @@ def test_every_machine_answers_and_none_is_bad(lab: Lab) -> None:
         handles_mail = machine.has(Role.GATEWAY_IN, Role.GATEWAY_OUT, Role.STORE)
         assert (facts["queue"] is not None) == handles_mail
     text = lab.mastio("status")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / "status.txt").write_text(text)
     assert all(it.name in text for it in lab.site.machines)
 
 

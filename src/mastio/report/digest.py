@@ -140,8 +140,8 @@ CHARTS = (
 """What is drawn, hour by hour."""
 
 
-def html(digest: Digest) -> str:
-    """The page: one file that needs nothing else."""
+def html(digest: Digest, *, mail: bool = False) -> str:
+    """The page: one file that needs nothing else. In a `mail`, whose reader folds nothing, without charts' tables."""
     found = needs(digest)
     mood = (
         "failed" if any(it.level is Level.ACT for it in found) else "unknown" if found else "passed"
@@ -152,5 +152,5 @@ def html(digest: Digest) -> str:
         digest=digest, when=when(digest), lines=top_lines(digest), needs=found, mood=mood, charts=charts,
         refused=refused, most=max(refused.values(), default=1), figures=figures(digest), news=news(digest),
         standing=standing(digest),
-        wrong=tops(digest, WRONG), guard=tops(digest, GUARD), tops=tops(digest, TOPS), Level=Level,
+        wrong=tops(digest, WRONG), guard=tops(digest, GUARD), tops=tops(digest, TOPS), Level=Level, mail=mail,
     )  # fmt: skip

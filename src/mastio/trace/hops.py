@@ -277,7 +277,9 @@ def _refusal(line: Line, match: re.Match[str]) -> Refusal:
 def told(texts: Iterable[str]) -> Told:
     """What the lines tell, in the order in which they were written."""
     parsed = [it for it in map(lines.read, texts) if it is not None]
+    # What was on its way when a connection broke is sent again (0032): the same line, arrived twice.
+    once = {(it.machine, it.written, it.program, it.process, it.text): it for it in parsed}
     everything = Told()
-    for line in sorted(parsed, key=lambda it: it.written):
+    for line in sorted(once.values(), key=lambda it: it.written):
         everything.take(line)
     return everything

@@ -88,7 +88,7 @@ def message(digest: Digest, site: Site, now: float) -> EmailMessage:
     mail["Message-ID"] = make_msgid(domain=site.domains[0])
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(report.text(digest), cte="quoted-printable")
-    mail.add_alternative(report.html(digest), subtype="html", cte="quoted-printable")
+    mail.add_alternative(report.html(digest, mail=True), subtype="html", cte="quoted-printable")
     return mail
 
 

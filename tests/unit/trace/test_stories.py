@@ -48,6 +48,12 @@ def test_lines_may_come_in_any_order() -> None:
         assert stories(reversed(lines(name))) == stories(lines(name))
 
 
+def test_what_was_sent_again_is_told_once() -> None:
+    """When the connection to watch broke: the same lines arrive later, a second time."""
+    again = [line.replace("+00:00", "+00:01", 1) for line in lines("delivered")]
+    assert stories(lines("delivered") + again) == stories(lines("delivered"))
+
+
 def test_two_messages_are_two_stories() -> None:
     both = stories(lines("delivered") + lines("virus"))
     assert {it.endings[0].kind for it in both} == {Kind.DELIVERED, Kind.VIRUS}
