@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mastio.cli.common import App, pass_app
-from mastio.dns import ask, check, text, zone
+from mastio.dns import ask, check, forms, text, zone
 from mastio.dns.check import Answer, Finding, Verdict
 from mastio.dns.records import Record
 from mastio.errors import Exit, MastioError
@@ -22,21 +22,44 @@ PATIENCE = 10.0
 @click.command()
 @click.argument("domains", nargs=-1, metavar="[DOMAIN]...")
 @click.option("--check", "checking", is_flag=True, help="Compare with what DNS answers.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["zone", "nsupdate", "fields"]),
+    default="zone",
+    show_default=True,
+    help="A zone file; a script for nsupdate; field by field, for a registrar's web page.",
+)
 @click.option("--resolver", default="", metavar="ADDR", help="Ask this resolver instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @pass_app
 def dns(
-    app: App, domains: tuple[str, ...], checking: bool, resolver: str, as_json: bool
+    app: App,
+    domains: tuple[str, ...],
+    checking: bool,
+    form: str,
+    resolver: str,
+    as_json: bool,
 ) -> Exit | None:
     """Print all that must stand in DNS, as a zone file that says why; of the DOMAINs only, if given.
 
+    \b
+    mastio dns --format fields                       to type into a registrar's web page
+    mastio dns --check                               what differs from it
+    mastio dns --check --format nsupdate | nsupdate -k KEYFILE      and have that mended
+
     With --check: 0 when DNS answers just that, 2 when records are missing, different or too many,
-    69 when no resolver answers. In the lab the gateway's validating resolver is asked.
+    69 when no resolver answers. In the lab the gateway's validating resolver is asked. The script of
+    `--format nsupdate` alone replaces all but TXT records, which it adds: others' may stand beside them.
     """
     groups = _chosen(app, domains)
     if checking:
         found = tuple(record for group in groups.values() for record in group)
-        return _report(check.compare(found, look_up(app, found, resolver)), as_json)
+        findings = check.compare(found, look_up(app, found, resolver))
+        if form != "nsupdate":
+            return _report(findings, as_json)
+        click.echo(forms.mending(groups, findings), nl=False)
+        return Exit.CHANGES if any(it.verdict is not Verdict.SAME for it in findings) else Exit.OK
     if resolver:
         raise click.UsageError("--resolver goes with --check")
     if as_json:
@@ -47,7 +70,8 @@ def dns(
         ]  # fmt: skip
         click.echo(json.dumps(plain, indent=2))
     else:
-        click.echo(text.zone_file(groups), nl=False)
+        shown = {"zone": text.zone_file, "nsupdate": forms.update, "fields": forms.fields}
+        click.echo(shown[form](groups), nl=False)
     return None
 
 

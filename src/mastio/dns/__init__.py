@@ -7,6 +7,7 @@
 | `sts` | the MTA-STS policy of a domain (RFC 8461) |
 | `zone` | site + vault → all records, with the reason of each |
 | `text` | records → a zone file that a person reads and pastes |
+| `forms` | the same for nsupdate(1), and for a registrar's web page |
 | `check` | records against what DNS answers |
 | `ask` | the look-up itself; runs on whichever machine has the resolver |
 
