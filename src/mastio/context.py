@@ -21,6 +21,10 @@ from mastio.state import Listener
 
 PKI = "/etc/mastio/pki"
 """Where a machine keeps its certificates: ca.pem, host.pem, host.key, public.pem, public.key."""
+CERTIFICATE = "/var/lib/mastio/certificate"
+"""Where a machine keeps the public certificate that watch brings, which is renewed between two applies."""
+CHALLENGES = f"{CERTIFICATE}/challenges"
+"""Where the webmail has what an authority looks for (RFC 8555, 8.3)."""
 ARCHIVE = "/usr/local/lib/mastio/mastio.tar.gz.b64"
 """On watch: this very program (`Kit.package`)."""
 ON_WATCH = "/usr/local/lib/mastio/mastio-on-watch"
@@ -138,7 +142,7 @@ class Context:
         """
         return _environment(package).get_template(template).render(
             ctx=self, site=self.site, policy=self.site.policy, machine=self.machine,
-            fqdn=self.fqdn, pki=PKI, services=services, **values,
+            fqdn=self.fqdn, pki=PKI, services=services, public_chain=public_chain(self.site), **values,
         )  # fmt: skip
 
 
@@ -152,6 +156,11 @@ def _environment(module_file: str) -> jinja2.Environment:
         lstrip_blocks=True,
         autoescape=False,  # noqa: S701 — configuration files, not HTML
     )
+
+
+def public_chain(site: Site) -> str:
+    """The file from which the machines' servers take the certificate that the internet sees."""
+    return f"{CERTIFICATE if site.acme.directory else PKI}/public.pem"
 
 
 def bracketed(address: Address) -> str:

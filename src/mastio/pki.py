@@ -5,6 +5,7 @@ them. Names in certificates are DNS names (RFC 9525: the common name is decorati
 """
 
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -83,6 +84,42 @@ def server_key() -> str:
     return _private(ec.generate_private_key(ec.SECP256R1()))
 
 
+def request(key_pem: str, *dns_names: str) -> str:
+    """A certificate signing request (PKCS #10) for `dns_names`, PEM: what an authority may see of a key."""
+    key = serialization.load_pem_private_key(key_pem.encode(), None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise TypeError("a server's key is an EC or an RSA key")
+    built = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([]))
+        .add_extension(x509.SubjectAlternativeName([*map(x509.DNSName, dns_names)]), critical=False)
+    )
+    return built.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def requested(pem: str) -> frozenset[str]:
+    """The DNS names that a request is for."""
+    asked = x509.load_pem_x509_csr(pem.encode())
+    extension = asked.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    return frozenset(extension.value.get_values_for_type(x509.DNSName))
+
+
+def key_digest(pem: str) -> str:
+    """SHA-256 of the public key (SPKI) of a certificate, a request or a private key, in hex: as TLSA has it.
+
+    Raises ValueError when it is none of them.
+    """
+    data = pem.encode()
+    form = serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    if "CERTIFICATE REQUEST" in pem:
+        spki = x509.load_pem_x509_csr(data).public_key().public_bytes(*form)
+    elif "CERTIFICATE" in pem:
+        spki = x509.load_pem_x509_certificate(data).public_key().public_bytes(*form)
+    else:
+        spki = serialization.load_pem_private_key(data, None).public_key().public_bytes(*form)
+    return sha256(spki).hexdigest()
+
+
 def _builder(subject: str, issuer: x509.Name, days: int) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
@@ -137,8 +174,8 @@ def issue(
         raise TypeError("the authority's key is not an EC key")
     issuer = x509.load_pem_x509_certificate(ca_cert.encode())
     key = serialization.load_pem_private_key((key_pem or server_key()).encode(), None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise TypeError("the server's key is not an EC key")
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise TypeError("a server's key is an EC or an RSA key")
     certificate = (
         _builder(dns_names[0], issuer.subject, days)
         .public_key(key.public_key())

@@ -180,9 +180,10 @@ def diff(state: HostState, seen: Seen) -> MachinePlan:
 
 def _path_changes(state: HostState, puts: Mapping[str, Put], seen: Seen) -> Iterable[PathChange]:
     manifest = {} if seen["unfinished"] else seen["record"]["manifest"]
+    kept = {it.path for it in state.files if it.beside and _is_kept(it, puts, seen)}
     for path, put in puts.items():
         node = seen["nodes"][path]
-        if fingerprint(put) != _seen_fingerprint(node):
+        if path not in kept and fingerprint(put) != _seen_fingerprint(node):
             kind = Kind.CREATE if node["kind"] == "absent" else Kind.CHANGE
             drift = manifest.get(path, _seen_fingerprint(node)) != _seen_fingerprint(node)
             yield PathChange(
@@ -196,6 +197,13 @@ def _path_changes(state: HostState, puts: Mapping[str, Put], seen: Seen) -> Iter
             if node["kind"] == "directory":
                 why += "; it stays while anything else is in it"
             yield PathChange(path, Kind.REMOVE, node["kind"], notes=(why,))
+
+
+def _is_kept(file: File, puts: Mapping[str, Put], seen: Seen) -> bool:
+    """Whether something else keeps the file: it is there, as mastio left it but for its content."""
+    node, wanted_ = seen["nodes"][file.path], puts[file.path]
+    same = all(node[key] == wanted_[key] for key in ("kind", "owner", "group", "mode"))
+    return same and fingerprint(puts[file.beside]) == _seen_fingerprint(seen["nodes"][file.beside])
 
 
 def fingerprint(put: Put) -> str:

@@ -7,11 +7,15 @@
 | `host/<machine>/key`, `…/cert` | a machine's certificate inside the site |
 | `public/<host name>/key`, `…/cert` | the certificate the internet sees |
 | `public/<host name>/next` | the MX's next key, whose hash is in DNS before it is used (RFC 7671, 8.4) |
+| `public/<host name>/request`, `…/next-request` | what an authority is asked with, for each of the two (`acme.*`) |
+| `public/<host name>/given` | its certificate came from the administrator |
+| `acme/tsig` | signs the updates of DNS that prove names |
 | `dkim/<domain>/ring` | the generations of a domain's DKIM keys (`mastio.dns.rings`) |
 | `dkim/<domain>/<selector>` | a DKIM key, RSA or Ed25519 (RFC 6376, RFC 8463) |
 | `inspection/<watch>/key`, `…/cert` | by which a watch comes to look at the machines |
 | `integrity/<watch>/key`, `…/cert` | by which a watch comes to measure them |
 | `patching/<watch>/key`, `…/cert` | by which a watch has them install security updates |
+| `certificates/<watch>/key`, `…/cert` | by which a watch brings them public certificates |
 | `<part>/<token>` | a random token that a role asks for |
 
 `ensure` makes what is missing or about to expire; `rotate` makes what it is told anew, and
@@ -19,16 +23,17 @@
 """
 
 import secrets as random
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 
 from mastio import pki
-from mastio.dns import rings, sts
+from mastio.dns import rings
 from mastio.errors import Exit, MastioError
-from mastio.roles import inspection, integrity, patching
+from mastio.roles import certificates, inspection, integrity, patching
 from mastio.roles.registry import PARTS
-from mastio.site.model import Machine, Role, Site
+from mastio.site.model import Challenge, Machine, Role, Site
 from mastio.vault import Vault
 
 
@@ -46,15 +51,26 @@ def _pairs(site: Site) -> dict[str, tuple[str, tuple[str, ...]]]:
         pairs[inspection.PAIR.format(watch.name)] = ("ca", (f"inspection.{name}",))
         pairs[integrity.PAIR.format(watch.name)] = ("ca", (f"integrity.{name}",))
         pairs[patching.PAIR.format(watch.name)] = ("ca", (f"patching.{name}",))
-    pairs[f"public/{site.mx_host}"] = ("public-ca", (site.mx_host,))
-    web = (site.webmail_host, *(sts.host(domain) for domain in site.domains))
-    pairs[f"public/{site.webmail_host}"] = ("public-ca", web)
+        if site.acme.directory:
+            pairs[certificates.PAIR.format(watch.name)] = ("ca", (f"certificates.{name}",))
+    for host, dns_names in certificates.names(site).items():
+        pairs[f"public/{host}"] = ("public-ca", dns_names)
     return pairs
 
 
-def _next(site: Site) -> str:
-    """The name of the MX's next key."""
-    return f"public/{site.mx_host}/next"
+def _requests(vault: Mapping[str, str], site: Site) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Each request that the site needs: the secret with its key, and its names."""
+    found = {}
+    for host, dns_names in certificates.names(site).items():
+        if site.acme.directory and certificates.given(host) not in vault:
+            found[certificates.request(host)] = (f"public/{host}/key", dns_names)
+            found[certificates.request(host, following=True)] = (following(host), dns_names)
+    return found
+
+
+def following(host: str) -> str:
+    """The name of a host's next key; the webmail has one only when an authority signs for it beforehand."""
+    return f"public/{host}/next"
 
 
 def today() -> date:
@@ -63,7 +79,10 @@ def today() -> date:
 
 
 def _singles(site: Site) -> dict[str, Callable[[], str]]:
-    singles: dict[str, Callable[[], str]] = {_next(site): pki.server_key}
+    hosts = certificates.names(site) if site.acme.directory else (site.mx_host,)
+    singles: dict[str, Callable[[], str]] = dict.fromkeys(map(following, hosts), pki.server_key)
+    if site.acme.directory and site.acme.challenge is Challenge.DNS:
+        singles[certificates.TSIG] = lambda: b64encode(random.token_bytes(32)).decode()
     for part in PARTS:
         if site.carrying(*part.roles):
             singles |= dict.fromkeys(part.secrets, _token)
@@ -88,15 +107,25 @@ def ensure(vault: Vault, site: Site) -> tuple[str, ...]:
         if _stale(vault, name, authority, dns_names):
             ca = vault[f"{authority}/key"], vault[f"{authority}/cert"]
             key = vault.get(f"{name}/next", "")
+            if site.acme.directory and f"{name}/key" in vault and name.startswith("public/"):
+                # Only the interim certificate has become old: the authority's is for this key.
+                key = vault[f"{name}/key"]
             _put_pair(vault, name, pki.issue(*ca, *dns_names, key_pem=key))
-            vault.drop(f"{name}/next")
+            if key == vault.get(f"{name}/next"):
+                vault.drop(f"{name}/next")
             made.append(name)
     for name, make in (singles | _dkim(vault, site)).items():
         if name not in vault:
             vault.put(name, make())
             made.append(name)
+    asked = _requests(vault, site)
+    for name, (secret, dns_names) in asked.items():
+        if not _fits(vault.get(name, ""), vault[secret], dns_names):
+            vault.put(name, pki.request(vault[secret], *dns_names))
+            made.append(name)
+    marks = {certificates.given(host) for host in certificates.names(site)}
     wanted = {f"{pair}/{half}" for pair in (*pairs, "ca", "public-ca") for half in ("key", "cert")}
-    for name in set(vault) - wanted - set(singles) - set(_dkim(vault, site)):
+    for name in set(vault) - wanted - set(singles) - set(_dkim(vault, site)) - set(asked) - marks:
         vault.drop(name)
     return tuple(made)
 
@@ -144,8 +173,18 @@ def _put_pair(vault: Vault, name: str, pair: tuple[str, str]) -> None:
         vault.put(f"{name}/{half}", value)
 
 
+def _fits(request: str, key: str, dns_names: tuple[str, ...]) -> bool:
+    return (
+        bool(request)
+        and pki.key_digest(request) == pki.key_digest(key)
+        and pki.requested(request) == frozenset(dns_names)
+    )
+
+
 def _stale(vault: Vault, name: str, authority: str, dns_names: tuple[str, ...]) -> bool:
     cert = vault.get(f"{name}/cert")
+    if f"{name}/given" in vault and cert is not None and f"{name}/key" in vault:
+        return False
     return (
         cert is None
         or f"{name}/key" not in vault
@@ -161,7 +200,7 @@ def select(names: Iterable[str], patterns: Iterable[str]) -> tuple[str, ...]:
     Raises MastioError for a pattern that matches nothing.
     """
     # A next key is in DNS already: it takes over when its certificate is made anew, as it is.
-    known = sorted(name for name in names if not name.endswith("/next"))
+    known = sorted(name for name in names if not name.endswith(_FOLLOWING))
     chosen: set[str] = set()
     for pattern in patterns:
         hits = {n for n in known if fnmatchcase(n, pattern) or fnmatchcase(_stem(n), pattern)}
@@ -173,6 +212,9 @@ def select(names: Iterable[str], patterns: Iterable[str]) -> tuple[str, ...]:
             )
         chosen |= {n for n in known if _stem(n) in {_stem(hit) for hit in hits}}
     return tuple(sorted(chosen))
+
+
+_FOLLOWING = ("/next", "request", "/given")
 
 
 def _stem(name: str) -> str:
@@ -193,6 +235,7 @@ def rotate(vault: Vault, site: Site, patterns: Iterable[str]) -> tuple[str, ...]
         )
     for name in chosen:
         vault.drop(name)
+        vault.drop(f"{_stem(name)}/given")
     return ensure(vault, site)
 
 
@@ -204,6 +247,9 @@ def for_machine(vault: Mapping[str, str], site: Site, machine: Machine) -> dict[
         allowed.add(f"{inspection.PAIR.format(machine.name)}/key")
         allowed.add(f"{integrity.PAIR.format(machine.name)}/key")
         allowed.add(f"{patching.PAIR.format(machine.name)}/key")
+        allowed.add(f"{certificates.PAIR.format(machine.name)}/key")
+        allowed.add(certificates.TSIG)
+        allowed |= {name for name in vault if name.endswith("request")}
     if machine.has(Role.GATEWAY_IN):
         allowed.add(f"public/{site.mx_host}/key")
     if machine.has(Role.WEBMAIL):

@@ -21,6 +21,9 @@ class File:
     group: str = "root"
     mode: int = 0o644
     secret: bool = False
+    beside: str = ""
+    """The path of another file of this machine. This one is put there only when it is missing or when that one
+    changes; in between something else keeps it."""
 
     @property
     def digest(self) -> str:

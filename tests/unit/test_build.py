@@ -1,5 +1,6 @@
 """Parts of a machine are united, and contradict each other loudly."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from mastio import secrets
 from mastio.build import build, merge
 from mastio.context import Internet
 from mastio.errors import MastioError
+from mastio.site.model import Acme
 from mastio.state import File, HostState, Unit, User
 from mastio.vault import Vault
 from tests.sites import demo_site, single_site
@@ -59,9 +61,10 @@ def test_gateway_and_store_on_one_machine_are_refused_in_words() -> None:
         build(single_site(), {}, Internet())
 
 
-def test_what_units_checks_and_commands_read_is_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize("acme", [Acme(), Acme("https://acme.test/dir")], ids=["plain", "acme"])
+def test_what_units_checks_and_commands_read_is_there(tmp_path: Path, acme: Acme) -> None:
     """`reads` are paths, not beginnings of names: one that matches nothing restarts nothing."""
-    site, vault = demo_site(), Vault.open(tmp_path)
+    site, vault = replace(demo_site(), acme=acme), Vault.open(tmp_path)
     secrets.ensure(vault, site)
     states = build(site, vault, Internet()).values()
     paths = {it.path for state in states for it in (*state.files, *state.links)}

@@ -55,6 +55,22 @@ def test_a_secret_shows_only_that_it_differs() -> None:
     assert plan.paths[0].diff == ""
 
 
+def test_a_file_that_another_keeps_is_put_there_once_and_with_the_one_beside_it() -> None:
+    """As a certificate that is renewed between two applies, and goes when its key does."""
+    kept = File("/var/lib/probe/chain", "interim\n", beside=KEY.path)
+    state = replace(STATE, files=(CONF, KEY, kept))
+    assert kept.path in [it.path for it in diff(state, asked(blank(), state)).paths]
+    settled_ = asked(settled(state), state)
+    renewed = node(settled_, kept.path, digest="another's")
+    assert diff(state, renewed).empty
+    for changes in ({"mode": 0o666}, {"owner": "daemon"}, {"kind": "absent"}):
+        found = diff(state, node(renewed, kept.path, **changes))
+        assert [it.path for it in found.paths] == [kept.path], changes
+    with_key = replace(state, files=(CONF, replace(KEY, content="the-next-key"), kept))
+    seen = node(asked(settled(state), with_key), kept.path, digest="another's")
+    assert {it.path for it in diff(with_key, seen).paths} == {KEY.path, kept.path}
+
+
 def test_a_missing_newline_at_the_end_does_not_garble_the_diff() -> None:
     changed = replace(STATE, files=(replace(CONF, content="one\n2"), KEY))
     seen = node(asked(settled(STATE), changed), CONF.path, content="one\ntwo")

@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("plan", "Show what apply would change"),
     "apply": ("plan", "Make the machines what the site file says"),
     "dns": ("dns", "Print what must stand in DNS, or check it"),
+    "certificates": ("certificates", "Public certificates: how they stand, renew, your own"),
     "dkim": ("dkim", "Let the next DKIM keys sign"),
     "logs": ("logs", "What the machines wrote; and whether anybody changed it"),
     "trace": ("logs", "Tell what happened to a message"),

@@ -83,6 +83,7 @@ def apply_(app: App, machines: tuple[str, ...], yes: bool, as_json: bool) -> Exi
     told = _tell_gateways(app, transport, changed)
     applied = {name: one for name, one in ready.items() if outcomes[name].ok}
     _tell_watch(app, transport, applied, changed)
+    _renew(app, transport, changed)
     return max((told, *(one.code for one in outcomes.values())))
 
 
@@ -119,6 +120,33 @@ def _tell_watch(
         click.secho(f"warning: integrity: {why}", fg="yellow", err=True)
     if late:
         click.echo("  → `mastio integrity check` tells what", err=True)
+
+
+def _renew(app: App, transport: Transport, changed: set[str]) -> None:
+    """Names or keys of public certificates may be others now: watch gets what is due."""
+    if not changed:
+        return
+    site = app.site()
+    if not site.acme.directory or not any(
+        it.name in changed for it in site.carrying(Role.WATCH, Role.GATEWAY_IN, Role.WEBMAIL)
+    ):
+        return
+    from mastio import onwatch
+
+    late = []
+    try:
+        for event in onwatch.events(
+            transport, site.carrying(Role.WATCH)[0].name, "certificates", ["renew"]
+        ):
+            if "step" not in event:
+                wrong = (event["failed"], *event["machines"].values())
+                late += [f"{event['host']}: {why}" for why in wrong if why]
+    except MastioError as error:
+        late = late or [error.message]
+    for why in late:
+        click.secho(f"warning: certificates: {why}", fg="yellow", err=True)
+    if late:
+        click.echo("  → `mastio certificates` tells how they stand", err=True)
 
 
 def _tell_gateways(app: App, transport: Transport, changed: set[str]) -> Exit:

@@ -7,13 +7,12 @@
 from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
 
-from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
+from mastio import pki
 from mastio.site.model import Address
 
 _STRING = 255  # the longest character-string in a TXT record (RFC 1035, 3.3)
@@ -88,11 +87,7 @@ def tlsa(host: str, port: int, pem: str) -> Record:
 
     `pem` is its certificate or, of a key that is to come, its private key.
     """
-    if "CERTIFICATE" in pem:
-        octets = _spki(x509.load_pem_x509_certificate(pem.encode()).public_key())
-    else:
-        octets = _spki(serialization.load_pem_private_key(pem.encode(), None).public_key())
-    return Record(f"_{port}._tcp.{host}", "TLSA", f"3 1 1 {sha256(octets).hexdigest()}")
+    return Record(f"_{port}._tcp.{host}", "TLSA", f"3 1 1 {pki.key_digest(pem)}")
 
 
 def caa(name: str, tag: str, value: str) -> Record:

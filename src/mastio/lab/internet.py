@@ -18,7 +18,7 @@ SEGMENT = "internet"
 """The bridge's name, and what machines call their interface on it."""
 
 _PREFIX = {4: 24, 6: 64}
-_MTA, _NAMESERVER, _RESOLVER, _STRANGER, _ADMIN = 100, 53, 54, 66, 200
+_MTA, _NAMESERVER, _RESOLVER, _AUTHORITY, _STRANGER, _ADMIN = 100, 53, 54, 55, 66, 200
 
 
 def networks(site: Site) -> tuple[Network, ...]:
@@ -45,6 +45,11 @@ def resolver(site: Site) -> tuple[Address, ...]:
     return _host(site, _RESOLVER)
 
 
+def authority(site: Site) -> tuple[Address, ...]:
+    """A certificate authority."""
+    return _host(site, _AUTHORITY)
+
+
 def stranger(site: Site) -> tuple[Address, ...]:
     """A host without a name or a reputation."""
     return _host(site, _STRANGER)
@@ -57,7 +62,9 @@ def admin(site: Site) -> tuple[Address, ...]:
 
 def outside(site: Site) -> tuple[Address, ...]:
     """Every address of `outside`, the MTA's first."""
-    parts = mta(site), nameserver(site), resolver(site), stranger(site), admin(site)
+    parts = (
+        mta(site), nameserver(site), resolver(site), authority(site), stranger(site), admin(site),
+    )  # fmt: skip
     return tuple(address for part in parts for address in part)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from mastio.context import Context
 from mastio.roles import (
     bans,
+    certificates,
     common,
     digest,
     firewall,
@@ -49,4 +50,5 @@ PARTS: tuple[Part, ...] = (
     Part("integrity", tuple(Role), integrity.build),
     Part("digest", (Role.WATCH,), digest.build),
     Part("patching", tuple(Role), patching.build),
+    Part("certificates", (Role.GATEWAY_IN, Role.WEBMAIL, Role.WATCH), certificates.build),
 )

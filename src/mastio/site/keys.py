@@ -9,7 +9,9 @@ from typing import cast
 from mastio.site.cleaning import CLEANING
 from mastio.site.key import Key, Kind, names
 from mastio.site.model import (
+    Acme,
     Alarms,
+    Challenge,
     Dmarc,
     Dns,
     Intrusion,
@@ -150,6 +152,47 @@ KEYS: tuple[Key, ...] = (
         ", ".join(f"`{it}`" for it in Dns().caa),
     ),
     Key("dns.parked", Kind.TEXTS, "Domains of yours that neither send nor take mail.", "none"),
+    Key(
+        "acme.directory",
+        Kind.TEXT,
+        "The ACME directory of a certificate authority, an https URL such as "
+        "`https://acme-v02.api.letsencrypt.org/directory`. Watch then gets the public certificates there and renews "
+        "them; writing it says that you agree to the authority's terms. `dns.caa` must name the authority.",
+        "none: the site's own interim authority signs them, which strangers do not believe",
+    ),
+    Key(
+        "acme.challenge",
+        Kind.TEXT,
+        f"How the names are proven: {names(Challenge)}. `http` is answered by the webmail, so all names must lead "
+        "there, as behind a firewall machine; `dns` by records that watch puts into the zones.",
+        f"`{Acme().challenge}`",
+    ),
+    Key(
+        "acme.dns_server",
+        Kind.TEXT,
+        "The name server that takes these records by signed updates (RFC 2136): a name or an address.",
+        "required with `dns`",
+    ),
+    Key(
+        "acme.dns_key",
+        Kind.TEXT,
+        "What the name server calls the key that signs the updates; `mastio certificates tsig` shows it.",
+        f"`{Acme().dns_key}`",
+    ),
+    Key(
+        "acme.authority",
+        Kind.TEXT,
+        "Certificates (PEM) of an authority that is in nobody's list, such as your organisation's own.",
+        "none",
+    ),
+    Key(
+        "acme.alarm_days",
+        Kind.WHOLE,
+        "With fewer days left to a certificate there is an alarm; renewal begins when two thirds of its life are over.",
+        f"{Acme().alarm_days}",
+        1,
+        60,
+    ),
     *CLEANING,
     Key(
         "proxy.mirrors",

@@ -187,6 +187,30 @@ class Dns:
     """Domains of the organisation that neither send nor take mail."""
 
 
+class Challenge(StrEnum):
+    """How the site proves to an authority that a name is its own (RFC 8555, 8)."""
+
+    HTTP = "http"
+    DNS = "dns"
+
+
+@dataclass(frozen=True, slots=True)
+class Acme:
+    """Public certificates from an authority on the internet (RFC 8555)."""
+
+    directory: str = ""
+    """The authority's directory, an https URL; empty: the site's own interim authority signs."""
+    challenge: Challenge = Challenge.HTTP
+    dns_server: str = ""
+    """The name server that takes the site's updates (RFC 2136), a name or an address."""
+    dns_key: str = "mastio-acme"
+    """What that server calls the key by which it knows them (RFC 8945)."""
+    authority: str = ""
+    """PEM certificates of an authority that is in nobody's list: an organisation's own, or a test's."""
+    alarm_days: int = 14
+    """With fewer days left to a certificate there is an alarm."""
+
+
 class Treatment(StrEnum):
     """What becomes of a message with an attachment that a policy names."""
 
@@ -306,6 +330,7 @@ class Site:
     patches: Patches = field(default_factory=Patches)
     ids: Intrusion = field(default_factory=Intrusion)
     dns: Dns = field(default_factory=Dns)
+    acme: Acme = field(default_factory=Acme)
     filter: Filter = field(default_factory=Filter)
     verify_outside: str = ""
     """The ssh name of a machine on the internet from which `verify` looks; empty: there is none."""

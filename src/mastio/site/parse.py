@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mastio.errors import Exit, MastioError
-from mastio.site import filtering, values
+from mastio.site import acme, filtering, values
 from mastio.site.layout import lay_out
 from mastio.site.model import (
     DUTIES,
@@ -33,6 +33,7 @@ from mastio.site.model import (
     Patches,
     Policy,
     Reach,
+    Role,
     Site,
     Topology,
 )
@@ -107,6 +108,9 @@ def _site(raw: Raw, folder: Path | None) -> Site:
         patches=_patches(raw),
         ids=_intrusion(raw),
         dns=_dns(raw, domains),
+        acme=acme.parse(
+            raw, behind=any(it.has(Role.FIREWALL) for it in (layout.machines if layout else ()))
+        ),
         policy=(policy := _policy(raw)),
         filter=filtering.parse(raw, domains, policy),
         verify_outside=_one_at(raw, ("verify", "outside"), values.ssh_name) or "",

@@ -76,6 +76,7 @@ EVERY_MACHINE = Grant(
         Lies(_K.LOGIN_KEY, "/etc/ssh/authorized_keys.d/inspection", "watch's key, for `mastio-look` alone"),
         Lies(_K.LOGIN_KEY, "/etc/ssh/authorized_keys.d/integrity", "watch's key, for `mastio-measure` alone"),
         Lies(_K.LOGIN_KEY, "/etc/ssh/authorized_keys.d/patching", "watch's key, for `mastio-patch` alone"),
+        Lies(_K.LOGIN_KEY, "/etc/ssh/authorized_keys.d/certificates", "watch's key, for `mastio-certificate` alone"),
     ),
     (),
 )  # fmt: skip
@@ -156,6 +157,9 @@ GRANTS: dict[Role, Grant] = {
             Lies(_K.PRIVATE_KEY, "/etc/mastio/inspection.key", "opens `mastio-look` on the other machines"),
             Lies(_K.PRIVATE_KEY, "/etc/mastio/integrity.key", "opens `mastio-measure` on the other machines"),
             Lies(_K.PRIVATE_KEY, "/etc/mastio/patching.key", "opens `mastio-patch` on the other machines"),
+            Lies(_K.PRIVATE_KEY, "/etc/mastio/certificates.key", "opens `mastio-certificate` on gateway and webmail"),
+            Lies(_K.PRIVATE_KEY, "/var/lib/mastio/certificates/acme/accounts/*/account_key.pem",
+                 "who the site is to the authority (ACME)"),
         ),
         (
             May(_P.LOGS, "logs are kept here, who wrote to whom among them; machines hold their own for a while"),

@@ -23,9 +23,10 @@ from mastio.dns import records as make
 from mastio.dns import zone
 from mastio.flows import FlowMatrix
 from mastio.lab import internet as segment
-from mastio.lab.outside import domains, zones
+from mastio.lab.outside import authority, domains, zones
+from mastio.roles.certificates import TSIG
 from mastio.services import Service
-from mastio.site.model import Address, Machine, Site
+from mastio.site.model import Address, Challenge, Machine, Site
 from mastio.state import Check, Command, Directory, File, HostState, Listener, Unit, User
 from mastio.transport import OUTSIDE
 
@@ -37,6 +38,8 @@ RESOLVER = f"resolver.{DOMAIN}"
 STRANGER = f"stranger.{DOMAIN}"
 """A host that is in no SPF record: what it sends in others' names is forged."""
 ADMIN = f"admin.{DOMAIN}"
+AUTHORITY = f"acme.{DOMAIN}"
+"""A certificate authority, where the site asks one (`acme.directory`)."""
 PLAIN = "plain.test"
 """A domain whose owner publishes no policy at all: anybody may write in its name."""
 CAUTIOUS = "cautious.test"
@@ -85,10 +88,10 @@ def ensure(secrets: Mapping[str, str]) -> dict[str, str]:
         or _KEY not in secrets
         or pki.days_left(certificate) < pki.RENEW_DAYS
         or not pki.issued_by(certificate, authority)
-        or pki.names(certificate) != {MX, *domains.certified()}
+        or pki.names(certificate) != {MX, AUTHORITY, *domains.certified()}
     ):
         ca = secrets[f"{_AUTHORITY}/key"], authority
-        made[_KEY], made[_CERT] = pki.issue(*ca, MX, *domains.certified())
+        made[_KEY], made[_CERT] = pki.issue(*ca, MX, AUTHORITY, *domains.certified())
     return made
 
 
@@ -127,6 +130,7 @@ def zone_texts(site: Site, secrets: Mapping[str, str]) -> Mapping[str, str]:
         (MX, own),
         (NS, segment.nameserver(site)),
         (RESOLVER, segment.resolver(site)),
+        (AUTHORITY, segment.authority(site)[:1]),
         (STRANGER, segment.stranger(site)),
         (ADMIN, segment.admin(site)),
     ):
@@ -150,15 +154,22 @@ def build(site: Site, secrets: Mapping[str, str]) -> HostState:
     machine = Machine(MACHINE, (), "internet", segment.outside(site))
     ctx = Context(site, FlowMatrix(site, ()), machine, internet(site, secrets), secrets)
     names, mail, web = _names(ctx, zone_texts(site, secrets)), _mail(ctx), _web(ctx)
+    acme = authority.build(ctx, _CERT, _KEY) if site.acme.directory else HostState()
     return HostState(
-        packages=_PACKAGES,
-        files=(*names.files, *mail.files, *web.files, File(TRUSTED, ctx.internet.authorities)),
+        packages=(*_PACKAGES, *acme.packages),
+        files=(
+            *names.files,
+            *mail.files,
+            *web.files,
+            *acme.files,
+            File(TRUSTED, ctx.internet.authorities),
+        ),
         directories=mail.directories,
         users=mail.users,
-        units=(*names.units, *mail.units, *web.units),
+        units=(*names.units, *mail.units, *web.units, *acme.units),
         checks=(*names.checks, *mail.checks, *web.checks),
         commands=(Command("trust the public authority", ("update-ca-certificates",), (TRUSTED,)),),
-        listeners=(*names.listeners, *mail.listeners, *web.listeners),
+        listeners=(*names.listeners, *mail.listeners, *web.listeners, *acme.listeners),
     )
 
 
@@ -166,9 +177,17 @@ def _names(ctx: Context, texts: Mapping[str, str]) -> HostState:
     """Knot serves the zones; unbound resolves for `outside` itself."""
     stored = [(f"{name}.", f"{_KNOT}/zones/{name or 'root'}.zone") for name in texts]
     resolver, nameserver = segment.resolver(ctx.site), segment.nameserver(ctx.site)
+    takes = ctx.site.acme.challenge is Challenge.DNS
+    values = {
+        "addresses": nameserver, "zones": stored,
+        "tsig": ctx.secret(TSIG) if takes else "",
+    }  # fmt: skip
     return HostState(
         files=(
-            File(f"{_KNOT}/knot.conf", ctx.render(__file__, "knot.conf.j2", addresses=nameserver, zones=stored)),
+            File(
+                f"{_KNOT}/knot.conf", ctx.render(__file__, "knot.conf.j2", **values),
+                group="knot", mode=0o640, secret=takes,
+            ),
             *(File(path, text) for (_, path), text in zip(stored, texts.values(), strict=True)),
             File(
                 f"{_UNBOUND}/unbound.conf",

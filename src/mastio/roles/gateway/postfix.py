@@ -7,7 +7,7 @@ when missing: with no recipient known, all mail is refused, none lost.
 from collections.abc import Iterable
 
 from mastio import pki, services
-from mastio.context import PKI, Context, bracketed
+from mastio.context import PKI, Context, bracketed, public_chain
 from mastio.roles.gateway.files import POLICY, RECIPIENTS, drop_in, drop_in_folder, etc
 from mastio.site.model import Role
 from mastio.state import Check, Command, Directory, HostState, Unit
@@ -47,13 +47,14 @@ def build(ctx: Context) -> HostState:
         "alarms_to": ctx.site.alarms.outside,
         "relay_networks": [bracketed(address) for it in callers for address in it.addresses],
     }
+    shown = (public_chain(ctx.site),) if ctx.machine.has(Role.GATEWAY_IN) else ()
     names = ["main.cf", "master.cf", *(["outbound_headers"] if sends else [])]
     return HostState(
         packages=("postfix", "postfix-lmdb"),
         debconf=("postfix postfix/main_mailer_type select No configuration",),
         files=(*(etc(ctx, f"postfix/{name}", values) for name in names), drop_in(ctx, UNIT)),
         directories=(Directory(RECIPIENTS),),
-        units=(Unit(UNIT, reads=(CONFIG, PKI, drop_in_folder(UNIT))),),
+        units=(Unit(UNIT, reads=(CONFIG, PKI, *shown, drop_in_folder(UNIT))),),
         checks=(Check("postfix", ("postfix", "check"), reads=(CONFIG,)),),
         commands=tuple(_empty_maps()),
     )

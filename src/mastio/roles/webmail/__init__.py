@@ -21,9 +21,9 @@ from datetime import timedelta
 from cryptography import x509
 
 from mastio import pki, services
-from mastio.context import PKI, Context, Peer, bracketed
+from mastio.context import CHALLENGES, PKI, Context, Peer, bracketed, public_chain
 from mastio.dns import sts
-from mastio.site.model import Role
+from mastio.site.model import Challenge, Role
 from mastio.state import Check, Directory, File, HostState, Unit, User
 
 SECRETS = ("webmail/des-key",)
@@ -49,6 +49,7 @@ _STUNNEL = "/etc/stunnel/password.conf"
 
 def build(ctx: Context) -> HostState:
     """The webmail's part of a machine; MastioError when the flow matrix does not declare it."""
+    shown = tuple(dict.fromkeys((*_PUBLIC, public_chain(ctx.site))))
     return HostState(
         packages=(
             "libnginx-mod-http-headers-more-filter", "nginx", "php-fpm", "php-intl", "php-sqlite3",
@@ -84,14 +85,14 @@ def build(ctx: Context) -> HostState:
             ),
             Unit(
                 "nginx.service",
-                (_NGINX, *_PUBLIC, "/etc/systemd/system/nginx.service.d"),
+                (_NGINX, *shown, "/etc/systemd/system/nginx.service.d"),
             ),
             Unit("stunnel4.service", masked=True),  # Debian's, which would run our file as root
             Unit("roundcube-gc.timer"),
             Unit("roundcube-cleandb.timer"),
         ),
         checks=(
-            Check("nginx", ("/usr/sbin/nginx", "-t", "-q"), (_NGINX, *_PUBLIC)),
+            Check("nginx", ("/usr/sbin/nginx", "-t", "-q"), (_NGINX, *shown)),
             Check("php-fpm", (f"/usr/sbin/php-fpm{PHP}", "-t", "-y", _FPM), (_FPM, _POOL)),
             Check("roundcube", (f"/usr/bin/php{PHP}", "-l", _ROUNDCUBE), (_ROUNDCUBE,)),
         ),
@@ -104,6 +105,7 @@ def _files(ctx: Context) -> tuple[File, ...]:
         "tunnel": TUNNEL, "tunnel_socket": TUNNEL_SOCKET, "store": _store(ctx),
         "bracketed": bracketed, "literal": _php_literal, "escape": html.escape,
         "security_expires": _security_expires(ctx), "sts": sts,
+        "challenges": CHALLENGES if _answers(ctx) else "",
     }  # fmt: skip
 
     def file(path: str, template: str) -> File:
@@ -131,6 +133,11 @@ def _files(ctx: Context) -> tuple[File, ...]:
         unit("roundcube-gc.service.d/mastio.conf", "housekeeping.service.j2"),
         unit("roundcube-cleandb.service.d/mastio.conf", "housekeeping.service.j2"),
     )
+
+
+def _answers(ctx: Context) -> bool:
+    """Whether authorities look here for a proof that a name is the site's."""
+    return bool(ctx.site.acme.directory) and ctx.site.acme.challenge is Challenge.HTTP
 
 
 def _store(ctx: Context) -> Peer:

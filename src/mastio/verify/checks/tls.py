@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from mastio import services
-from mastio.context import PKI
+from mastio.context import PKI, public_chain
 from mastio.flows import Protection
 from mastio.verify.doors import Door, doors, secure
 from mastio.verify.model import Check, Family, Place, Severity
@@ -80,10 +80,11 @@ def own_certificate(vantage: Vantage) -> Iterator[str]:
         if now < certificate.not_valid_before_utc:
             yield f"{door.words} shows a certificate that is valid from {certificate.not_valid_before_utc:%Y-%m-%d}"
         name = "public" if door.service in (services.SMTP, services.HTTPS) else "host"
-        text = vantage.at(door.target).ask(host.text, f"{PKI}/{name}.pem")
+        path = public_chain(vantage.site) if name == "public" else f"{PKI}/{name}.pem"
+        text = vantage.at(door.target).ask(host.text, path)
         disk = x509.load_pem_x509_certificate(text.encode())
         if disk.public_bytes(Encoding.DER) != certificate.public_bytes(Encoding.DER):
-            yield f"{door.words} shows another certificate than {PKI}/{name}.pem on {door.target}"
+            yield f"{door.words} shows another certificate than {path} on {door.target}"
 
 
 def believed(vantage: Vantage) -> Iterator[str]:
