@@ -270,6 +270,23 @@ def test_a_connection_that_dies_without_a_word_is_given_up(lab: Lab) -> None:
     assert not complete(lab, word, count, 60)
 
 
+def test_who_empties_the_logs_of_a_machine_has_not_emptied_them_on_watch(lab: Lab) -> None:
+    word = token()
+    write(lab, "webmail", f"{word} an intruder came in")
+    assert arrived(lab, word, 1, 60)
+    # rsyslog itself appends on: what it writes afterwards leaves the machine as before.
+    files = "/var/log/syslog /var/log/auth.log /var/log/mail.log"
+    empty = f"for it in {files}; do : >$it; done; journalctl -q --rotate --vacuum-size=1"
+    assert lab.run("webmail", ["sh", "-c", empty]).code == 0
+    assert lab.run("webmail", ["grep", "-rqF", f"{word} an", "/var/log/syslog"]).code == 1
+    write(lab, "webmail", f"{word} and went on")
+    found = arrived(lab, word, 2, 60)
+    assert {name: len(lines) for name, lines in found.items()} == {"webmail": 2}
+    assert f"{word} an intruder came in" in lab.mastio(
+        "logs", "--machine", "webmail", "--grep", word
+    )
+
+
 def test_no_password_is_in_any_log(lab: Lab) -> None:
     address, password = next(iter(lab.accounts.items()))
     word = token()
