@@ -28,6 +28,8 @@ _PASSING = (b"breaking line", b"host ", b"lost connection", b"enabling PIX", b"r
 _OUTSIDE = b"]:%d: " % services.SMTP.port
 """In the other end's address: what goes to another organisation, not to a machine of the site."""
 _QUEUE_ID = re.compile(rb"(?=[A-Za-z]*\d)[0-9A-Za-z]{6,20}: ")
+_OF_ONE = re.compile(rb"\[[0-9a-fA-F.:]+\]|<[^>]*> ")
+"""In a reason: a server's address, a recipient's."""
 _SASL = re.compile(rb"sasl_username=(\S+)")
 _BLOCKED = re.compile(rb"blocked using ([\w.-]+)")
 
@@ -263,7 +265,8 @@ def _delivering(tag: bytes, reader: Reader) -> Program:
             return
         status = rest[at : rest.index(b" ", at)]
         tally.counts[f"{status.decode('ascii', 'replace')}.{name}"] += 1
-        why = rest[rest.find(b"(", at) + 1 : -1]
+        # Which of a server's many addresses, and which message: then most reasons are alike.
+        why = _OF_ONE.sub(b"", rest[rest.find(b"(", at) + 1 : -1])
         tally.tops["not delivered"][b"%b: %b" % (status, why[:140])] += 1
 
     def encrypted(text: bytes, line: bytes) -> None:

@@ -56,6 +56,19 @@ def test_users_mail_on_its_way_out() -> None:
     assert found.top("not delivered")[0][0].startswith("deferred: connect to mx.outside.test")
 
 
+def test_a_server_that_is_away_is_one_reason_whatever_its_address() -> None:
+    away = "{}: to=<{}@y>, relay=none, delay=3, delays=0/0/0/0, dsn=4.4.1, status=deferred ({})"
+    found = read(
+        line("gateway", "postfix/smtp[3]", away.format("4bX1", "a", "connect to mx.y[192.0.2.1]:25: Connection timed out")),
+        line("gateway", "postfix/smtp[3]", away.format("4bX2", "b", "connect to mx.y[2001:db8::1]:25: Connection timed out")),
+        line("gateway", "postfix/smtp[3]", away.format("4bX3", "c", "host mx.y[192.0.2.1] said: 450 <c@y> mailbox busy")),
+    )  # fmt: skip
+    assert found.top("not delivered") == [
+        ("deferred: connect to mx.y:25: Connection timed out", 2),
+        ("deferred: host mx.y said: 450 mailbox busy", 1),
+    ]
+
+
 def test_a_second_try_is_no_second_message() -> None:
     active = line("gateway", "postfix/qmgr[3]", f"{QID}: from=<carol@outside.test>, size=876, nrcpt=1 (queue active)")  # fmt: skip
     found = read(DELIVERED[2], active, active)
