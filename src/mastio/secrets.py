@@ -16,6 +16,8 @@
 | `integrity/<watch>/key`, `…/cert` | by which a watch comes to measure them |
 | `patching/<watch>/key`, `…/cert` | by which a watch has them install security updates |
 | `certificates/<watch>/key`, `…/cert` | by which a watch brings them public certificates |
+| `backup/<watch>/key`, `…/cert` | by which a watch has them archive what is kept |
+| `backup/<machine>/passphrase` | opens the machine's archives; it and watch have it |
 | `<part>/<token>` | a random token that a role asks for |
 
 `ensure` makes what is missing or about to expire; `rotate` makes what it is told anew, and
@@ -31,8 +33,8 @@ from fnmatch import fnmatchcase
 from mastio import pki
 from mastio.dns import rings
 from mastio.errors import Exit, MastioError
-from mastio.roles import certificates, inspection, integrity, patching
-from mastio.roles.registry import PARTS
+from mastio.roles import backup, certificates, inspection, integrity, patching
+from mastio.roles.registry import KEPT, PARTS
 from mastio.site.model import Challenge, Machine, Role, Site
 from mastio.vault import Vault
 
@@ -51,6 +53,7 @@ def _pairs(site: Site) -> dict[str, tuple[str, tuple[str, ...]]]:
         pairs[inspection.PAIR.format(watch.name)] = ("ca", (f"inspection.{name}",))
         pairs[integrity.PAIR.format(watch.name)] = ("ca", (f"integrity.{name}",))
         pairs[patching.PAIR.format(watch.name)] = ("ca", (f"patching.{name}",))
+        pairs[backup.PAIR.format(watch.name)] = ("ca", (f"backup.{name}",))
         if site.acme.directory:
             pairs[certificates.PAIR.format(watch.name)] = ("ca", (f"certificates.{name}",))
     for host, dns_names in certificates.names(site).items():
@@ -86,6 +89,8 @@ def _singles(site: Site) -> dict[str, Callable[[], str]]:
     for part in PARTS:
         if site.carrying(*part.roles):
             singles |= dict.fromkeys(part.secrets, _token)
+    for machine in backup.backed_up(site, KEPT):
+        singles[backup.TOKEN.format(machine.name)] = _token
     return singles
 
 
@@ -242,7 +247,7 @@ def rotate(vault: Vault, site: Site, patterns: Iterable[str]) -> tuple[str, ...]
 def for_machine(vault: Mapping[str, str], site: Site, machine: Machine) -> dict[str, str]:
     """What one machine may know: all certificates, which are public, and only the keys it uses."""
     allowed = {name for name in vault if name.endswith("/cert")}
-    allowed.add(f"host/{machine.name}/key")
+    allowed |= {f"host/{machine.name}/key", backup.TOKEN.format(machine.name)}
     if machine.has(Role.WATCH):
         allowed.add(f"{inspection.PAIR.format(machine.name)}/key")
         allowed.add(f"{integrity.PAIR.format(machine.name)}/key")
@@ -250,6 +255,8 @@ def for_machine(vault: Mapping[str, str], site: Site, machine: Machine) -> dict[
         allowed.add(f"{certificates.PAIR.format(machine.name)}/key")
         allowed.add(certificates.TSIG)
         allowed |= {name for name in vault if name.endswith("request")}
+        allowed.add(f"{backup.PAIR.format(machine.name)}/key")
+        allowed |= {backup.TOKEN.format(it.name) for it in backup.backed_up(site, KEPT)}
     if machine.has(Role.GATEWAY_IN):
         allowed.add(f"public/{site.mx_host}/key")
     if machine.has(Role.WEBMAIL):

@@ -112,6 +112,18 @@ class Listener:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What a role has on its machine that no site file brings back: backups keep it."""
+
+    trees: tuple[str, ...] = ()
+    """Folders, with all below them."""
+    databases: tuple[str, ...] = ()
+    """SQLite files, which SQLite itself copies."""
+    dumps: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Files by the commands that make them: `{}` stands for the file's path, else it is what the command says."""
+
+
+@dataclass(frozen=True, slots=True)
 class HostState:
     """All that mastio holds true on one machine."""
 

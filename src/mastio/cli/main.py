@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "integrity": ("integrity", "What machines are made of, against a reference"),
     "digest": ("digest", "What the logs say of a day, and whether it needs a person"),
     "patches": ("patches", "Security updates, and what is vulnerable"),
+    "backup": ("backup", "Archives of mail and accounts, and of what the filter learned"),
     "drill": ("drill", "What an intruder would have, machine by machine"),
     "secrets": ("secrets", "List and rotate generated secrets"),
     "domain": ("accounts", "Mail domains"),

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from mastio.context import Context
 from mastio.roles import (
+    backup,
     bans,
     certificates,
     common,
@@ -22,7 +24,7 @@ from mastio.roles import (
     webmail,
 )
 from mastio.site.model import Role
-from mastio.state import HostState
+from mastio.state import HostState, Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,14 @@ class Part:
     build: Callable[[Context], HostState]
     secrets: tuple[str, ...] = ()
 
+
+KEPT: dict[Role, Kept] = {
+    Role.STORE: store.KEPT,
+    Role.GATEWAY_IN: gateway.KEPT,
+    Role.GATEWAY_OUT: gateway.KEPT,
+    Role.WEBMAIL: webmail.KEPT,
+}
+"""What backups keep of a machine, by its roles."""
 
 PARTS: tuple[Part, ...] = (
     Part("common", tuple(Role), common.build),
@@ -51,4 +61,5 @@ PARTS: tuple[Part, ...] = (
     Part("digest", (Role.WATCH,), digest.build),
     Part("patching", tuple(Role), patching.build),
     Part("certificates", (Role.GATEWAY_IN, Role.WEBMAIL, Role.WATCH), certificates.build),
+    Part("backup", tuple(Role), partial(backup.build, kept=KEPT)),
 )

@@ -11,6 +11,7 @@ from mastio.site.key import Key, Kind, names
 from mastio.site.model import (
     Acme,
     Alarms,
+    Backup,
     Challenge,
     Dmarc,
     Dns,
@@ -32,6 +33,11 @@ def _policy(name: str, meaning: str, least: float, most: float) -> Key:
     default = Policy.__dataclass_fields__[name].default
     kind = Kind.WHOLE if isinstance(default, int) else Kind.NUMBER
     return Key(f"policy.{name}", kind, meaning, f"{default:g}", least, most)
+
+
+def _backup(name: str, meaning: str, least: float, most: float) -> Key:
+    default = Backup.__dataclass_fields__[name].default
+    return Key(f"backup.{name}", Kind.WHOLE, meaning, f"{default:g}", least, most)
 
 
 _MIRRORS = cast(tuple[str, ...], Site.__dataclass_fields__["mirrors"].default)
@@ -251,6 +257,20 @@ KEYS: tuple[Key, ...] = (
         Kind.FLAG,
         "Whether a machine is rebooted then when an update waits for that.",
         f"`{Patches().reboot}`".lower(),
+    ),
+    _backup(
+        "every_minutes", "How many minutes pass from one archive of the store to the next.", 5, 60
+    ),
+    _backup("keep_hours", "For so many hours every archive is kept.", 1, 8760),
+    _backup("keep_days", "So many days keep one archive each.", 0, 3650),
+    _backup("keep_weeks", "So many weeks keep one archive each.", 0, 520),
+    _backup("keep_months", "So many months keep one archive each.", 0, 1200),
+    Key(
+        "backup.copy",
+        Kind.TEXT,
+        "A folder on watch that stands on another machine's disk (mounted there by you): each night the newest "
+        "archives are copied into repositories in it.",
+        "none",
     ),
     Key(
         "ids.enabled",

@@ -141,6 +141,24 @@ class Patches:
 
 
 @dataclass(frozen=True, slots=True)
+class Backup:
+    """How often archives are made, and how long they are kept."""
+
+    every_minutes: int = 15
+    """From one archive of the store to the next; other machines' are made daily."""
+    keep_hours: int = 48
+    """For so long every archive is kept."""
+    keep_days: int = 30
+    """Then one a day,"""
+    keep_weeks: int = 12
+    """one a week,"""
+    keep_months: int = 12
+    """and one a month."""
+    copy: str = ""
+    """A folder on watch, on a disk of another machine, for a second copy; empty: none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Intrusion:
     """Intrusion detection on the perimeter firewall."""
 
@@ -328,6 +346,7 @@ class Site:
     outbound: Outbound = field(default_factory=Outbound)
     bans: Bans = field(default_factory=Bans)
     patches: Patches = field(default_factory=Patches)
+    backup: Backup = field(default_factory=Backup)
     ids: Intrusion = field(default_factory=Intrusion)
     dns: Dns = field(default_factory=Dns)
     acme: Acme = field(default_factory=Acme)

@@ -23,6 +23,7 @@ from mastio.site.model import (
     Accepted,
     Address,
     Alarms,
+    Backup,
     Bans,
     Dmarc,
     Dns,
@@ -106,6 +107,9 @@ def _site(raw: Raw, folder: Path | None) -> Site:
         ),
         bans=_bans(raw),
         patches=_patches(raw),
+        backup=Backup(
+            **_numbers(raw, "backup"), copy=_one_at(raw, ("backup", "copy"), values.folder) or ""
+        ),
         ids=_intrusion(raw),
         dns=_dns(raw, domains),
         acme=acme.parse(

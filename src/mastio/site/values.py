@@ -41,6 +41,13 @@ def time_of_day(text: str) -> str:
     return text
 
 
+def folder(text: str) -> str:
+    """An absolute path."""
+    if not re.fullmatch(r"(/[A-Za-z0-9_][A-Za-z0-9._-]*)+", text):
+        raise ValueError(f"{shown(text)} is no absolute path of a folder, such as /mnt/backup")
+    return text
+
+
 def label(text: str, longest: int = 63) -> str:
     """A host name label (RFC 1123): lower-case letters, digits and hyphens, a letter first."""
     if not _LABEL.fullmatch(text):

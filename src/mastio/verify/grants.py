@@ -77,6 +77,7 @@ EVERY_MACHINE = Grant(
         Lies(_K.LOGIN_KEY, "/etc/ssh/authorized_keys.d/integrity", "watch's key, for `mastio-measure` alone"),
         Lies(_K.LOGIN_KEY, "/etc/ssh/authorized_keys.d/patching", "watch's key, for `mastio-patch` alone"),
         Lies(_K.LOGIN_KEY, "/etc/ssh/authorized_keys.d/certificates", "watch's key, for `mastio-certificate` alone"),
+        Lies(_K.LOGIN_KEY, "/etc/ssh/authorized_keys.d/backup", "watch's key, for `mastio-backup` alone"),
     ),
     (),
 )  # fmt: skip
@@ -160,11 +161,13 @@ GRANTS: dict[Role, Grant] = {
             Lies(_K.PRIVATE_KEY, "/etc/mastio/certificates.key", "opens `mastio-certificate` on gateway and webmail"),
             Lies(_K.PRIVATE_KEY, "/var/lib/mastio/certificates/acme/accounts/*/account_key.pem",
                  "who the site is to the authority (ACME)"),
+            Lies(_K.PRIVATE_KEY, "/etc/mastio/backup.key", "opens `mastio-backup` on the other machines"),
         ),
         (
             May(_P.LOGS, "logs are kept here, who wrote to whom among them; machines hold their own for a while"),
             May(_P.KNOCK, "administrators come through it; the keys that open stay with them, and its own "
-                          "open `mastio-ban`, `mastio-look`, `mastio-measure` and `mastio-patch` alone"),
+                          "open `mastio-ban`, `mastio-look`, `mastio-measure`, `mastio-patch` and `mastio-backup` "
+                          "alone"),
             May(_P.DELIVER, "alarms go straight into the store, also when the gateway is away"),
             May(_P.SUPPLY, "packages and time come through it; packages are signed by Debian"),
         ),

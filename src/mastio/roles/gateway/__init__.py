@@ -29,9 +29,17 @@ Names come from the machine's own validating resolver (`roles/resolver`).
 
 from mastio.context import Context
 from mastio.roles.gateway import learning, policies, postfix, scanners, signing
-from mastio.roles.gateway.files import together
+from mastio.roles.gateway.files import VALKEY, together
 from mastio.site.model import Role
-from mastio.state import HostState
+from mastio.state import HostState, Kept
+
+KEPT = Kept(
+    dumps=(
+        ("valkey.rdb", ("valkey-cli", "-s", VALKEY, "--rdb", "{}")),
+        ("queue.json", ("postqueue", "-j")),
+    )
+)
+"""What the filter has learned and whom it knows (Bayes, greylist); what is on its way, for people."""
 
 
 def build(ctx: Context) -> HostState:

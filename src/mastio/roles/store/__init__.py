@@ -30,7 +30,7 @@ from mastio.reports import read as report_reader
 from mastio.roles.store import holding, learning
 from mastio.services import Service
 from mastio.site.model import DUTIES, REPORTS
-from mastio.state import Check, Command, Directory, File, HostState, Unit, User
+from mastio.state import Check, Command, Directory, File, HostState, Kept, Unit, User
 
 DIRECTORY = "/var/lib/mastio/directory/directory.sqlite"
 """The accounts: SQLite, owned by `OWNER`, readable by its group, journal_mode=DELETE."""
@@ -54,6 +54,13 @@ _QUOTA_WARNING = "/usr/local/lib/mastio/mastio-quota-warning"
 _SIEVE = "/etc/dovecot/sieve/spam"
 _UNITS = "/etc/systemd/system"
 _MAPS = ("domains", "accounts", "disabled", "own", "aliases", "duties", "catch-all", "senders")
+
+KEPT = Kept(
+    (VMAIL, holding.FOLDER, REPORT_FOLDER), (DIRECTORY, f"{_COUNTS}/outbound.sqlite"),
+    # What is on its way: for people, when the machine is gone.
+    (("queue.json", ("postqueue", "-j")),),
+)  # fmt: skip
+"""Mail and accounts; what is held back, what others report, what users have sent."""
 
 _NOBODY = (
     "{ARGON2ID}$argon2id$v=19$m=65536,t=3,p=4$"

@@ -24,7 +24,7 @@ from mastio import pki, services
 from mastio.context import CHALLENGES, PKI, Context, Peer, bracketed, public_chain
 from mastio.dns import sts
 from mastio.site.model import Challenge, Role
-from mastio.state import Check, Directory, File, HostState, Unit, User
+from mastio.state import Check, Directory, File, HostState, Kept, Unit, User
 
 SECRETS = ("webmail/des-key",)
 """Encrypts the users' passwords inside their sessions (AES-256: exactly 32 characters)."""
@@ -45,6 +45,8 @@ _FPM = f"/etc/php/{PHP}/fpm/php-fpm.conf"
 _POOL = f"/etc/php/{PHP}/fpm/pool.d/webmail.conf"
 _ROUNDCUBE = "/etc/roundcube/config.inc.php"
 _STUNNEL = "/etc/stunnel/password.conf"
+KEPT = Kept(databases=(f"{STATE}/roundcube.sqlite",))
+"""What users have set in the webmail, and their address books."""
 
 
 def build(ctx: Context) -> HostState:

@@ -1,0 +1,118 @@
+"""Backups that restore: watch has every machine archive what no site file brings back, and keeps the archives.
+
+    watch: timer ──▶ mastio.watch.backup ──ssh──▶ a machine: the program `door`, which runs borg
+                            │                                  │
+                            └── borg serve --append-only ◀── the same connection ──┘
+
+A *machine* holds `door`, to which watch's key leads, and the passphrase of its own repository. It adds archives and can
+do no more: *watch* serves append-only, looks afterwards at all that was written, and does not keep what deletes or
+replaces anything. Only watch prunes. What is kept of a machine is said by its roles (`state.Kept`).
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from mastio import bastion
+from mastio.context import ON_WATCH, Context
+from mastio.roles.backup.door import PASSPHRASE, SETTINGS
+from mastio.site.model import Machine, Role, Site
+from mastio.state import Directory, File, HostState, Kept
+from mastio.timers import Timer, timers
+
+PAIR = "backup/{}"
+"""The key pair by which a watch comes to have archives made."""
+TOKEN = "backup/{}/passphrase"  # noqa: S105 — a name
+"""The passphrase of a machine's repository."""
+FOLDER = "/var/lib/mastio/backup"
+"""On watch: `<machine>/` is a repository, `known/` what watch knows of each, `aside/` what it did not keep."""
+STATUS = f"{FOLDER}/status.json"
+"""How each machine's backups are, for the digest and others."""
+KEYS = "/etc/mastio/backup-keys"
+"""On watch: a file for each machine, with its repository's passphrase."""
+ON_SIDE_OF_WATCH = "/etc/mastio/backup-watch.json"
+DOOR = "/usr/local/lib/mastio/mastio-backup"
+_UNITS = "/etc/systemd/system"
+__all__ = ["DOOR", "FOLDER", "KEYS", "PASSPHRASE", "SETTINGS", "build", "kept_of"]
+
+
+def kept_of(machine: Machine, kept: Mapping[Role, Kept]) -> Kept:
+    """What is kept of a machine: what its roles say, together."""
+    mine = [kept[role] for role in machine.roles if role in kept]
+    return Kept(
+        tuple(dict.fromkeys(it for one in mine for it in one.trees)),
+        tuple(dict.fromkeys(it for one in mine for it in one.databases)),
+        tuple(dict.fromkeys(it for one in mine for it in one.dumps)),
+    )
+
+
+def backed_up(site: Site, kept: Mapping[Role, Kept]) -> tuple[Machine, ...]:
+    """The machines that have something to keep; watch keeps the archives, so not its own."""
+    if not site.carrying(Role.WATCH):
+        return ()
+    return tuple(
+        it for it in site.machines if kept_of(it, kept) != Kept() and not it.has(Role.WATCH)
+    )
+
+
+def build(ctx: Context, kept: Mapping[Role, Kept]) -> HostState:
+    """A machine's part in it."""
+    machines = backed_up(ctx.site, kept)
+    if ctx.machine.has(Role.WATCH):
+        return _keeping(ctx, machines)
+    return _kept(ctx, kept_of(ctx.machine, kept)) if ctx.machine in machines else HostState()
+
+
+def _kept(ctx: Context, kept: Kept) -> HostState:
+    own = {
+        **asdict(kept),
+        "dumps": dict(kept.dumps),
+        "repository": f"ssh://watch{FOLDER}/{ctx.machine.name}",
+    }
+    passphrase = ctx.secret(TOKEN.format(ctx.machine.name))
+    return HostState(
+        packages=("borgbackup", "python3"),
+        files=(
+            File(DOOR, Path(__file__).with_name("door.py").read_text(), mode=0o755),
+            File(SETTINGS, json.dumps(own, indent=1) + "\n"),
+            File(PASSPHRASE, passphrase, mode=0o600, secret=True),
+            File(
+                "/etc/ssh/authorized_keys.d/backup",
+                bastion.authorized(ctx, f"{PAIR}/cert", DOOR),
+            ),
+        ),
+    )
+
+
+def _keeping(ctx: Context, machines: tuple[Machine, ...]) -> HostState:
+    caller, wanted = bastion.caller(ctx, "backup"), ctx.site.backup
+    own = {
+        "ssh": {it.name: caller.ssh[it.name] for it in machines},
+        "often": [it.name for it in machines if it.has(Role.STORE)],
+    }
+    rows = (
+        Timer("often", "the store", f"*:0/{wanted.every_minutes}"),
+        Timer("daily", "the other machines; what is too old goes", "*-*-* 01:10:00"),
+        Timer("weekly", "whether all can be read", "Sun *-*-* 05:40:00"),
+        Timer("late", "whether backups still come", "*:12/30"),
+    )
+    clocks, units = timers("mastio-backup", "Backups,", rows, delay=20)
+    files = (
+        File(ON_SIDE_OF_WATCH, json.dumps(own, indent=1) + "\n"),
+        *caller.files,
+        *(
+            File(f"{KEYS}/{it.name}", ctx.secret(TOKEN.format(it.name)), mode=0o600, secret=True)
+            for it in machines
+        ),
+        File(
+            f"{_UNITS}/mastio-backup@.service",
+            ctx.render(__file__, "backup.service.j2", program=ON_WATCH),
+        ),
+    )
+    return HostState(
+        packages=("borgbackup",),
+        files=(*files, *clocks),
+        directories=(Directory(FOLDER, mode=0o700), Directory(KEYS, mode=0o700)),
+        units=units if ctx.kit.awake else (),
+    )

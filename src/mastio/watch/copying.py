@@ -1,0 +1,54 @@
+"""The second copy: each night the newest archive of each machine goes into another repository, elsewhere.
+
+borg-export-tar(1) and borg-import-tar(1): the archive is read whole and written anew, so the copy shares neither
+segments nor chunks with the first, and that the newest archive can be read is shown each night as well.
+"""
+
+import subprocess
+import time
+from pathlib import Path
+
+from mastio.errors import MastioError
+from mastio.site.model import Site
+from mastio.watch.backing import Backing
+from mastio.watch.borg import Repository, environment, telling
+
+
+def copy(backing: Backing, site: Site) -> None:
+    """Copies the newest archive, unless it is there. Raises MastioError."""
+    place = Path(site.backup.copy)
+    if not place.is_dir():
+        raise MastioError(
+            f"the second copy's folder {place} is not there", hint="mount it on watch"
+        )
+    target = Repository(backing.machine, place / f"{site.name}-{backing.machine}")
+    if not target.made():
+        target.make()
+    source = backing.repository
+    whole = [it for it in source.archives() if not it.name.endswith(".checkpoint")]
+    if not whole:
+        return
+    newest = whole[-1]
+    if newest.name not in {it.name for it in target.archives()}:
+        _carry(source, target, newest.name)
+    target.prune(site.backup)
+    known = backing.known
+    known.copied = newest.at
+    backing.keep(known)
+
+
+def _carry(source: Repository, target: Repository, name: str) -> None:
+    env = environment(source.machine)
+    begin = time.monotonic()
+    out = subprocess.Popen(
+        ["borg", "export-tar", "--tar-format=BORG", f"{source.path}::{name}", "-"], stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env,
+    )  # fmt: skip
+    done = subprocess.run(
+        ["borg", "import-tar", "--compression", "zstd,3", f"{target.path}::{name}", "-"], stdin=out.stdout,
+        capture_output=True, text=True, check=False, env=env,
+    )  # fmt: skip
+    said = out.communicate()[1].decode(errors="replace")
+    if out.returncode or done.returncode:
+        what = telling(said) if out.returncode else telling(done.stderr)
+        raise MastioError(f"{name} was not copied ({time.monotonic() - begin:.0f} s): {what}")
