@@ -18,6 +18,7 @@
 | `certificates/<watch>/key`, `…/cert` | by which a watch brings them public certificates |
 | `backup/<watch>/key`, `…/cert` | by which a watch has them archive what is kept |
 | `backup/<machine>/passphrase` | opens the machine's archives; it and watch have it |
+| `restore/<watch>/key`, `…/cert` | by which a watch brings what was archived back |
 | `<part>/<token>` | a random token that a role asks for |
 
 `ensure` makes what is missing or about to expire; `rotate` makes what it is told anew, and
@@ -33,7 +34,7 @@ from fnmatch import fnmatchcase
 from mastio import pki
 from mastio.dns import rings
 from mastio.errors import Exit, MastioError
-from mastio.roles import backup, certificates, inspection, integrity, patching
+from mastio.roles import backup, certificates, inspection, integrity, patching, restore
 from mastio.roles.registry import KEPT, PARTS
 from mastio.site.model import Challenge, Machine, Role, Site
 from mastio.vault import Vault
@@ -54,6 +55,7 @@ def _pairs(site: Site) -> dict[str, tuple[str, tuple[str, ...]]]:
         pairs[integrity.PAIR.format(watch.name)] = ("ca", (f"integrity.{name}",))
         pairs[patching.PAIR.format(watch.name)] = ("ca", (f"patching.{name}",))
         pairs[backup.PAIR.format(watch.name)] = ("ca", (f"backup.{name}",))
+        pairs[restore.PAIR.format(watch.name)] = ("ca", (f"restore.{name}",))
         if site.acme.directory:
             pairs[certificates.PAIR.format(watch.name)] = ("ca", (f"certificates.{name}",))
     for host, dns_names in certificates.names(site).items():
@@ -257,6 +259,7 @@ def for_machine(vault: Mapping[str, str], site: Site, machine: Machine) -> dict[
         allowed |= {name for name in vault if name.endswith("request")}
         allowed.add(f"{backup.PAIR.format(machine.name)}/key")
         allowed |= {backup.TOKEN.format(it.name) for it in backup.backed_up(site, KEPT)}
+        allowed.add(f"{restore.PAIR.format(machine.name)}/key")
     if machine.has(Role.GATEWAY_IN):
         allowed.add(f"public/{site.mx_host}/key")
     if machine.has(Role.WEBMAIL):

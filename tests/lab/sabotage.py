@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from mastio.context import PKI
 from mastio.lab import outside
 from mastio.roles.ids import RULES
+from mastio.roles.restore import VERDICT
 from mastio.roles.webmail import WWW
 from tests.lab.conftest import TheLab as Lab
 
@@ -186,6 +187,10 @@ SABOTAGE = (
              undo=f"rm {_LISTS}_*"),
     Sabotage("an old kernel runs", "store", "touch /boot/vmlinuz-99.1.2-amd64", "P3",
              undo="rm /boot/vmlinuz-99.1.2-amd64"),
+    Sabotage("a drill that was not good", "watch",
+             f"cp -p {VERDICT} {VERDICT}.kept 2>/dev/null || true; echo '{{\"at\": 1, \"good\": false, "
+             f"\"last_good\": 1, \"wrong\": 1, \"overdue\": 10}}' > {VERDICT}; chmod 644 {VERDICT}", "B2",
+             undo=f"rm {VERDICT}; mv {VERDICT}.kept {VERDICT} 2>/dev/null || true"),
     Sabotage("logs that stay at home", "webmail", "systemctl stop syslog.socket rsyslog.service", "L1",
              undo="systemctl start syslog.socket rsyslog.service"),
     Sabotage("nobody listens for intruders", "firewall", "systemctl stop suricata.service", "I4",

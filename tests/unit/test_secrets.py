@@ -67,7 +67,7 @@ def test_a_renamed_host_gets_a_new_certificate(vault: Vault) -> None:
 def test_a_new_authority_signs_all_again(vault: Vault) -> None:
     made = secrets.rotate(vault, demo_site(), ["ca"])
     machines = [f"host/{machine.name}" for machine in demo_site().machines]
-    watch = [f"{it}/watch" for it in ("inspection", "integrity", "patching", "backup")]
+    watch = [f"{it}/watch" for it in ("inspection", "integrity", "patching", "backup", "restore")]
     assert made == ("ca", *machines, *watch)
 
 

@@ -16,6 +16,7 @@ from mastio.roles.inspection import GLANCE
 from mastio.roles.integrity import FOLDER as INTEGRITY
 from mastio.roles.integrity import LATE
 from mastio.roles.patching import KNOWN
+from mastio.roles.restore import VERDICT
 
 _SEEN = 1800.0
 """Seconds after which a glance at the machines, one each five minutes, is old."""
@@ -169,10 +170,23 @@ def _integrity(data: Mapping[str, Any], names: Sequence[str], now: float) -> Ite
         )
 
 
+def _drills(data: Mapping[str, Any], names: Sequence[str], now: float) -> Iterator[Row]:
+    remedy = "mastio drill status"
+    needs = []
+    if not data["good"]:
+        needs.append(Need(Level.ACT, "a drill could not restore what was archived", remedy))
+    last = data["last_good"]
+    if last and now - last > data["overdue"] * 86_400:
+        needs.append(Need(Level.ACT, f"no drill has been good since {_day(last)}", remedy))
+    words = "good" if data["good"] else f"not good: {data['wrong']} findings"
+    yield Row("restoring", f"{words}, {_day(data['at'])}", tuple(needs))
+
+
 PARTS = (
     Part("Disks and queues now", GLANCE, _machines, "mastio status"),
     Part("Updates", KNOWN, _updates, "mastio patches"),
     Part("Integrity", f"{INTEGRITY}/status.json", _integrity, "mastio integrity status"),
+    Part("Restore drills", VERDICT, _drills, "mastio drill status"),
 )
 """What watch looks after."""
 

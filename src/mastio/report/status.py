@@ -30,6 +30,10 @@ def lines(seen: Glance) -> Iterator[Line]:
             verdict, age = report["verdict"], span(report["age"])
             good = verdict == "passed" and not report["late"]
             yield Style.ADD if good else Style.REMOVE, f"verify ({name}): {verdict}, {age} ago"
+    if seen.drill:
+        words = "good" if seen.drill["good"] else "NOT good"
+        style = Style.ADD if seen.drill["good"] and not seen.drill["late"] else Style.REMOVE
+        yield style, f"restore drill: {words}, {span(seen.drill['age'])} ago"
     if seen.bans is not None:
         yield Style.PLAIN, f"kept out by the firewall: {seen.bans}"
 
@@ -62,5 +66,6 @@ def data(seen: Glance) -> dict[str, Any]:
             for name, it in seen.machines.items()
         },
         "verify": {name: it and dict(it) for name, it in seen.sets.items()},
+        "drill": seen.drill and dict(seen.drill),
         "bans": seen.bans,
     }

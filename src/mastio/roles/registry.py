@@ -19,6 +19,7 @@ from mastio.roles import (
     logbook,
     patching,
     resolver,
+    restore,
     store,
     watch,
     webmail,
@@ -62,4 +63,5 @@ PARTS: tuple[Part, ...] = (
     Part("patching", tuple(Role), patching.build),
     Part("certificates", (Role.GATEWAY_IN, Role.WEBMAIL, Role.WATCH), certificates.build),
     Part("backup", tuple(Role), partial(backup.build, kept=KEPT)),
+    Part("restore", tuple(Role), restore.build),
 )

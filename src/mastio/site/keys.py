@@ -15,6 +15,7 @@ from mastio.site.model import (
     Challenge,
     Dmarc,
     Dns,
+    Drill,
     Intrusion,
     MtaSts,
     Patches,
@@ -271,6 +272,23 @@ KEYS: tuple[Key, ...] = (
         "A folder on watch that stands on another machine's disk (mounted there by you): each night the newest "
         "archives are copied into repositories in it.",
         "none",
+    ),
+    *(
+        Key(f"drill.{name}", Kind.WHOLE, meaning, str(getattr(Drill(), name)), *span)
+        for name, meaning, span in (
+            ("days", "How many days pass from one restore drill to the next.", (1, 365)),
+            ("overdue", "Days without a good drill after which there is an alarm.", (1, 400)),
+            (
+                "mailboxes",
+                "How many mailboxes a drill restores and reads, chosen by chance; 0: all.",
+                (0, 100_000),
+            ),
+            (
+                "oldest_hours",
+                "The age from which a drill calls the newest archive too old.",
+                (1, 8760),
+            ),
+        )
     ),
     Key(
         "ids.enabled",

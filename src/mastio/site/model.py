@@ -159,6 +159,20 @@ class Backup:
 
 
 @dataclass(frozen=True, slots=True)
+class Drill:
+    """How often restoring is tried, by itself."""
+
+    days: int = 7
+    """From one drill to the next."""
+    overdue: int = 10
+    """Days without a good one after which somebody must look."""
+    mailboxes: int = 10
+    """How many mailboxes are restored and read each time, chosen by chance; 0: all."""
+    oldest_hours: int = 24
+    """The age from which the newest archive is too old."""
+
+
+@dataclass(frozen=True, slots=True)
 class Intrusion:
     """Intrusion detection on the perimeter firewall."""
 
@@ -347,6 +361,7 @@ class Site:
     bans: Bans = field(default_factory=Bans)
     patches: Patches = field(default_factory=Patches)
     backup: Backup = field(default_factory=Backup)
+    drill: Drill = field(default_factory=Drill)
     ids: Intrusion = field(default_factory=Intrusion)
     dns: Dns = field(default_factory=Dns)
     acme: Acme = field(default_factory=Acme)

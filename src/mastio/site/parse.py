@@ -27,6 +27,7 @@ from mastio.site.model import (
     Bans,
     Dmarc,
     Dns,
+    Drill,
     Intrusion,
     MtaSts,
     Network,
@@ -110,6 +111,7 @@ def _site(raw: Raw, folder: Path | None) -> Site:
         backup=Backup(
             **_numbers(raw, "backup"), copy=_one_at(raw, ("backup", "copy"), values.folder) or ""
         ),
+        drill=Drill(**_numbers(raw, "drill")),
         ids=_intrusion(raw),
         dns=_dns(raw, domains),
         acme=acme.parse(

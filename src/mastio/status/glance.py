@@ -43,6 +43,8 @@ class Glance:
     """Watch's newest report of each set of checks: `verdict`, `age` (seconds), `late`, `bad` (how many findings)."""
     bans: int | None
     """How many clients are kept out; None when that is not known."""
+    drill: Mapping[str, Any] | None = None
+    """The last restore drill: `good`, `age` (seconds), `late`; None when there was none, or it is not known."""
 
     @property
     def notes(self) -> tuple[Note, ...]:
@@ -50,6 +52,7 @@ class Glance:
         order = list(Level)[::-1]
         found = [note for name in self.machines for note in _machine(name, self.machines[name])]
         found += [note for name in self.sets for note in _set(name, self.sets[name])]
+        found += _drill(self.drill) if self.drill else ()
         return tuple(sorted(found, key=lambda it: order.index(it.level)))
 
     @property
@@ -98,3 +101,13 @@ def _set(name: str, report: Mapping[str, Any] | None) -> Iterator[Note]:
     if report["bad"]:
         words = f"{report['bad']} findings: `mastio verify --scheduled` shows them"
         yield Note(Level.BAD, about, words)
+
+
+def _drill(last: Mapping[str, Any]) -> Iterator[Note]:
+    about = "restore drill"
+    if not last["good"]:
+        yield Note(
+            Level.BAD, about, "what is archived could not be restored: `mastio drill status`"
+        )
+    if last["late"]:
+        yield Note(Level.BAD, about, "is overdue: nobody knows whether archives can be restored")

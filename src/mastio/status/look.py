@@ -1,13 +1,16 @@
 """Looks at a site: every machine at once, one round trip each."""
 
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from mastio.bans import Bans
 from mastio.errors import MastioError
 from mastio.flows import expand
-from mastio.site.model import Site
+from mastio.roles.restore import VERDICT
+from mastio.site.model import Role, Site
 from mastio.status.glance import Glance
 from mastio.transport import Transport
 from mastio.verify import scheduled
@@ -51,7 +54,20 @@ def look(site: Site, transport: Transport, *, bans: bool = True) -> Glance:
         }
 
     names = [it.name for it in site.machines]
-    with ThreadPoolExecutor(len(names) + 2) as pool:
-        out, reports = pool.submit(kept_out), pool.submit(sets)
+    with ThreadPoolExecutor(len(names) + 3) as pool:
+        out, reports, drill = (
+            pool.submit(kept_out),
+            pool.submit(sets),
+            pool.submit(_drill, site, transport),
+        )
         machines = dict(zip(names, pool.map(ask, names), strict=True))
-        return Glance(site.name, machines, reports.result(), out.result())
+        return Glance(site.name, machines, reports.result(), out.result(), drill.result())
+
+
+def _drill(site: Site, transport: Transport) -> dict[str, Any] | None:
+    for watch in site.carrying(Role.WATCH)[:1]:
+        with suppress(MastioError, ValueError, KeyError):
+            found = json.loads(transport.run(watch.name, ["cat", VERDICT]).stdout)
+            late = time.time() - found["last_good"] > site.drill.overdue * 86_400
+            return {"good": found["good"], "age": time.time() - found["at"], "late": late}
+    return None

@@ -52,6 +52,9 @@ def exposition(seen: Glance, at: float) -> str:
          [({"set": name}, it["age"]) for name, it in seen.sets.items() if it]),
         ("verify_bad", "Findings that failed or could not be checked.",
          [({"set": name}, it["bad"]) for name, it in seen.sets.items() if it]),
+        ("drill_age_seconds", "Since the last restore drill.", [({}, seen.drill["age"])] if seen.drill else []),
+        ("drill_good", "Whether it restored what was archived.",
+         [({}, float(seen.drill["good"]))] if seen.drill else []),
         ("bans", "Clients that the firewall keeps out.",
          [] if seen.bans is None else [({}, seen.bans)]),
     ]  # fmt: skip

@@ -78,6 +78,7 @@ EVERY_MACHINE = Grant(
         Lies(_K.LOGIN_KEY, "/etc/ssh/authorized_keys.d/patching", "watch's key, for `mastio-patch` alone"),
         Lies(_K.LOGIN_KEY, "/etc/ssh/authorized_keys.d/certificates", "watch's key, for `mastio-certificate` alone"),
         Lies(_K.LOGIN_KEY, "/etc/ssh/authorized_keys.d/backup", "watch's key, for `mastio-backup` alone"),
+        Lies(_K.LOGIN_KEY, "/etc/ssh/authorized_keys.d/restore", "watch's key, for `mastio-restore` alone"),
     ),
     (),
 )  # fmt: skip
@@ -162,12 +163,13 @@ GRANTS: dict[Role, Grant] = {
             Lies(_K.PRIVATE_KEY, "/var/lib/mastio/certificates/acme/accounts/*/account_key.pem",
                  "who the site is to the authority (ACME)"),
             Lies(_K.PRIVATE_KEY, "/etc/mastio/backup.key", "opens `mastio-backup` on the other machines"),
+            Lies(_K.PRIVATE_KEY, "/etc/mastio/restore.key", "opens `mastio-restore` on the other machines"),
         ),
         (
             May(_P.LOGS, "logs are kept here, who wrote to whom among them; machines hold their own for a while"),
             May(_P.KNOCK, "administrators come through it; the keys that open stay with them, and its own "
-                          "open `mastio-ban`, `mastio-look`, `mastio-measure`, `mastio-patch` and `mastio-backup` "
-                          "alone"),
+                          "open `mastio-ban`, `mastio-look`, `mastio-measure`, `mastio-patch`, `mastio-backup` "
+                          "and `mastio-restore` alone"),
             May(_P.DELIVER, "alarms go straight into the store, also when the gateway is away"),
             May(_P.SUPPLY, "packages and time come through it; packages are signed by Debian"),
         ),

@@ -50,6 +50,7 @@ class Family(StrEnum):
     HOST = "Machines"
     LOGS = "Logs"
     INTEGRITY = "Integrity"
+    BACKUP = "Backup"
     EYES = "Other eyes"
 
 

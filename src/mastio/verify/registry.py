@@ -18,6 +18,7 @@ from mastio.verify.checks import (
     network,
     promises,
     relay,
+    restore,
     smuggling,
     tls,
     web,
@@ -38,6 +39,7 @@ CHECKS: tuple[Check, ...] = (
     *host.CHECKS,
     *logs.CHECKS,
     *integrity.CHECKS,
+    *restore.CHECKS,
     *intrusion.CHECKS,
     *eyes.CHECKS,
 )

@@ -16,6 +16,7 @@ from mastio.report import status as status_report
 from mastio.roles.inspection import GLANCE
 from mastio.roles.integrity import FOLDER as INTEGRITY
 from mastio.roles.patching import KNOWN
+from mastio.roles.restore import VERDICT
 from mastio.status.glance import Glance
 from mastio.watch import patching
 from mastio.watch.rounds import Record
@@ -43,6 +44,7 @@ def found(**facts: Any) -> dict[str, Any]:
     return {
         GLANCE: json.loads(json.dumps({"at": NOW - 60, **status_report.data(seen)})),
         KNOWN: {"at": NOW - 3600, "machines": {"store": deepcopy(PATCHED)}},
+        VERDICT: {"at": NOW - 9e4, "good": True, "last_good": NOW - 9e4, "wrong": 0, "overdue": 10},
         STATUS: {"machines": {"store": dict(MEASURED)}, "broken": []},
     }
 
@@ -78,6 +80,12 @@ def integrity(**what: Any) -> dict[str, Any]:
     return known
 
 
+def drills(**what: Any) -> dict[str, Any]:
+    known = found()
+    known[VERDICT] |= what
+    return known
+
+
 def edited() -> dict[str, Any]:
     known = found()
     known[STATUS]["broken"] = ["tools/aide.gz"]
@@ -107,6 +115,8 @@ def old_glance() -> dict[str, Any]:
         (integrity(differences=3, verdict="differs"), Level.ACT, "store: 3 differences that nobody accepted"),
         (integrity(tampered=True, why="not our tools"), Level.ACT, "cannot be measured any more: not our tools"),
         (integrity(measured=NOW - 5 * 3600), Level.ACT, "store was not measured since"),
+        (drills(good=False, wrong=2), Level.ACT, "could not restore what was archived"),
+        (drills(last_good=NOW - 11 * 86_400), Level.ACT, "no drill has been good since"),
         (edited(), Level.ACT, "files were edited on watch: tools/aide.gz"),
     ],
 )  # fmt: skip
@@ -116,7 +126,8 @@ def test_what_needs_a_person(known: dict[str, Any], level: Level, words: str) ->
 
 
 @pytest.mark.parametrize(
-    "spoil", [lambda it: None, lambda it: it.update(machines=3), lambda it: it.clear()]
+    "spoil",
+    [lambda it: None, lambda it: it.update(machines=3, last_good="x"), lambda it: it.clear()],
 )
 @pytest.mark.parametrize("path", [it.path for it in standing.PARTS])
 def test_what_cannot_be_read_is_told(path: str, spoil: Callable[[Any], None]) -> None:

@@ -1,6 +1,7 @@
 """What a look at the site means, and how it is told."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,6 +56,26 @@ def test_what_needs_somebody_is_said(facts: dict[str, Any], level: Level, words:
     (note,) = seen(**facts).notes
     assert (note.level, note.about) == (level, "store") and words in note.words
     assert seen(**facts).level is level
+
+
+@pytest.mark.parametrize(
+    ("drill", "words"),
+    [
+        ({"good": False, "age": 60.0, "late": False}, "could not be restored"),
+        ({"good": True, "age": 60.0, "late": True}, "is overdue"),
+    ],
+)
+def test_a_drill_that_needs_somebody_is_said(drill: dict[str, Any], words: str) -> None:
+    found = replace(seen(), drill=drill)
+    (note,) = found.notes
+    assert note.about == "restore drill" and words in note.words and found.level is Level.BAD
+    assert 'mastio_drill_age_seconds{site="demo"} 60' in metrics.exposition(found, 1.0)
+
+
+def test_a_good_drill_needs_nobody() -> None:
+    found = replace(seen(), drill={"good": True, "age": 60.0, "late": False})
+    assert found.notes == ()
+    assert "restore drill: good, 60s ago" in [text for _, text in report.lines(found)]
 
 
 def test_a_machine_without_mail_has_no_queue() -> None:
