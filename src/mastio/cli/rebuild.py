@@ -129,7 +129,8 @@ def _anew(app: App, machine: str) -> None:
 
     site = app.site()
     lab, progress = Lab(site.name), Progress()
-    lab.reset(machine)
+    if machine in {it.name for it in lab.machines()}:  # not when an earlier run was cut short here
+        lab.reset(machine)
     lab.up(machines(site, ground.states(site, app.vault)), progress)
 
 
