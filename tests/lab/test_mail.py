@@ -16,7 +16,7 @@ from mastio.lab import internet, outside
 from mastio.site.model import Role
 from tests.lab import mail
 from tests.lab.conftest import TheLab as Lab
-from tests.lab.mail import CAROL, message, token
+from tests.lab.mail import CAROL, message, the, token
 
 pytestmark = pytest.mark.lab
 
@@ -329,6 +329,50 @@ def test_somebody_reads_the_duty_addresses(lab: Lab, domain: str, duty: str) -> 
     word, address = token(), lab.site.admin_mail
     mail.from_carol(lab, message(CAROL, f"{duty}@{domain}", word))
     assert mail.inbox(lab, address, lab.accounts[address], word)
+
+
+def found_by_its_text(host: str, port: int, pki: str, user: str, password: str, word: str) -> int:
+    """How many messages of the inbox have `word` in their text, as the store's search says."""
+    import imaplib
+    import ssl
+
+    context = ssl.create_default_context(cafile=f"{pki}/ca.pem")
+    with imaplib.IMAP4_SSL(host, port, ssl_context=context) as client:
+        client.login(user, password)
+        client.select("INBOX", readonly=True)
+        return len(client.search(None, "BODY", word)[1][0].split())
+
+
+def test_what_was_delivered_is_found_at_once_and_the_night_indexes_the_rest(
+    lab: Lab, new_user: Callable[..., tuple[str, str]]
+) -> None:
+    user, word = new_user(), token()
+    store = the(lab, Role.STORE).name
+
+    def indexed() -> int:
+        stats = ["doveadm", "-f", "flow", "fts", "flatcurve", "stats", "-u", user[0], "INBOX"]
+        told = lab.run(store, stats).stdout.decode()
+        return int(told.partition("messages=")[2].split()[0]) if "messages=" in told else 0
+
+    def arrive() -> None:
+        subject = token()
+        mail.from_carol(lab, message(CAROL, user[0], subject, f"About {word}."))
+        assert mail.inbox(lab, *user, subject)
+
+    arrive()
+    assert indexed() == 0, "a delivery waits for no index"
+    search = {"host": lab.site.internal_name(store), "port": services.IMAPS.port, "pki": PKI,
+              "user": user[0], "password": user[1]}  # fmt: skip
+    webmail = the(lab, Role.WEBMAIL).name
+    assert mail.remote(lab, webmail, found_by_its_text, **search, word=word) == 1
+    assert mail.remote(lab, webmail, found_by_its_text, **search, word=token()) == 0
+    arrive()
+    assert indexed() == 1
+    assert lab.run(store, ["systemctl", "start", "mastio-index.service"]).code == 0
+    end = time.monotonic() + 30
+    while indexed() < 2:
+        assert time.monotonic() < end, "the night's run did not index it"
+        time.sleep(0.5)
 
 
 def test_the_store_is_reached_by_tls_of_the_sites_authority(lab: Lab) -> None:

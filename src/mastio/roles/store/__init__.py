@@ -104,6 +104,7 @@ def build(ctx: Context) -> HostState:
                 ("/etc/postfix/", f"{_UNITS}/postfix.service.d/", f"{PKI}/", "/etc/hosts",
                  OUTBOUND, _LIMITS),
             ),
+            Unit("mastio-index.timer", (f"{_UNITS}/mastio-index.timer",)),
             Unit("mastio-outbound-notify.path", (f"{_UNITS}/mastio-outbound-notify.path",)),
             Unit("mastio-password.socket", (f"{_UNITS}/mastio-password.socket",)),
             Unit(
@@ -161,6 +162,10 @@ def _dovecot(ctx: Context) -> tuple[File, ...]:
         _file(
             ctx, f"{_UNITS}/dovecot.service.d/mastio.conf", "dovecot.service.j2",
             vmail=VMAIL, spool=learning.SPOOL,
+        ),
+        *(
+            _file(ctx, f"{_UNITS}/mastio-index.{kind}", f"index.{kind}.j2", vmail=VMAIL)
+            for kind in ("service", "timer")
         ),
     )  # fmt: skip
 
