@@ -24,6 +24,8 @@ pytestmark = pytest.mark.lab
 EICAR = "X5O!P%@AP[4\\PZX54(P^)7CC)7}$" + "EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
 PILLS = "Cheap viagra and cialis pills: take a loan, refinance your mortgage, forget your debt."
 """Two topics: suspicious, not yet Junk."""
+ODD = f"{PILLS} Bitcoin, crypto. Sexy, naked."
+"""Four topics: beyond the score for Junk."""
 TUNED = f"""
 [policy]
 greylist_delay = 4
@@ -323,6 +325,18 @@ def test_whom_a_user_has_written_to_is_never_delayed(lab: Lab, alice: tuple[str,
     time.sleep(3)
     assert send(lab, message(friend, alice[0], token(), PILLS), friend, alice[0])[0] == 250
     _known_twin(lab, alice[0])
+
+
+def test_whom_a_user_has_written_to_is_not_filed_in_junk(lab: Lab, alice: tuple[str, str]) -> None:
+    friend, other = (somebody(outside.DOMAIN) for _ in range(2))
+    assert mail.submit(lab, *alice, message(alice[0], friend, token()))[0] == 250
+    word, end = token(), time.monotonic() + 30
+    while send(lab, message(friend, alice[0], word, ODD), friend, alice[0], forged=False)[0] != 250:
+        assert time.monotonic() < end
+        time.sleep(0.5)
+    assert arrives(lab, alice, word)
+    letter = message(other, alice[0], token(), ODD)
+    assert send(lab, letter, other, alice[0], forged=False)[0] == 451
 
 
 def test_a_proven_sender_is_never_delayed(lab: Lab, alice: tuple[str, str]) -> None:

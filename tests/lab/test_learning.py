@@ -8,6 +8,7 @@ import pytest
 
 from mastio import services
 from mastio.context import PKI
+from mastio.lab import internet, outside
 from mastio.roles.gateway.files import CONTROLLER
 from mastio.roles.store import learning
 from mastio.site.model import Role
@@ -246,9 +247,30 @@ def test_what_was_learned_is_recognised(lab: Lab, alice: tuple[str, str]) -> Non
     assert "BAYES_SPAM" not in symbols(lab, message(CAROL, alice[0], "Lunch").as_string())
 
 
-def symbols(lab: Lab, content: str) -> dict[str, Any]:
+def test_who_is_a_stranger_once_the_filter_knows_what_users_get(
+    lab: Lab, alice: tuple[str, str]
+) -> None:
+    """Needs the lessons of the test before."""
+    address = next(it for it in internet.stranger(lab.site) if it.version == 4)
+
+    def scanned(sender: str, text: str, ip: object) -> set[str]:
+        options = ("--ip", str(ip), "--from", sender, "--rcpt", alice[0])
+        return set(symbols(lab, message(sender, alice[0], token(), text).as_string(), *options))
+
+    new = f"{token()}@{outside.PLAIN}"
+    assert "STRANGER" in scanned(new, prose(token()), address)
+    assert "STRANGER" not in scanned(CAROL, prose(token()), internet.mta(lab.site)[0]), "proven"
+    known = f"{token()}@{outside.PLAIN}"
+    assert mail.submit(lab, *alice, message(alice[0], known, token()))[0] == 250
+    end = time.monotonic() + 30
+    while "STRANGER" in scanned(known, prose(token()), address):
+        assert time.monotonic() < end, "a user has written to them"
+        time.sleep(0.5)
+
+
+def symbols(lab: Lab, content: str, *options: str) -> dict[str, Any]:
     """What Rspamd says of a message that it has not learned."""
-    command = ["rspamc", "-h", CONTROLLER, "-j", "symbols"]
+    command = ["rspamc", "-h", CONTROLLER, "-j", *options, "symbols"]
     done = lab.run(the_gateway(lab), command, content.encode())
     assert done.code == 0, done.stderr.decode()
     found: dict[str, Any] = json.loads(done.stdout)["symbols"]

@@ -101,6 +101,48 @@ local function looks_forged(task)
   end
 end
 
+local function away(task, name, err)
+  rspamd_logger.errx(task, "%s: Valkey: %s", name, err)
+  house.later(task, name, "the greylist is not ready")
+end
+
+-- KEYS: reasons to call the sender known. Bayes (its lessons are counted in RS) is silent until it has been taught
+-- 200 of each kind, min_learns in classifier-bayes.conf: before that, nobody is a stranger.
+local known = lua_redis.add_redis_script([[
+for _, key in ipairs(KEYS) do
+  if redis.call('EXISTS', key) == 1 then return 'known' end
+end
+for _, kind in ipairs({ 'learns_spam', 'learns_ham' }) do
+  if tonumber(redis.call('HGET', 'RS', kind) or 0) < 200 then return 'untaught' end
+end
+return 'stranger'
+]], redis)
+
+-- Who writes weighs in the score itself. CORRESPONDENT: a user has written to the author, who is proven: an odd
+-- message of theirs is no reason for Junk. STRANGER: nothing is known of the sender, nothing proves the author,
+-- and the text is not like what users get; by itself below every threshold, it makes other doubts count.
+local HISTORY_RULE = "SENDER_HISTORY"
+house.rule(HISTORY_RULE, 7, function(task)
+  local action, author = task:get_metric_action(), house.author(task)
+  if house.from_inside(task) or action == "reject" or action == "soft reject" then return end
+  local keys, proven = { "mastio:wrote:" .. address(author) }, house.speaks_for(task, author.domain)
+  if proven then
+    if task:get_metric_score()[1] < house.leaning(task).spam_junk_score then return end
+  else
+    if task:has_symbol("BAYES_HAM") then return end
+    for _, name in ipairs(names(task)) do table.insert(keys, name) end
+  end
+  local function answer(err, data)
+    if err then return away(task, HISTORY_RULE, err) end
+    if proven and data == "known" then task:insert_result("CORRESPONDENT", 1.0) end
+    if not proven and data == "stranger" then task:insert_result("STRANGER", 1.0) end
+  end
+  local asked = lua_redis.exec_redis_script(known, { task = task, is_write = false, key = keys[1] }, answer, keys, {})
+  if not asked then away(task, HISTORY_RULE, "no connection") end
+end)
+rspamd_config:set_metric_symbol({ name = "CORRESPONDENT", score = -4.0, group = "mastio" })
+rspamd_config:set_metric_symbol({ name = "STRANGER", score = 2.0, group = "mastio" })
+
 house.rule(NAME, 8, function(task)
   local action = task:get_metric_action()
   if house.from_inside(task) or action == "reject" or action == "soft reject" then return end
@@ -118,10 +160,7 @@ house.rule(NAME, 8, function(task)
   if not looks_forged(task) then table.insert(keys, "mastio:wrote:" .. address(house.author(task))) end
 
   local function answer(err, data)
-    if err or type(data) ~= "table" then
-      rspamd_logger.errx(task, "greylisting: Valkey: %s", err)
-      return house.later(task, NAME, "the greylist is not ready")
-    end
+    if err or type(data) ~= "table" then return away(task, NAME, err) end
     task:insert_result(NAME, 0.0, data[1], tostring(data[2]))
     if data[1] == "wait" then house.later(task, NAME, "greylisted for " .. tostring(data[2]) .. " s") end
   end
@@ -129,7 +168,7 @@ house.rule(NAME, 8, function(task)
     tostring(math.floor(task:get_timeval(true) or 0)), tostring(house.rules.greylist_delay),
     tostring(WINDOW), tostring(MEMORY), sender, whom, tostring(task:get_ip()), string.format("%.1f", score),
   })
-  if not asked then house.later(task, NAME, "the greylist is not ready") end
+  if not asked then away(task, NAME, "no connection") end
 end)
 
 -- What is remembered of mail that was let through.
