@@ -8,13 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
+from bench.sender import send
 
+from mastio import services
 from mastio.apply import Outcome, Planned, apply_all, plan_all
 from mastio.cli.common import App
+from mastio.lab import internet, outside
 from mastio.state import HostState
 from tests.lab import mail
 from tests.lab.conftest import TheLab as Lab
@@ -23,6 +27,8 @@ from tests.lab.mail import CAROL, message, token
 
 pytestmark = pytest.mark.lab
 
+_FLOWING = 40
+"""Messages that come in meanwhile, for eight seconds."""
 FAKE = "correct-horse-battery-staple"
 MAIN_CF = "/etc/postfix/main.cf"
 DOVECOT = "/etc/dovecot/dovecot.conf"
@@ -279,3 +285,44 @@ def test_what_passes_its_checker_and_dies_is_taken_back(lab: Lab) -> None:
     user, word = next(iter(lab.accounts.items())), token()
     assert mail.deliver(lab, message(CAROL, user[0], word))[0] == 250
     assert mail.inbox(lab, *user, word), "the store does not work after going back"
+
+
+def test_a_site_file_change_that_breaks_a_service_is_taken_back_and_mail_flows(lab: Lab) -> None:
+    """The machine has something that nobody knows of, and that does not bear the change; as happens."""
+    hidden = "/run/systemd/system/dovecot.service.d/hidden.conf"
+    refuses = f'! grep -q "quota_mib, 77)" {DOVECOT}'
+    trap = f"[Service]\nExecStartPre=/bin/sh -c '{refuses}'\n"
+    by_hand(lab, "store", "mkdir", "-p", hidden.rpartition("/")[0])
+    by_hand(lab, "store", "tee", hidden, stdin=trap.encode())
+    by_hand(lab, "store", "systemctl", "daemon-reload")
+    path, user, word = lab.folder / "site.toml", next(iter(lab.accounts)), token()
+    before = path.read_text()
+    mails = [
+        [CAROL, user, message(CAROL, user, f"{word} {it}").as_string()] for it in range(_FLOWING)
+    ]
+    address, source = (
+        str(next(it for it in addresses if it.version == 4))
+        for addresses in (lab.site.public, internet.mta(lab.site))
+    )
+    try:
+        path.write_text(f"{before}\n[policy]\nquota = 77\n")
+        with (
+            untouched(lab, "store", DOVECOT, "dovecot.service", restarts=True),
+            ThreadPoolExecutor() as pool,
+        ):
+            sending = pool.submit(
+                mail.remote, lab, outside.MACHINE, send, address=address, port=services.SMTP.port,
+                source=source, name=outside.MX, mails=mails, sessions=4, waits=[1] * 60, pace=0.2,
+            )  # fmt: skip
+            done = mastio(lab.folder, "apply", "--yes", "store")
+            outcomes = sending.result()["outcomes"]
+        assert done.returncode != 0, done.stdout
+        said = done.stdout + done.stderr
+        assert "dovecot.service" in said and "The former state is back." in said, said
+    finally:
+        path.write_text(before)
+        by_hand(lab, "store", "rm", hidden)
+        by_hand(lab, "store", "systemctl", "daemon-reload")
+    assert {(code, tries) for code, _, tries, _ in outcomes} == {(250, 1)}, outcomes
+    password = lab.accounts[user]
+    assert len(mail.inbox(lab, user, password, word, count=_FLOWING)) == _FLOWING

@@ -164,6 +164,11 @@ class Cage:
         finally:
             os.close(handle)
 
+    def freeze(self) -> None:
+        """Stops all in the cage where they are, until they are killed (cgroups(7), cgroup.freeze)."""
+        with suppress(FileNotFoundError):
+            (self.path / "cgroup.freeze").write_text("1")
+
     def kill(self) -> None:
         """SIGKILL to all in the cage at once; nobody can fork away (cgroups(7), cgroup.kill)."""
         with suppress(FileNotFoundError):

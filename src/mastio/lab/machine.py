@@ -130,6 +130,10 @@ class Machine:
         bootstrap.addresses(self.root, machine)
         self._write(replace(record, machine=machine))
 
+    def mount(self) -> None:
+        """Mounts its disk at `root`, unless it is mounted."""
+        self._mount(self._known().image)
+
     def start(self) -> None:
         """Boots it; `wait` then says when it is up."""
         record = self._known()
@@ -221,6 +225,13 @@ class Machine:
         self.cage.terminate()
         while self.cage.occupied() and time.monotonic() < deadline:
             time.sleep(0.05)
+        self.cut()
+
+    def cut(self) -> None:
+        """Ends it at once, as when its power fails: no program there gets to do anything more.
+
+        What was written is still there, also what nobody synced: the box has it in memory.
+        """
         self.cage.kill()
         self.cage.remove()
         self._unmount()

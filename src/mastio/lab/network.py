@@ -62,11 +62,11 @@ def plug(site: str, machine: LabMachine) -> None:
     command.run(["ip", "netns", "add", name])
     lines = []
     for link in machine.links:
-        port, end = _port(machine.name, link.segment), interface(link.segment)
+        outlet, end = port(machine.name, link.segment), interface(link.segment)
         lines += [
-            f"link add name {port} type veth peer name {end} address {hardware(machine.name, link.segment)} "
+            f"link add name {outlet} type veth peer name {end} address {hardware(machine.name, link.segment)} "
             f"netns {name}",
-            f"link set dev {port} master {end} up alias {machine.name}",
+            f"link set dev {outlet} master {end} up alias {machine.name}",
         ]
     _batch(switch(site), lines)
 
@@ -98,6 +98,16 @@ def addresses(name: str) -> frozenset[str]:
     )
 
 
+def pull(site: str, segment: str) -> None:
+    """Nothing gets through on a segment, as when its switch has no power; no machine sees its link go."""
+    command.run(["ip", "-n", switch(site), "link", "set", "dev", interface(segment), "down"])
+
+
+def mend(site: str, segment: str) -> None:
+    """Ends `pull`."""
+    command.run(["ip", "-n", switch(site), "link", "set", "dev", interface(segment), "up"])
+
+
 def hardware(machine: str, segment: str) -> str:
     """A machine's address on a segment (EUI-48, locally administered): a reboot does not change a network card.
 
@@ -108,7 +118,8 @@ def hardware(machine: str, segment: str) -> str:
     return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))
 
 
-def _port(machine: str, segment: str) -> str:
+def port(machine: str, segment: str) -> str:
+    """The switch's end of a machine's wire on a segment."""
     return f"p-{_digest(f'{machine}/{segment}')[:12]}"
 
 

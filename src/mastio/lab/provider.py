@@ -157,6 +157,18 @@ class Lab:
             if purge and paths.state(self.site).exists():
                 shutil.rmtree(paths.state(self.site))
 
+    def cut(self, name: str) -> None:
+        """Takes a machine's power away. Its disk stays; its network is dead."""
+        with self._lock():
+            self.machine(name).cut()
+
+    def boot(self, name: str) -> None:
+        """Gives a machine its power back; returns when it has its addresses."""
+        with self._lock():
+            machine = self.machine(name)
+            machine.start()
+            machine.wait()
+
     def reset(self, name: str) -> None:
         """Stops a machine and throws away what it holds; `up` makes it anew."""
         with self._lock():

@@ -248,6 +248,14 @@ KEYS: tuple[Key, ...] = (
         720,
     ),
     Key(
+        "alarms.disk_percent",
+        Kind.WHOLE,
+        "How full a machine's disk may be, in percent, before somebody is told; sooner when it would be full in days.",
+        str(Alarms().disk_percent),
+        10,
+        95,
+    ),
+    Key(
         "patches.at",
         Kind.TEXT,
         "When security updates are installed each day, machine after machine: a time of day on watch's clock.",

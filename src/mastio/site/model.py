@@ -323,6 +323,8 @@ class Alarms:
     escalate_hours: float = 4.0
     outside: tuple[str, ...] = ()
     """Who gets each alarm as well, without the store: addresses of other organisations."""
+    disk_percent: int = 85
+    """How full a disk may be before somebody is told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,29 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-FULL, NEARLY = 0.95, 0.85
-"""The share of a disk (or its inodes) from which mail is in danger, and from which somebody should know."""
+from mastio.site.model import Alarms
+
+FULL = 0.95
+"""The share of a disk (or its inodes) from which mail is in danger; the site file says from which somebody should
+know (alarms.disk_percent)."""
 WAITS, STUCK = 3600.0, 4 * 3600.0
 """Seconds that the oldest message may wait: a receiver may be away for an hour; postmasters are asked after four
 (delay_warning_time, postconf(5), is usually 4 h)."""
 SCARCE = 0.05
 """The share of memory that should be left."""
+
+
+class Kind(StrEnum):
+    """What a note is about, beside the machine."""
+
+    SILENT = "silent"
+    UNITS = "units"
+    DISK = "disk"
+    MEMORY = "memory"
+    QUEUE = "queue"
+    HELD = "held"
+    NAMES = "names"
+    CHECKS = "checks"
 
 
 class Level(StrEnum):
@@ -30,6 +46,7 @@ class Note:
     about: str
     """A machine's name, or what watch looks after."""
     words: str
+    kind: Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +62,18 @@ class Glance:
     """How many clients are kept out; None when that is not known."""
     drill: Mapping[str, Any] | None = None
     """The last restore drill: `good`, `age` (seconds), `late`; None when there was none, or it is not known."""
+    nearly: float = Alarms().disk_percent / 100
+    """The share of a disk from which somebody should know."""
 
     @property
     def notes(self) -> tuple[Note, ...]:
         """All that is worth a word, the worst first."""
         order = list(Level)[::-1]
-        found = [note for name in self.machines for note in _machine(name, self.machines[name])]
+        found = [
+            note
+            for name in self.machines
+            for note in _machine(name, self.machines[name], self.nearly)
+        ]
         found += [note for name in self.sets for note in _set(name, self.sets[name])]
         found += _drill(self.drill) if self.drill else ()
         return tuple(sorted(found, key=lambda it: order.index(it.level)))
@@ -61,27 +84,33 @@ class Glance:
         return max((it.level for it in self.notes), key=list(Level).index, default=Level.GOOD)
 
 
-def _machine(name: str, facts: Mapping[str, Any] | str) -> Iterator[Note]:
+def _machine(name: str, facts: Mapping[str, Any] | str, nearly: float) -> Iterator[Note]:
     if isinstance(facts, str):
-        yield Note(Level.BAD, name, f"cannot be asked: {facts}")
+        yield Note(Level.BAD, name, f"cannot be asked: {facts}", Kind.SILENT)
         return
     for unit in facts["failed"]:
-        yield Note(Level.BAD, name, f"{unit} has failed: `systemctl status {unit}`")
+        yield Note(Level.BAD, name, f"{unit} has failed: `systemctl status {unit}`", Kind.UNITS)
     for disk in facts["disks"]:
         for what, share in shares(disk):
-            if share >= NEARLY:
+            if share >= min(nearly, FULL):
                 level = Level.BAD if share >= FULL else Level.WARNING
-                yield Note(level, name, f"{what} of {disk['path']} are {share:.0%} used")
+                yield Note(level, name, f"{what} of {disk['path']} are {share:.0%} used", Kind.DISK)
     left = facts["memory"]["available"] / facts["memory"]["total"]
     if left < SCARCE:
-        yield Note(Level.WARNING, name, f"{left:.0%} of its memory is left")
+        yield Note(Level.WARNING, name, f"{left:.0%} of its memory is left", Kind.MEMORY)
     queue = facts["queue"] or {}
     if (oldest := queue.get("oldest", 0.0)) >= WAITS:
         level = Level.BAD if oldest >= STUCK else Level.WARNING
         hours = oldest / 3600
-        yield Note(level, name, f"mail waits for {hours:.1f} h: `postqueue -p` there says for whom")
+        words = f"mail waits for {hours:.1f} h: `postqueue -p` there says for whom"
+        yield Note(level, name, words, Kind.QUEUE)
     if held := queue.get("hold", 0):
-        yield Note(Level.WARNING, name, f"{held} messages are held: `mastio outbound show`")
+        yield Note(
+            Level.WARNING, name, f"{held} messages are held: `mastio outbound show`", Kind.HELD
+        )
+    if facts.get("names") is False:
+        words = "its resolver finds no names: senders cannot be checked, and nothing leaves"
+        yield Note(Level.BAD, name, words, Kind.NAMES)
 
 
 def shares(disk: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
@@ -94,20 +123,28 @@ def shares(disk: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 def _set(name: str, report: Mapping[str, Any] | None) -> Iterator[Note]:
     about = f"verify ({name})"
     if report is None:
-        yield Note(Level.WARNING, about, "has not run by itself yet")
+        yield Note(Level.WARNING, about, "has not run by itself yet", Kind.CHECKS)
         return
     if report["late"]:
-        yield Note(Level.BAD, about, "is overdue: nobody knows how the site is")
+        yield Note(Level.BAD, about, "is overdue: nobody knows how the site is", Kind.CHECKS)
     if report["bad"]:
         words = f"{report['bad']} findings: `mastio verify --scheduled` shows them"
-        yield Note(Level.BAD, about, words)
+        yield Note(Level.BAD, about, words, Kind.CHECKS)
 
 
 def _drill(last: Mapping[str, Any]) -> Iterator[Note]:
     about = "restore drill"
     if not last["good"]:
         yield Note(
-            Level.BAD, about, "what is archived could not be restored: `mastio drill status`"
+            Level.BAD,
+            about,
+            "what is archived could not be restored: `mastio drill status`",
+            Kind.CHECKS,
         )
     if last["late"]:
-        yield Note(Level.BAD, about, "is overdue: nobody knows whether archives can be restored")
+        yield Note(
+            Level.BAD,
+            about,
+            "is overdue: nobody knows whether archives can be restored",
+            Kind.CHECKS,
+        )

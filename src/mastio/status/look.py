@@ -61,7 +61,8 @@ def look(site: Site, transport: Transport, *, bans: bool = True) -> Glance:
             pool.submit(_drill, site, transport),
         )
         machines = dict(zip(names, pool.map(ask, names), strict=True))
-        return Glance(site.name, machines, reports.result(), out.result(), drill.result())
+        nearly = site.alarms.disk_percent / 100
+        return Glance(site.name, machines, reports.result(), out.result(), drill.result(), nearly)
 
 
 def _drill(site: Site, transport: Transport) -> dict[str, Any] | None:

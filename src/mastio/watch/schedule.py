@@ -2,9 +2,9 @@
 
 `fast` and `full` look at the whole site, keep what they found (`fast.json`, `full.html`, `history/`), and
 raise an alarm when a verdict is another than the last time. `late` raises one when either has not run for
-too long: silence is no good news. `metrics` has a glance at each machine, for Prometheus and the digest. A machine
-outside is asked by `mastio verify` alone: from here no flow leads to it, so what only an outsider can see is
-*not run*.
+too long: silence is no good news. `metrics` has a glance at each machine, for Prometheus, for the digest, and
+for alarms about what runs out (`limits.py`). A machine outside is asked by `mastio verify` alone: from here no
+flow leads to it, so what only an outsider can see is *not run*.
 """
 
 import json
@@ -31,7 +31,7 @@ from mastio.verify.history import Change
 from mastio.verify.model import BAD, Run, Severity, Verdict
 from mastio.verify.scheduled import LATE
 from mastio.verify.vantage import Ground
-from mastio.watch import alarm, exposed
+from mastio.watch import alarm, exposed, limits
 from mastio.watch.alarm import Alarm
 from mastio.watch.bell import Bell
 from mastio.watch.settings import FromWatch, Settings, load
@@ -107,29 +107,54 @@ def look(folder: Path, site: Site, settings: Settings, bell: Bell, *, full: bool
     return run
 
 
+def _glance(folder: Path, site: Site, settings: Settings, bell: Bell) -> Exit:
+    """How the machines are: for the digest, for Prometheus, and for whoever must hear what runs out."""
+    # Whom the firewall keeps out is not for watch's key to ask.
+    seen, at = glance(site, FromWatch(settings), bans=False), time.time()
+    put(Path(GLANCE), json.dumps({"at": at, **status_report.data(seen)}))
+    put(Path(METRICS) / "mastio.prom", metrics.exposition(seen, at), mode=0o644)
+    put(Path(METRICS) / "mastio-watch.prom", exposed.by_parts(site, bell, at), mode=0o644)
+    noted = folder / "limits.json"
+    try:
+        known = dict(json.loads(noted.read_text()))
+    except (OSError, ValueError):
+        known = {}
+    disks = limits.grow(known.get("disks", {}), seen, at)
+    silent = frozenset(name for name, facts in seen.machines.items() if isinstance(facts, str))
+    found = limits.troubles(seen, limits.soon(disks))
+    alarms, now = limits.news(site.name, found, known.get("troubles", {}), at, silent)
+    for one in alarms:
+        bell.raise_(one, at)
+    put(noted, json.dumps({"troubles": now, "disks": disks}))
+    return _ring(bell, settings) if alarms else Exit.OK
+
+
+def _ring(bell: Bell, settings: Settings) -> Exit:
+    failed = bell.ring(settings, time.time())
+    for words in failed:
+        print(words, file=sys.stderr)
+    return Exit.UNAVAILABLE if failed else Exit.OK
+
+
 def main(what: str) -> Exit:
     """Runs one of them; how it went."""
     folder = Path(FOLDER)
     site, settings = plain.recall(Path(SITE).read_text()), load(Path(SETTINGS))
     bell = Bell(Path(ALARMS), site)
     if what == "metrics":
-        # Whom the firewall keeps out is not for watch's key to ask.
-        seen = glance(site, FromWatch(settings), bans=False)
-        at = time.time()
-        put(Path(GLANCE), json.dumps({"at": at, **status_report.data(seen)}))
-        put(Path(METRICS) / "mastio.prom", metrics.exposition(seen, at), mode=0o644)
-        put(Path(METRICS) / "mastio-watch.prom", exposed.by_parts(site, bell, at), mode=0o644)
-        return Exit.OK
+        try:
+            return _glance(folder, site, settings, bell)
+        except OSError as problem:
+            if limits.cry(problem, site, settings, folder / "cried", time.time()):
+                return Exit.UNAVAILABLE
+            raise
     if what == "late":
         for one in overdue(folder, site, time.time(), Path(SITE).stat().st_mtime):
             bell.raise_(one, time.time())
     else:
         run = look(folder, site, settings, bell, full=what == "full")
         print(report.headline(run))
-    failed = bell.ring(settings, time.time())
-    for words in failed:
-        print(words, file=sys.stderr)
-    return Exit.UNAVAILABLE if failed else Exit.OK
+    return _ring(bell, settings)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ def test_nothing_is_the_default() -> None:
 def test_all_of_it() -> None:
     text = (
         'mail = ["bob@fortress.test"]\nwebhook = "https://a.test/x"\nquiet = "22:00-06:30"\n'
-        'escalate_to = ["chief@fortress.test"]\nescalate_hours = 1.5\noutside = ["ops@far.test"]'
+        'escalate_to = ["chief@fortress.test"]\nescalate_hours = 1.5\noutside = ["ops@far.test"]\n'
+        "disk_percent = 70"
     )
     wanted = Alarms(
         ("bob@fortress.test",),
@@ -28,6 +29,7 @@ def test_all_of_it() -> None:
         ("chief@fortress.test",),
         1.5,
         ("ops@far.test",),
+        70,
     )
     assert alarms(text) == wanted
     site = parse.parse(f"{BASE}[alarms]\n{text}\n", "site.toml")
@@ -49,6 +51,7 @@ def test_all_of_it() -> None:
         ('quiet = "24:00-06:00"', "no span of a day"),
         ('quiet = "06:00-06:00"', "ends when it begins"),
         ("escalate_hours = 0", "escalate_hours"),
+        ("disk_percent = 99", "disk_percent"),
     ],
 )
 def test_what_is_wrong_is_said(text: str, words: str) -> None:

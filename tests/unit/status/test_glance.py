@@ -50,6 +50,7 @@ def test_a_healthy_site_needs_nobody() -> None:
         ({"queue": {**FACTS["queue"], "oldest": 5400.0}}, Level.WARNING, "mail waits for 1.5 h"),
         ({"queue": {**FACTS["queue"], "oldest": 18000.0}}, Level.BAD, "mail waits for 5.0 h"),
         ({"queue": {**FACTS["queue"], "hold": 4}}, Level.WARNING, "4 messages are held"),
+        ({"names": False}, Level.BAD, "finds no names"),
     ],
 )  # fmt: skip
 def test_what_needs_somebody_is_said(facts: dict[str, Any], level: Level, words: str) -> None:
@@ -76,6 +77,14 @@ def test_a_good_drill_needs_nobody() -> None:
     found = replace(seen(), drill={"good": True, "age": 60.0, "late": False})
     assert found.notes == ()
     assert "restore drill: good, 60s ago" in [text for _, text in report.lines(found)]
+
+
+def test_the_site_file_says_how_full_a_disk_may_be() -> None:
+    disks = [{**FACTS["disks"][0], "available": 25}]
+    machines = {"store": {**FACTS, "disks": disks, "names": True}}
+    assert Glance("demo", machines, SETS, 3).notes == ()
+    (note,) = Glance("demo", machines, SETS, 3, nearly=0.7).notes
+    assert note.level is Level.WARNING and "75% used" in note.words
 
 
 def test_a_machine_without_mail_has_no_queue() -> None:

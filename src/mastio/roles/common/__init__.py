@@ -10,6 +10,7 @@
 | /etc/chrony/ | time from watch; the watch role writes its own chrony.conf |
 | /etc/apt/apt.conf.d/ | packages through watch's proxy |
 | /etc/sysctl.d/ | the kernel's network manners |
+| /etc/systemd/system.conf.d/ | what fails is started again, however often |
 
 A machine that resolves names on the internet brings its own resolv.conf; the others ask nobody.
 """
@@ -23,6 +24,7 @@ from mastio.site.model import Role
 from mastio.state import Check, Directory, File, HostState, Unit
 
 _SYSTEMD = "/etc/systemd/system"
+_MANAGER = "/etc/systemd/system.conf.d"
 _CHRONYD = "/usr/local/lib/mastio/chronyd"
 
 
@@ -42,6 +44,8 @@ def build(ctx: Context) -> HostState:
             *_time(ctx),
             *_proxy(ctx),
             _drop_in(ctx, "nftables.service"),
+            _drop_in(ctx, "dbus.service"),
+            File(f"{_MANAGER}/mastio.conf", ctx.render(__file__, "system.conf.j2")),
             File("/etc/sysctl.d/80-mastio.conf", ctx.render(__file__, "sysctl.conf.j2")),
         ),
         directories=(
@@ -54,6 +58,8 @@ def build(ctx: Context) -> HostState:
             # The ruleset itself is the agent's business; the unit loads it at boot.
             Unit("nftables.service"),
             Unit("systemd-sysctl.service", reads=("/etc/sysctl.d/",)),
+            # Its reload disturbs nobody, and with it systemd reads anew how units are started again.
+            Unit("dbus.service", (f"{_SYSTEMD}/dbus.service.d/", f"{_MANAGER}/"), reload=True),
             Unit("systemd-journald.service", reads=("/etc/systemd/journald.conf.d/",)),
             Unit(
                 "rsyslog.service",

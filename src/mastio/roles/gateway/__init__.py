@@ -19,6 +19,7 @@ The templates stand beside this file, in a folder per program; each says why, wi
 | module | programs |
 |---|---|
 | `postfix` | Postfix |
+| `onward` | mail that waited for the store goes on when that is back |
 | `scanners` | Rspamd, ClamAV, Valkey |
 | `learning` | Bayes, and the door by which users' verdicts come in |
 | `signing` | DKIM, in Rspamd |
@@ -28,7 +29,7 @@ Names come from the machine's own validating resolver (`roles/resolver`).
 """
 
 from mastio.context import Context
-from mastio.roles.gateway import learning, policies, postfix, scanners, signing
+from mastio.roles.gateway import learning, onward, policies, postfix, scanners, signing
 from mastio.roles.gateway.files import VALKEY, together
 from mastio.site.model import Role
 from mastio.state import HostState, Kept
@@ -45,5 +46,5 @@ KEPT = Kept(
 def build(ctx: Context) -> HostState:
     """The gateway's part of a machine that carries gateway-in, gateway-out or both."""
     lessons = (learning.build(ctx),) if ctx.machine.has(Role.GATEWAY_IN) else ()
-    parts = (scanners, signing, policies, postfix)
+    parts = (scanners, signing, policies, postfix, onward)
     return together(*(part.build(ctx) for part in parts), *lessons)
