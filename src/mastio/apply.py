@@ -130,7 +130,10 @@ def apply_all(
             news.put((machine, Outcome(True, "nothing to do", 0.0)))
             return
         work = order(one.state, one.seen, one.plan)
-        outcome = carry_out(transport, machine, work, lambda name, event: news.put((name, event)))
+        first = not one.seen["record"]["firewall"]
+        outcome = carry_out(
+            transport, machine, work, lambda name, event: news.put((name, event)), first=first
+        )
         news.put((machine, outcome))
 
     outcomes: dict[str, Outcome] = {}
@@ -171,10 +174,17 @@ def _on_interrupt(tell: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGINT, former)
 
 
-def carry_out(transport: Transport, machine: str, work: Order, on_event: OnEvent) -> Outcome:
-    """Has one agent carry out `work`, and confirms its firewall over a new connection."""
+def carry_out(
+    transport: Transport, machine: str, work: Order, on_event: OnEvent, *, first: bool = False
+) -> Outcome:
+    """Has one agent carry out `work`, and confirms its firewall over a new connection.
+
+    `first`: no rules of ours were ever confirmed there.
+    """
     begin = monotonic()
     try:
+        if first and work["firewall"]:
+            transport = _tracked(transport, machine)
         last = _converse(transport, machine, work, on_event)
         if last["ok"] and last["confirm"]:
             last = _confirm(transport.fresh(), machine)
@@ -204,6 +214,16 @@ def _converse(transport: Transport, machine: str, work: Order, on_event: OnEvent
     raise MastioError(
         f"{machine}: the agent ended without a word", hint="`mastio apply` goes on from there"
     )
+
+
+def _tracked(transport: Transport, machine: str) -> Transport:
+    """A new conversation, which the machine's kernel follows: the rules to come will know it."""
+    fresh = transport.fresh()
+    if fresh is not transport:
+        # Without nft there it goes on as it is; packages bring it.
+        order = json.dumps({"op": "track"}).encode()
+        transport.run_python(machine, bundle.applier(), order, CONFIRM_TIMEOUT)
+    return fresh
 
 
 def _confirm(transport: Transport, machine: str) -> Event:

@@ -23,8 +23,10 @@ from threading import Thread
 from typing import IO, Protocol
 
 from mastio.errors import Exit, MastioError
-from mastio.site.model import Site
+from mastio.site.model import Role, Site
 
+KNOWN_HOSTS = "known_hosts"
+"""In the site folder: the host keys of machines that were adopted."""
 OUTSIDE = "outside"
 """Not a machine of the site: the one on the internet that looks at it (`Site.verify_outside`)."""
 BOOT = (
@@ -146,6 +148,29 @@ def _feed(pipe: IO[bytes], data: bytes) -> None:
         pipe.write(data)
 
 
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """How machines that were adopted are known and reached (`mastio.adopt`)."""
+
+    file: str = ""
+    """A known_hosts file that has them by their names in the site."""
+    machines: frozenset[str] = frozenset()
+    through_watch: frozenset[str] = frozenset()
+    """Those of them that are reached through watch, as they will be for ever after."""
+    guests: frozenset[str] = frozenset()
+    """Those that are entered by the name in ssh_config; elsewhere root logs in, as always once a machine is adopted."""
+
+    def options(self, machine: str) -> tuple[str, ...]:
+        """ssh_config(5): believed by that key alone, and entered as root."""
+        if machine not in self.machines:
+            return ()
+        known = (
+            f'UserKnownHostsFile="{self.file}"', "GlobalKnownHostsFile=none", "StrictHostKeyChecking=yes",
+            f"HostKeyAlias={machine}",
+        )  # fmt: skip
+        return known if machine in self.guests else (*known, "User=root")
+
+
 class SshTransport(Transport):
     """The system's OpenSSH: the administrator's ssh_config, agent and ProxyJump all work.
 
@@ -153,8 +178,8 @@ class SshTransport(Transport):
     ControlMaster); its socket lives in a directory that nobody else can enter.
     """
 
-    def __init__(self, site: Site, *, share: bool = True) -> None:
-        self._site = site
+    def __init__(self, site: Site, pins: Pins | None = None, *, share: bool = True) -> None:
+        self._site, self._pins = site, pins or Pins()
         self._folder = tempfile.mkdtemp(prefix="mastio-") if share else ""
         if share:
             atexit.register(shutil.rmtree, self._folder, ignore_errors=True)
@@ -162,6 +187,7 @@ class SshTransport(Transport):
     def argv(self, machine: str, command: Sequence[str]) -> list[str]:
         """`ssh … HOST COMMAND`; what follows the host is one string for the remote shell, quoted."""
         options = ["BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=15"]
+        options += self._pins.options(machine)
         if machine == OUTSIDE:
             host, number = self._site.verify_outside, len(self._site.machines)
         else:
@@ -173,9 +199,21 @@ class SshTransport(Transport):
             options += ["ControlMaster=auto", path, "ControlPersist=30"]
         else:
             options += ["ControlMaster=no", "ControlPath=none"]
+        if machine in self._pins.through_watch:
+            options.append(f"ProxyCommand={self._through_watch()}")
+        return [*self._ssh(options), "-T", "--", host, shlex.join(command)]
+
+    def _ssh(self, options: Sequence[str]) -> list[str]:
         config = ["-F", self._site.ssh_config] if self._site.ssh_config else []
-        flags = [flag for option in options for flag in ("-o", option)]
-        return ["ssh", "-T", *config, *flags, "--", host, shlex.join(command)]
+        return ["ssh", *config, *(flag for option in options for flag in ("-o", option))]
+
+    def _through_watch(self) -> str:
+        """ssh's own ProxyJump would not know watch by its pin."""
+        watch = self._site.carrying(Role.WATCH)[0]
+        options = ["BatchMode=yes", "ConnectTimeout=10", *self._pins.options(watch.name)]
+        host = watch.ssh or str(watch.addresses[0])
+        way = shlex.join([*self._ssh(options), "--", host]).replace("%", "%%")
+        return f"{way.removesuffix(f' -- {shlex.quote(host)}')} -W [%h]:%p -- {shlex.quote(host)}"
 
     def lost(self, code: int) -> bool:
         """ssh(1) exits with 255 when it, and not the remote command, failed."""
@@ -183,4 +221,4 @@ class SshTransport(Transport):
 
     def fresh(self) -> "SshTransport":
         """A transport without a master connection."""
-        return SshTransport(self._site, share=False)
+        return SshTransport(self._site, self._pins, share=False)

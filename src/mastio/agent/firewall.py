@@ -29,6 +29,14 @@ CANDIDATE = f"{HOME}/candidate.nft"
 FORMER = f"{HOME}/former.nft"
 PENDING = f"{HOME}/pending.json"
 TIMER = "mastio-revert"
+TRACKING = """
+add table inet mastio_tracking
+delete table inet mastio_tracking
+table inet mastio_tracking {
+    chain both { type filter hook input priority 300; policy accept; ct state new accept; }
+}
+"""
+"""Goes with the first ruleset, which flushes all."""
 _NOISE = frozenset(("handle", "packets", "bytes", "expires", "used", "metainfo"))
 
 
@@ -70,6 +78,14 @@ def running() -> str:
 def check(ruleset: str) -> None:
     """nft's own opinion of a ruleset; nothing is loaded."""
     must("firewall", ["nft", "-c", "-f", "-"], ruleset)
+
+
+def track() -> None:
+    """Has the kernel follow conversations from now on (conntrack), and lets all pass as before.
+
+    One that began while nothing followed it is nonsense to the rules, and would break when they come.
+    """
+    must("firewall", ["nft", "-f", "-"], TRACKING)
 
 
 def load(ruleset: str, window: int) -> None:

@@ -32,6 +32,9 @@ def main(payload: bytes) -> None:
                 make_home()
                 firewall.confirm()
             say("confirm", "", done=True)
+        elif request["op"] == "track":
+            firewall.track()
+            say("track", "", done=True)
         else:
             waits = apply.apply(request, say)
             say("finish", "", done=True, confirm=waits)

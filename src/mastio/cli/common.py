@@ -110,9 +110,10 @@ class App:
             from mastio.lab.transport import NspawnTransport
 
             return NspawnTransport(self.site().name)
+        from mastio.adopt import pins
         from mastio.transport import SshTransport
 
-        return SshTransport(self.site())
+        return SshTransport(self.site(), pins.load(self.folder))
 
 
 pass_app = click.make_pass_decorator(App)

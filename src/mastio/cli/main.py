@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("site", "Write a new, commented site file"),
     "check": ("site", "Check the site file; every error at once"),
     "flows": ("flows", "Show the flow matrix, or draw it"),
+    "adopt": ("adopt", "Take machines that are there already: first contact"),
     "plan": ("plan", "Show what apply would change"),
     "apply": ("plan", "Make the machines what the site file says"),
     "dns": ("dns", "Print what must stand in DNS, or check it"),
