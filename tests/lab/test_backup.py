@@ -17,6 +17,7 @@ from tests.lab.conftest import mastio
 from tests.lab.mail import the
 from tests.lab.sabotage import on
 from tests.lab.test_integrity import told
+from tests.lab.test_verify import verify
 
 pytestmark = pytest.mark.lab
 
@@ -58,6 +59,12 @@ def back_up(lab: Lab, *machines: str) -> tuple[int, dict[str, Any]]:
 def names(lab: Lab, machine: str) -> list[str]:
     (row,) = json.loads(mastio(lab.folder, "backup", "list", machine, "--json").stdout)
     return [it["name"] for it in row["archives"]]
+
+
+def failing(lab: Lab) -> list[str]:
+    """The checks of backups that fail now."""
+    report = verify(lab, "--only", "B1,B3,B4")
+    return [it["check"] for it in report["findings"] if it["verdict"] == "failed"]
 
 
 DELIVER = """
@@ -157,6 +164,7 @@ exec /usr/bin/borg "$@"
     mails = told(lab, f"{store}: its backup tried to do more than add")
     assert "take it as broken into" in mails[-1]
     assert mastio(lab.folder, "backup", "list", store).returncode == 1
+    assert failing(lab) == ["B3"]
     assert mastio(lab.folder, "backup", "verify", store).returncode == 0
     lab.mastio("backup", "accept", store, "--why", "a test")
     code, found = back_up(lab, store)
@@ -202,9 +210,20 @@ known["newest"] -= 7200
 json.dump(known, open(path, "w"))"""
     on(lab, watch, f"python3 -c {shlex.quote(old)}; systemctl start mastio-backup@late.service")
     assert told(lab, f"{store}: no new backup since")
+    assert failing(lab) == ["B4"]
     assert back_up(lab, store)[0] == 0
     on(lab, watch, "systemctl start mastio-backup@late.service")
     assert told(lab, f"{store}: the newest backup is young enough")
+
+
+def test_what_somebody_writes_into_a_repository_is_seen(lab: Lab, store: str, watch: str) -> None:
+    planted = f"{FOLDER}/{store}/data/0/9999"
+    on(lab, watch, f"printf BORG_SEG >{planted}")
+    try:
+        assert failing(lab) == ["B1"]
+    finally:
+        on(lab, watch, f"rm -f {planted}")
+    assert failing(lab) == []
 
 
 def test_the_timers_program_works_and_prunes(lab: Lab, store: str, watch: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mastio.digest.need import Level, Need
+from mastio.roles.backup import STATUS as BACKUPS
 from mastio.roles.inspection import GLANCE
 from mastio.roles.integrity import FOLDER as INTEGRITY
 from mastio.roles.integrity import LATE
@@ -182,10 +183,34 @@ def _drills(data: Mapping[str, Any], names: Sequence[str], now: float) -> Iterat
     yield Row("restoring", f"{words}, {_day(data['at'])}", tuple(needs))
 
 
+def _backups(data: Mapping[str, Any], names: Sequence[str], now: float) -> Iterator[Row]:
+    remedy = "mastio backup list"
+    for name, it in data["machines"].items():
+        needs = [
+            Need(Level.ACT, f"{name}: its backup tried to do more than add: {words}", remedy)
+            for words in it["refused"][-1:]
+        ]
+        if it["damaged"]:
+            needs.append(Need(Level.ACT, f"{name}: archives are damaged: {it['damaged']}", remedy))
+        if not it["newest"]:
+            needs.append(Need(Level.ACT, f"{name} has no archive", remedy))
+        elif now - it["newest"] > it["limit"]:
+            needs.append(
+                Need(Level.ACT, f"{name} has no archive since {_day(it['newest'])}", remedy)
+            )
+        newest = _day(it["newest"]) if it["newest"] else "none"
+        yield Row(
+            name,
+            f"newest {newest}; {it['archives']} archives, {it['octets'] / 1e6:,.0f} MB",
+            tuple(needs),
+        )
+
+
 PARTS = (
     Part("Disks and queues now", GLANCE, _machines, "mastio status"),
     Part("Updates", KNOWN, _updates, "mastio patches"),
     Part("Integrity", f"{INTEGRITY}/status.json", _integrity, "mastio integrity status"),
+    Part("Backups", BACKUPS, _backups, "mastio backup list"),
     Part("Restore drills", VERDICT, _drills, "mastio drill status"),
 )
 """What watch looks after."""

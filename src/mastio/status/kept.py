@@ -1,5 +1,5 @@
-"""What watch's parts have found by themselves, as Prometheus reads it: integrity, updates, open alarms, and what
-today's logs say of mail, the filter and the doors.
+"""What watch's parts have found by themselves, as Prometheus reads it: integrity, updates, backups, open alarms, and
+what today's logs say of mail, the filter and the doors.
 
 Beside `metrics`, which has what a look at the machines says. What is counted from logs begins anew at midnight (UTC): a
 counter may (prometheus.io/docs/concepts/metric_types), and `rate()` knows it.
@@ -32,14 +32,15 @@ _ALONE = (
 
 
 def exposition(
-    site: str, integrity: Mapping[str, Any], updates: Mapping[str, Any], alarms: Iterable[str],
-    today: Summary, now: float,
+    site: str, integrity: Mapping[str, Any], updates: Mapping[str, Any], backups: Mapping[str, Any],
+    alarms: Iterable[str], today: Summary, now: float,
 ) -> str:  # fmt: skip
     """All of it; `alarms` has the severity of each that is open. What a part keeps (its file's JSON) may be empty:
     then it has said nothing yet.
     """
     measured = {name: it for name, it in integrity.get("machines", {}).items() if it}
     updated = {name: it for name, it in updates.get("machines", {}).items() if it}
+    archived = backups.get("machines", {})
     severities = {str(it): 0 for it in Severity} | Counter(alarms)
     families: list[tuple[str, str, list[Row], str]] = [
         ("integrity_age_seconds", "Since the machine was measured.",
@@ -54,6 +55,13 @@ def exposition(
          [_row(name, len(it.get("waiting") or ())) for name, it in updated.items()], "gauge"),
         ("reboot_required", "Whether an update waits for a reboot.",
          [_row(name, bool(it.get("reboot"))) for name, it in updated.items()], "gauge"),
+        ("backup_age_seconds", "Since the newest archive of the machine was begun.",
+         [_row(name, now - it["newest"]) for name, it in archived.items() if it["newest"]], "gauge"),
+        ("backup_octets", "Octets that the machine's archives take on watch.",
+         [_row(name, it["octets"]) for name, it in archived.items()], "gauge"),
+        ("backup_bad", "Whether a backup was refused, failed, or archives are damaged.",
+         [_row(name, bool(it["refused"] or it["damaged"] or it["last"].get("error"))) for name, it in archived.items()],
+         "gauge"),
         ("alarms_open", "Alarms that are not well again.",
          [({"severity": name}, count) for name, count in severities.items()], "gauge"),
     ]  # fmt: skip

@@ -7,6 +7,7 @@ from mastio.site.model import Site
 from mastio.transport import OUTSIDE
 from mastio.verify.checks import (
     auth,
+    backups,
     content,
     delivery,
     dnspolicy,
@@ -39,6 +40,7 @@ CHECKS: tuple[Check, ...] = (
     *host.CHECKS,
     *logs.CHECKS,
     *integrity.CHECKS,
+    *backups.CHECKS,
     *restore.CHECKS,
     *intrusion.CHECKS,
     *eyes.CHECKS,

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from mastio.digest import keeping, standing
 from mastio.digest.summary import merged
+from mastio.roles.backup import STATUS as BACKUPS
 from mastio.roles.digest import FOLDER
 from mastio.roles.integrity import FOLDER as INTEGRITY
 from mastio.roles.patching import KNOWN
@@ -19,5 +20,7 @@ def by_parts(site: Site, bell: Bell, now: float) -> str:
     since, until = keeping.hours_of(f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d}")
     today = merged(keeping.load(Path(FOLDER), since, until).values())
     severities = [str(it.alarm.severity) for it in bell.book.values()]
-    integrity, updates = (found.get(it, {}) for it in (f"{INTEGRITY}/status.json", KNOWN))
-    return kept.exposition(site.name, integrity, updates, severities, today, now)
+    integrity, updates, backups = (
+        found.get(it, {}) for it in (f"{INTEGRITY}/status.json", KNOWN, BACKUPS)
+    )
+    return kept.exposition(site.name, integrity, updates, backups, severities, today, now)

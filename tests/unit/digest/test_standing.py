@@ -13,6 +13,7 @@ from mastio.digest.judge import needs
 from mastio.digest.need import Level, Need
 from mastio.report import digest as report
 from mastio.report import status as status_report
+from mastio.roles.backup import STATUS as BACKUPS
 from mastio.roles.inspection import GLANCE
 from mastio.roles.integrity import FOLDER as INTEGRITY
 from mastio.roles.patching import KNOWN
@@ -32,6 +33,9 @@ MEASURED = {
     "measured": NOW - 600,
     "tampered": False,
 }
+ARCHIVED = {
+    "newest": NOW - 600, "limit": 3600.0, "archives": 7, "octets": 5_000_000, "refused": [], "damaged": "",
+}  # fmt: skip
 PATCHED = {
     "last": {"began": NOW - 3600, "error": "", "worse": []}, "good": NOW - 3600, "since": NOW - 9e6, "why": "",
     "waiting": [], "reboot": False, "support": {"over": False}, "counts": {"high": {"all": 1, "fixed": 0}}, "age": 9.0,
@@ -45,6 +49,7 @@ def found(**facts: Any) -> dict[str, Any]:
         GLANCE: json.loads(json.dumps({"at": NOW - 60, **status_report.data(seen)})),
         KNOWN: {"at": NOW - 3600, "machines": {"store": deepcopy(PATCHED)}},
         VERDICT: {"at": NOW - 9e4, "good": True, "last_good": NOW - 9e4, "wrong": 0, "overdue": 10},
+        BACKUPS: {"machines": {"store": dict(ARCHIVED)}},
         STATUS: {"machines": {"store": dict(MEASURED)}, "broken": []},
     }
 
@@ -77,6 +82,12 @@ def updates(**what: Any) -> dict[str, Any]:
 def integrity(**what: Any) -> dict[str, Any]:
     known = found()
     known[STATUS]["machines"]["store"] |= what
+    return known
+
+
+def backups(**what: Any) -> dict[str, Any]:
+    known = found()
+    known[BACKUPS]["machines"]["store"] |= what
     return known
 
 
@@ -115,6 +126,10 @@ def old_glance() -> dict[str, Any]:
         (integrity(differences=3, verdict="differs"), Level.ACT, "store: 3 differences that nobody accepted"),
         (integrity(tampered=True, why="not our tools"), Level.ACT, "cannot be measured any more: not our tools"),
         (integrity(measured=NOW - 5 * 3600), Level.ACT, "store was not measured since"),
+        (backups(newest=NOW - 7200), Level.ACT, "store has no archive since"),
+        (backups(newest=0.0), Level.ACT, "store has no archive"),
+        (backups(refused=["3 objects were deleted"]), Level.ACT, "tried to do more than add: 3 objects"),
+        (backups(damaged="segment 7"), Level.ACT, "archives are damaged: segment 7"),
         (drills(good=False, wrong=2), Level.ACT, "could not restore what was archived"),
         (drills(last_good=NOW - 11 * 86_400), Level.ACT, "no drill has been good since"),
         (edited(), Level.ACT, "files were edited on watch: tools/aide.gz"),

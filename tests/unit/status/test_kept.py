@@ -23,13 +23,27 @@ UPDATES = {
         "watch": {"good": 0.0},
     }
 }
+BACKUPS = {
+    "machines": {
+        "store": {
+            "newest": 400.0,
+            "octets": 5,
+            "refused": [],
+            "damaged": "",
+            "last": {"error": "x"},
+        },
+        "gateway": {"newest": 0.0, "octets": 0, "refused": [], "damaged": "", "last": {}},
+    }
+}
 TODAY = Summary(
     {"mail.in": 7, "mail.out": 2, "filter.no action": 6, "refused.in.spam": 4, "viruses": 1, "lines.store": 99}
 )  # fmt: skip
 
 
 def told() -> list[str]:
-    return kept.exposition("demo", INTEGRITY, UPDATES, ["high", "high"], TODAY, 1000.0).splitlines()
+    return kept.exposition(
+        "demo", INTEGRITY, UPDATES, BACKUPS, ["high", "high"], TODAY, 1000.0
+    ).splitlines()
 
 
 def test_each_part_is_told_of() -> None:
@@ -41,6 +55,10 @@ def test_each_part_is_told_of() -> None:
         'mastio_updates_age_seconds{site="demo",machine="store"} 500',
         'mastio_updates_waiting{site="demo",machine="store"} 2',
         'mastio_reboot_required{site="demo",machine="store"} 1',
+        'mastio_backup_age_seconds{site="demo",machine="store"} 600',
+        'mastio_backup_octets{site="demo",machine="store"} 5',
+        'mastio_backup_bad{site="demo",machine="store"} 1',
+        'mastio_backup_bad{site="demo",machine="gateway"} 0',
         'mastio_alarms_open{site="demo",severity="high"} 2',
         'mastio_alarms_open{site="demo",severity="critical"} 0',
         'mastio_mail_messages_total{site="demo",way="in"} 7',
@@ -51,11 +69,13 @@ def test_each_part_is_told_of() -> None:
     ):
         assert row in rows, row
     # Never measured, never updated: no age, so that nobody takes one for young.
-    assert not any("age_seconds" in it and ("webmail" in it or "watch" in it) for it in rows)
+    assert not any(
+        "age_seconds" in it and ("webmail" in it or "watch" in it or "gateway" in it) for it in rows
+    )
 
 
 def test_nothing_was_found_yet() -> None:
-    rows = kept.exposition("demo", {}, {}, [], Summary(), 1.0).splitlines()
+    rows = kept.exposition("demo", {}, {}, {}, [], Summary(), 1.0).splitlines()
     assert {it.split("{")[0] for it in rows if it[0] != "#"} >= {
         "mastio_alarms_open",
         "mastio_bans_total",

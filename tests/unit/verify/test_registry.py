@@ -37,7 +37,7 @@ def test_the_reference_is_up_to_date() -> None:
 
 def test_every_check_has_a_test_in_which_it_fires() -> None:
     """On real machines: a sabotage in the lab."""
-    files = "sabotage.py", "test_verify.py", "test_integrity.py"
+    files = "sabotage.py", "test_verify.py", "test_integrity.py", "test_backup.py"
     lab = "".join((ROOT / "tests/lab" / it).read_text() for it in files)
     proven = set(re.findall(r"\b[A-Z]\d+\b", lab))
     assert not {check.id for check in CHECKS} - proven
