@@ -164,6 +164,8 @@ GRANTS: dict[Role, Grant] = {
                  "who the site is to the authority (ACME)"),
             Lies(_K.PRIVATE_KEY, "/etc/mastio/backup.key", "opens `mastio-backup` on the other machines"),
             Lies(_K.PRIVATE_KEY, "/etc/mastio/restore.key", "opens `mastio-restore` on the other machines"),
+            Lies(_K.PRIVATE_KEY, "/etc/ssl/private/ssl-cert-snakeoil.key", "ssl-cert, which Dovecot's packages bring, "
+                 "made it; unused"),
         ),
         (
             May(_P.LOGS, "logs are kept here, who wrote to whom among them; machines hold their own for a while"),
