@@ -54,7 +54,7 @@ train travel tree update valley version village violin visit water weather windo
 WORDS = _TEXT.split()
 GATEWAY, STORE = "gateway", "store"
 OURS = ("rspamd", "clamav-daemon", "valkey-server", "unbound")
-THEIRS = ("mimedefang",)
+THEIRS = ("mimedefang", "mimedefang-multiplexor")
 """The units that are the filter alone, here and there."""
 PATIENCE = 60
 EXCEPTIONS = "smtpd_client_event_limit_exceptions"
