@@ -41,7 +41,7 @@ class Sabotage:
 
 
 _MAIN, _STORE, NGINX = "/etc/postfix/main.cf", "/etc/dovecot/dovecot.conf", "/etc/nginx/nginx.conf"
-_RSPAMD = (
+RSPAMD = (  # begins anew, with nothing remembered
     "valkey-cli -s /run/valkey/valkey.sock flushall >/dev/null; systemctl restart rspamd.service; "
     "for i in $(seq 100); do [ -S /run/rspamd/milter.sock ] && break; sleep 0.1; done; sleep 4"
 )
@@ -86,12 +86,12 @@ SABOTAGE = (
              ("/var/lib/mastio/recipients/recipients",), "postmap lmdb:/var/lib/mastio/recipients/recipients"),
     Sabotage("no virus scanner", "gateway",
              "echo 'enabled = false;' > /etc/rspamd/local.d/antivirus.conf", "C1 C3 C4",
-             ("/etc/rspamd/local.d/antivirus.conf",), _RSPAMD),
+             ("/etc/rspamd/local.d/antivirus.conf",), RSPAMD),
     Sabotage("DMARC not enforced", "gateway", "rm /etc/rspamd/lua.local.d/authenticity.lua", "R8",
-             ("/etc/rspamd/lua.local.d/authenticity.lua",), _RSPAMD),
+             ("/etc/rspamd/lua.local.d/authenticity.lua",), RSPAMD),
     Sabotage("test spam let in", "gateway",
              "echo 'gtube_patterns = \"disable\";' >> /etc/rspamd/local.d/options.inc", "C2 C3",
-             ("/etc/rspamd/local.d/options.inc",), _RSPAMD),
+             ("/etc/rspamd/local.d/options.inc",), RSPAMD),
     Sabotage("a listener on a wrong address", "store",
              "systemd-run --quiet --unit=sabotage python3 -m http.server --bind 0.0.0.0 8000; sleep 2", "H1",
              undo="systemctl stop sabotage.service"),
@@ -172,7 +172,7 @@ SABOTAGE = (
              "postconf -e 'submission_sender_restrictions = reject_non_fqdn_sender'", "A5", (_MAIN,), _POSTFIX),
     Sabotage("an order to do nothing is obeyed", "gateway",
              "echo 'gtube_patterns = \"all\";' >> /etc/rspamd/local.d/options.inc", "C3",
-             ("/etc/rspamd/local.d/options.inc",), _RSPAMD),
+             ("/etc/rspamd/local.d/options.inc",), RSPAMD),
     Sabotage("mail passes without its scan", "gateway",
              "sed -i 's/soft reject/no action/' /etc/rspamd/local.d/force_actions.conf", "C4",
              ("/etc/rspamd/local.d/force_actions.conf",)),
@@ -230,7 +230,7 @@ def rounds(sabotage: tuple[Sabotage, ...]) -> list[list[Sabotage]]:
     for one in sabotage:
         for fitting in found:
             # What Rspamd lets through once colours what it thinks of the next: one change of it at a time.
-            rspamd = one.after == _RSPAMD and any(other.after == _RSPAMD for other in fitting)
+            rspamd = one.after == RSPAMD and any(other.after == RSPAMD for other in fitting)
             if not rspamd and not any(one.expected & other.expected for other in fitting):
                 fitting.append(one)
                 break

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -15,11 +16,20 @@ from mastio.site.model import Role
 from tests.lab import mail
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import CAROL, message, token
+from tests.lab.sabotage import RSPAMD, on
 
 pytestmark = pytest.mark.lab
 
 ENOUGH = 205
 """A few more than min_learns (classifier-bayes.conf)."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten(lab: Lab) -> Iterator[None]:
+    """What these tests teach is no matter of others: the filter begins anew afterwards."""
+    yield
+    for machine in lab.site.carrying(Role.GATEWAY_IN, Role.GATEWAY_OUT):
+        on(lab, machine.name, RSPAMD)
 
 
 def move(host: str, port: int, pki: str, user: str, password: str, word: str, source: str,

@@ -7,6 +7,7 @@ the box's own links and rules. Each test has a lab of its own name and its own s
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ import pytest
 
 from mastio import services
 from mastio.errors import Exit, MastioError
-from mastio.lab import forward, mirror, network, paths
+from mastio.lab import forward, host, mirror, network, paths
 from mastio.lab.cage import Cage, cages
 from mastio.lab.images import Images, Recipe
 from mastio.lab.machine import Machine
@@ -221,7 +222,8 @@ def test_a_loopback_port_leads_to_a_service_in_the_lab(site: str, tmp_path: Path
         "SYSTEM:echo hello",
     ]
     assert NspawnTransport(site).run(OUTSIDE, greet).code == 0
-    port = 18443
+    with socket.create_server((host.LOOPBACK, 0)) as free:
+        port = free.getsockname()[1]
     for address in ("10.9.1.10", "fd00:9:1::10"):
         forward.forward(site, port, ip_address(address), service)
         eventually(lambda: "hello" in _output("socat", "-T2", "-", f"TCP:127.0.0.1:{port}"))
