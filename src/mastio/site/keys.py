@@ -336,6 +336,12 @@ KEYS: tuple[Key, ...] = (
         "Until when, as `2027-01-31`; after that day it fails again.",
         "required with `reason`",
     ),
+    Key(
+        "verify.accepted.*.only",
+        Kind.TEXTS,
+        "Words of the findings that are accepted, such as `KRNL-5820` of lynis; what else the check finds still fails.",
+        "all that it finds",
+    ),
 )
 
 

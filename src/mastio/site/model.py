@@ -307,6 +307,8 @@ class Accepted:
     check: str
     reason: str
     until: date
+    only: tuple[str, ...] = ()
+    """Words of the sentences that are accepted; what else the check finds still fails. Empty: all it finds."""
 
 
 @dataclass(frozen=True, slots=True)

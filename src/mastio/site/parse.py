@@ -232,7 +232,8 @@ def _accepted(raw: Raw) -> tuple[Accepted, ...]:
             continue
         if not reason and not raw.has(*here, "reason"):
             raw.problems.add((*here, "reason"), "is missing", "say why this is accepted")
-        found.append(Accepted(check, reason or "", until))
+        only = _many(raw, (*here, "only"), _line)
+        found.append(Accepted(check, reason or "", until, only))
     return tuple(found)
 
 

@@ -213,8 +213,9 @@ class Run:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of all: a run is as good as its worst finding. `not run` does not spoil it."""
+        """The worst of all: a run is as good as its worst finding. `accepted` and `not run` do not spoil it."""
         for verdict in BAD:
             if self.having(verdict):
                 return verdict
-        return Verdict.PASSED if self.having(Verdict.PASSED) else Verdict.NOT_RUN
+        looked = self.having(Verdict.PASSED, Verdict.ACCEPTED)
+        return Verdict.PASSED if looked else Verdict.NOT_RUN

@@ -153,4 +153,9 @@ def _accept(finding: Finding, ground: Ground, now: datetime) -> Finding:
         words = f"(was accepted until {known.until}: {known.reason})"
         return replace(finding, seen=(*finding.seen, words))
     words = f"accepted until {known.until}: {known.reason}"
+    if left := [
+        it for it in finding.seen if known.only and not any(one in it for one in known.only)
+    ]:
+        others = len(finding.seen) - len(left)
+        return replace(finding, seen=(*left, *([f"({others} more are {words})"] if others else [])))
     return replace(finding, verdict=Verdict.ACCEPTED, seen=(*finding.seen, words))

@@ -37,6 +37,12 @@ def test_a_failure_is_accepted_with_a_reason_and_a_day() -> None:
     assert one == Accepted("D6", "the registry is slow", date(2027, 1, 31))
 
 
+def test_some_findings_of_a_check_are_accepted() -> None:
+    text = BASE + '[verify.accepted.X1]\nreason = "y"\nuntil = "2027-01-31"\nonly = ["KRNL-5820"]\n'
+    (one,) = parse.parse(text, "site.toml").accepted
+    assert one.only == ("KRNL-5820",)
+
+
 @pytest.mark.parametrize(("table", "words"), [
     ('[verify]\noutside = "-oProxyCommand=x"\n', "no host of ssh_config"),
     ('[verify.accepted.D6]\nreason = "x"\nuntil = "soon"\n', "must be a day"),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 from mastio.errors import MastioError
+from mastio.report.verify import headline
 from mastio.site.model import Accepted
 from mastio.verify import runner
 from mastio.verify.model import Check, Finding, Place, Run, Verdict
@@ -129,6 +130,29 @@ def test_a_failure_is_accepted_until_its_day_and_not_longer() -> None:
         run = _run(ground(site=replace(sites.demo_site(), accepted=(known,))), check(bad))
         assert verdicts(run) == {verdict}
         assert "the vendor mends it" in run.findings[0].seen[-1]
+
+
+def test_some_findings_are_accepted_and_others_are_not() -> None:
+    def both(vantage: Vantage) -> Iterator[str]:
+        yield "KRNL-5820: core dumps"
+        yield "AUTH-9262: no PAM module"
+
+    for only, verdict in (
+        (("KRNL-5820",), Verdict.FAILED),
+        (("KRNL-5820", "AUTH-9262"), Verdict.ACCEPTED),
+    ):
+        known = Accepted("Z1", "it is a container", date.today() + timedelta(days=1), only)
+        run = _run(ground(site=replace(sites.demo_site(), accepted=(known,))), check(both))
+        assert verdicts(run) == {verdict}
+        shown = run.findings[0].seen
+        assert ("KRNL-5820: core dumps" in shown) is (verdict is Verdict.ACCEPTED)
+        assert "it is a container" in shown[-1]
+
+
+def test_a_run_of_what_is_accepted_alone_is_no_run_of_nothing() -> None:
+    known = Accepted("Z1", "for now", date.today() + timedelta(days=1))
+    run = _run(ground(site=replace(sites.demo_site(), accepted=(known,))), check(bad))
+    assert run.verdict is Verdict.PASSED and headline(run).startswith("All green: 5 accepted")
 
 
 def test_the_same_question_is_asked_once() -> None:
