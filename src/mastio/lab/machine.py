@@ -34,7 +34,7 @@ _NSPAWN_ENV = {
 }
 _FIRST_BOOT = (
     "systemd.unit=basic.target",
-    *(f"systemd.wants={it}.service" for it in ("systemd-networkd", "dbus", "ssh")),
+    *(f"systemd.wants={it}.service" for it in ("systemd-networkd", "ssh")),
 )
 """Taken by systemd in a container as its kernel command line (kernel-command-line(7))."""
 _BOOT_TIMEOUT = 30
