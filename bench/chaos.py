@@ -68,6 +68,22 @@ def copies(folder: str, mark: str, pattern: str) -> list[Any]:
     return found
 
 
+def numbers(mark: str) -> list[int]:
+    """The numbers behind `mark` in the messages of this machine's Postfix queues."""
+    import pathlib
+    import re
+
+    found = []
+    for folder in ("incoming", "active", "deferred", "hold"):
+        for file in pathlib.Path("/var/spool/postfix", folder).glob("**/*"):
+            try:
+                text = file.read_bytes() if file.is_file() else b""
+            except OSError:
+                continue  # it has just gone on
+            found += [int(it) for it in re.findall(re.escape(mark).encode() + rb"(\d+)", text)]
+    return found
+
+
 def queued() -> int:
     """How many messages wait in this machine's Postfix, held ones apart."""
     import subprocess
@@ -164,9 +180,14 @@ class Chaos:
             self.seconds = time.monotonic() - ended
         wrong = [f"{it.fault.words}: {it.error}" for it in done if it.error]
         wrong += self._amiss(deadline)
+        # First the queues: what goes on in between is found in a mailbox.
+        waits = frozenset(
+            number for it in (GATEWAY, STORE)
+            for number in remote(self.transport, it, numbers, mark=f"{MARK}: {self.run} ")
+        )  # fmt: skip
         there, notices = self.there()
         wrong += [f"somebody was told that mail is lost: {it}" for it in notices]
-        return judge(promises, there, done, HANDED_OVER), done, wrong
+        return judge(promises, there, done, HANDED_OVER, waits), done, wrong
 
     def _settle(self, deadline: float) -> None:
         """Returns when nothing waits any more."""
@@ -239,6 +260,7 @@ def report(result: Result, done: Sequence[Done], wrong: Sequence[str]) -> Iterat
     yield f"Faults: {words}."
     rows = [
         ("promised (250)", result.promised), ("tried more than once", tries), ("lost", len(result.lost)),
+        ("in a queue still", len(result.waiting)),
         ("in the wrong place", len(result.astray)), ("refused or given up", len(result.refused)),
         ("there twice", len(result.twins)), ("of these unexplained", len(result.unexplained)),
     ]  # fmt: skip

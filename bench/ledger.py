@@ -63,6 +63,8 @@ class Result:
     refused: tuple[Promise, ...]
     """Nobody took responsibility for them: a permanent refusal, or given up."""
     lost: tuple[int, ...]
+    waiting: tuple[int, ...]
+    """In a queue of the site still when the benchmark's patience was over."""
     astray: tuple[Copy, ...]
     """In another mailbox or folder than they should be."""
     twins: tuple[Twin, ...]
@@ -76,7 +78,7 @@ class Result:
     @property
     def good(self) -> bool:
         """Whether nothing was lost."""
-        return not (self.refused or self.lost or self.astray or self.unexplained)
+        return not (self.refused or self.lost or self.waiting or self.astray or self.unexplained)
 
 
 def hops(head: str) -> tuple[tuple[str, str], ...]:
@@ -96,28 +98,38 @@ def hops(head: str) -> tuple[tuple[str, str], ...]:
 
 
 def judge(
-    promises: Sequence[Promise], copies: Iterable[Copy], faults: Sequence[Done], waiting: Mapping[str, str]
+    promises: Sequence[Promise], copies: Iterable[Copy], faults: Sequence[Done], before: Mapping[str, str],
+    queued: frozenset[int] = frozenset(),
 ) -> Result:  # fmt: skip
-    """Compare. `waiting` says who hands over to whom: `{"store": "gateway"}` for a hop into the store."""
+    """Compare. `before` says who hands over to whom: `{"store": "gateway"}` for a hop into the store; `queued` are
+    the numbers in the site's queues."""
     there: dict[int, list[Copy]] = defaultdict(list)
     for copy in copies:
         there[copy.number].append(copy)
     kept = [it for it in promises if it.code == 250]
-    lost = tuple(it.number for it in kept if not there[it.number])
+    nowhere = [it.number for it in kept if not there[it.number]]
+    lost = tuple(it for it in nowhere if it not in queued)
+    late = tuple(it for it in nowhere if it in queued)
     astray, twins = [], []
     for promise in promises:
         found = there[promise.number]
         astray += [it for it in found if (it.mailbox, it.folder) != (promise.recipient, "INBOX")]
         if len(found) > 1:
-            twins.append(_twin(promise, found, faults, waiting))
+            twins.append(_twin(promise, found, faults, before))
     refused = tuple(it for it in promises if it.code != 250)
     return Result(
-        len(kept), refused, lost, tuple(astray), tuple(twins), Counter(it.tries for it in promises)
+        len(kept),
+        refused,
+        lost,
+        late,
+        tuple(astray),
+        tuple(twins),
+        Counter(it.tries for it in promises),
     )
 
 
 def _twin(
-    promise: Promise, copies: Sequence[Copy], faults: Sequence[Done], waiting: Mapping[str, str]
+    promise: Promise, copies: Sequence[Copy], faults: Sequence[Done], before: Mapping[str, str]
 ) -> Twin:
     rows = [it.hops for it in copies]
     for step in zip(*rows, strict=False):
@@ -130,7 +142,7 @@ def _twin(
     first = step == tuple(row[0] for row in rows)
     if first and not promise.unsure:
         return Twin(promise.number, by, "")
-    touched = {machine, promise.first if first else machine, waiting.get(machine, ""), FIREWALL}
+    touched = {machine, promise.first if first else machine, before.get(machine, ""), FIREWALL}
     begin, end = min(it.at for it in copies), max(it.at for it in copies)
     why = [
         it.fault.words

@@ -34,6 +34,11 @@ def test_what_is_nowhere_is_lost() -> None:
     assert found.lost == (2,) and not found.good
 
 
+def test_what_is_in_a_queue_is_late_and_not_lost() -> None:
+    found = judge([promise(1), promise(2)], [], [], WAITING, frozenset({2}))
+    assert (found.lost, found.waiting) == ((1,), (2,)) and not found.good
+
+
 def test_nobody_may_be_refused() -> None:
     found = judge([promise(1, 550)], [], [], WAITING)
     assert found.refused and not found.lost and not found.good
