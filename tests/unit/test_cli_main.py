@@ -15,7 +15,11 @@ from mastio.site import parse
 
 REPOSITORY = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "mastio"]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "NO_COLOR": "1"}
+ENVIRONMENT = {
+    **{name: it for name, it in os.environ.items() if not name.startswith("MASTIO_")},
+    "PYTHONPATH": str(REPOSITORY / "src"),
+    "NO_COLOR": "1",
+}
 
 
 def mastio(folder: Path, *argv: str) -> subprocess.CompletedProcess[str]:
