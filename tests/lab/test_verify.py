@@ -14,9 +14,11 @@ import pytest
 from mastio import services
 from mastio.accounts.passwords import hashed
 from mastio.lab import outside
+from mastio.lab.provider import Lab as Provider
 from mastio.roles.bans import GUARD
 from mastio.site.model import Role
 from mastio.verify import registry
+from mastio.verify.model import Family
 from tests.lab import mail
 from tests.lab.borrowed import borrowed
 from tests.lab.conftest import TheLab as Lab
@@ -222,6 +224,32 @@ def test_what_cannot_be_looked_at_is_never_green(lab: Lab, monkeypatch: pytest.M
     assert by_vantage.pop("outside") == {"not run"}
     assert all(it == {"passed"} for it in by_vantage.values()), by_vantage
     assert report["seconds"] < 60
+    assert not any("Traceback" in words for it in report["findings"] for words in it["seen"])
+
+
+def test_a_machine_that_is_gone_is_never_green(lab: Lab) -> None:
+    webmail = mail.the(lab, Role.WEBMAIL).name
+    Provider(lab.site.name).machine(webmail).stop()
+    try:
+        report = verify(lab)
+    finally:
+        lab.mastio("lab", "up")
+    assert report["code"] == 1, "from outside, what is published and silent has failed"
+    seen = {it["check"]: it["verdict"] for it in report["findings"] if it["vantage"] == webmail}
+    assert seen and {*seen.values()} <= {"could not check", "not run"}, seen
+    assert "N1" in having(report, "failed") and having(report, "passed")
+    assert report["seconds"] < 180
+    assert not any("Traceback" in words for it in report["findings"] for words in it["seen"])
+
+
+def test_names_that_nobody_answers_are_never_green(lab: Lab) -> None:
+    """The world's DNS is away: what is asked of it is not known, which is not the same as fine."""
+    names = [check.id for check in registry.CHECKS if check.family is Family.NAMES]
+    with sabotaged(lab, Sabotage("no DNS", outside.MACHINE, "systemctl stop knot; systemctl restart unbound", "",
+                                 undo="systemctl start knot; systemctl restart unbound")):  # fmt: skip
+        report = verify(lab, "--only", ",".join(names))
+    assert not having(report, "passed"), report
+    assert report["code"] in (1, 69) and report["seconds"] < 120
     assert not any("Traceback" in words for it in report["findings"] for words in it["seen"])
 
 
