@@ -227,9 +227,11 @@ def collect() -> dict[str, Any]:
     return found
 
 
-def sections(found: Mapping[str, Any], names: Sequence[str], now: float) -> tuple[Section, ...]:
+def sections(
+    found: Mapping[str, Any], names: Sequence[str], now: float, parts: Sequence[Part] = PARTS
+) -> tuple[Section, ...]:
     """How each part stands, from what `collect` found."""
-    return tuple(Section(part.title, tuple(_rows(part, found, names, now))) for part in PARTS)
+    return tuple(Section(part.title, tuple(_rows(part, found, names, now))) for part in parts)
 
 
 def _rows(part: Part, found: Mapping[str, Any], names: Sequence[str], now: float) -> Sequence[Row]:

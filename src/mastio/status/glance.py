@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from mastio.digest.need import Level as NeedLevel
+from mastio.digest.standing import Section
 from mastio.site.model import Alarms
 
 FULL = 0.95
@@ -62,6 +64,8 @@ class Glance:
     """How many clients are kept out; None when that is not known."""
     drill: Mapping[str, Any] | None = None
     """The last restore drill: `good`, `age` (seconds), `late`; None when there was none, or it is not known."""
+    standing: tuple[Section, ...] = ()
+    """How updates, integrity and backups stand, as far as watch has found anything."""
     nearly: float = Alarms().disk_percent / 100
     """The share of a disk from which somebody should know."""
 
@@ -76,6 +80,7 @@ class Glance:
         ]
         found += [note for name in self.sets for note in _set(name, self.sets[name])]
         found += _drill(self.drill) if self.drill else ()
+        found += [note for section in self.standing for note in _standing(section)]
         return tuple(sorted(found, key=lambda it: order.index(it.level)))
 
     @property
@@ -130,6 +135,13 @@ def _set(name: str, report: Mapping[str, Any] | None) -> Iterator[Note]:
     if report["bad"]:
         words = f"{report['bad']} findings: `mastio verify --scheduled` shows them"
         yield Note(Level.BAD, about, words, Kind.CHECKS)
+
+
+def _standing(section: Section) -> Iterator[Note]:
+    for row in section.rows:
+        for need in row.needs:
+            level = Level.BAD if need.level is NeedLevel.ACT else Level.WARNING
+            yield Note(level, section.title.lower(), f"{need.words}: `{need.remedy}`", Kind.CHECKS)
 
 
 def _drill(last: Mapping[str, Any]) -> Iterator[Note]:

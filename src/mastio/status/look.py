@@ -7,8 +7,11 @@ from contextlib import suppress
 from typing import Any
 
 from mastio.bans import Bans
+from mastio.digest import standing
+from mastio.digest.standing import Section
 from mastio.errors import MastioError
 from mastio.flows import expand
+from mastio.roles.inspection import GLANCE
 from mastio.roles.restore import VERDICT
 from mastio.site.model import Role, Site
 from mastio.status.glance import Glance
@@ -54,15 +57,18 @@ def look(site: Site, transport: Transport, *, bans: bool = True) -> Glance:
         }
 
     names = [it.name for it in site.machines]
-    with ThreadPoolExecutor(len(names) + 3) as pool:
-        out, reports, drill = (
+    with ThreadPoolExecutor(len(names) + 4) as pool:
+        out, reports, drill, stands = (
             pool.submit(kept_out),
             pool.submit(sets),
             pool.submit(_drill, site, transport),
+            pool.submit(_standing, site, transport),
         )
         machines = dict(zip(names, pool.map(ask, names), strict=True))
         nearly = site.alarms.disk_percent / 100
-        return Glance(site.name, machines, reports.result(), out.result(), drill.result(), nearly)
+        return Glance(
+            site.name, machines, reports.result(), out.result(), drill.result(), stands.result(), nearly
+        )  # fmt: skip
 
 
 def _drill(site: Site, transport: Transport) -> dict[str, Any] | None:
@@ -72,3 +78,15 @@ def _drill(site: Site, transport: Transport) -> dict[str, Any] | None:
             late = time.time() - found["last_good"] > site.drill.overdue * 86_400
             return {"good": found["good"], "age": time.time() - found["at"], "late": late}
     return None
+
+
+def _standing(site: Site, transport: Transport) -> tuple[Section, ...]:
+    """What watch's other parts found; without those that have found nothing yet (in the lab none runs by itself)."""
+    found: dict[str, Any] = {}
+    parts = [it for it in standing.PARTS if it.path not in (GLANCE, VERDICT)]
+    for watch in site.carrying(Role.WATCH)[:1]:
+        for part in parts:
+            with suppress(MastioError, ValueError):
+                found[part.path] = json.loads(transport.run(watch.name, ["cat", part.path]).stdout)
+    known = tuple(it for it in parts if it.path in found)
+    return standing.sections(found, [it.name for it in site.machines], time.time(), known)

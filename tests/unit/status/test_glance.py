@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from mastio.digest.need import Level as NeedLevel
+from mastio.digest.need import Need
+from mastio.digest.standing import Row, Section
 from mastio.report import status as report
 from mastio.status import metrics
 from mastio.status.glance import Glance, Level
@@ -71,6 +74,15 @@ def test_a_drill_that_needs_somebody_is_said(drill: dict[str, Any], words: str) 
     (note,) = found.notes
     assert note.about == "restore drill" and words in note.words and found.level is Level.BAD
     assert 'mastio_drill_age_seconds{site="demo"} 60' in metrics.exposition(found, 1.0)
+
+
+def test_what_watch_has_found_is_said() -> None:
+    needs = (Need(NeedLevel.ACT, "store has no archive", "mastio backup list"),)
+    found = replace(seen(), standing=(Section("Backups", (Row("store", "none", needs),)),))
+    (note,) = found.notes
+    assert (note.level, note.about) == (Level.BAD, "backups")
+    assert note.words == "store has no archive: `mastio backup list`"
+    assert replace(seen(), standing=(Section("Backups", (Row("store", "young"),)),)).notes == ()
 
 
 def test_a_good_drill_needs_nobody() -> None:
