@@ -244,7 +244,8 @@ def test_a_machine_that_is_gone_is_never_green(lab: Lab) -> None:
 
 def test_names_that_nobody_answers_are_never_green(lab: Lab) -> None:
     """The world's DNS is away: what is asked of it is not known, which is not the same as fine."""
-    names = [check.id for check in registry.CHECKS if check.family is Family.NAMES]
+    # D10 asks nothing here: the lab has no parked domain.
+    names = [it.id for it in registry.CHECKS if it.family is Family.NAMES and it.id != "D10"]
     with sabotaged(lab, Sabotage("no DNS", outside.MACHINE, "systemctl stop knot; systemctl restart unbound", "",
                                  undo="systemctl start knot; systemctl restart unbound")):  # fmt: skip
         report = verify(lab, "--only", ",".join(names))
