@@ -96,6 +96,8 @@ def send(address: str, port: int, source: str, name: str, mails: list[Any], sess
                 except (TimeoutError, OSError, ValueError) as error:
                     code, text = 0, repr(error)
                 again = code < 200 or 400 <= code < 500
+                # A person whose password is right tries again: an authenticator that dies is told as a 535.
+                again = again or (bool(password) and code == 535)
                 if again and tries[number] <= len(waits) and time.monotonic() < (until or 1e18):
                     loop.call_later(waits[tries[number] - 1], queue.put_nowait, number)
                     continue

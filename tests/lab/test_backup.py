@@ -125,13 +125,13 @@ def test_an_archive_of_nothing_new_costs_nothing(lab: Lab, store: str) -> None:
 
 
 EVIL = {
-    "delete an archive": "borg delete $R::$(borg list --short --last 1 $R)",
-    "prune them all": "borg prune --keep-last 1 $R; borg compact $R",
-    "rename one": "borg rename $R::$(borg list --short --first 1 $R) gone",
-    "recreate one": "borg recreate --exclude 're:.*' $R::$(borg list --short --first 1 $R)",
-    "replace the key": "printf 'evil\\nevil\\n' | BORG_NEW_PASSPHRASE=evil borg key change-passphrase $R",
+    "delete an archive": "borg delete $R::{last}",
+    "prune them all": "borg prune --keep-last 1 $R",
+    "rename one": "borg rename $R::{first} gone",
+    "recreate one": "borg recreate --exclude 're:.*' $R::{first}",
+    "replace the key": "BORG_NEW_PASSPHRASE=evil borg key change-passphrase $R",
 }
-"""What root on a machine does when its backup runs."""
+"""What root on a machine does when its backup runs: a session is one connection."""
 
 
 @pytest.mark.parametrize("what", EVIL)
@@ -145,8 +145,7 @@ def test_a_machine_that_is_broken_into_destroys_nothing(
 # BORG_RSH and all else are the door's
 if [ "$1" = create ] && [ -z "$EVIL" ]; then
   export EVIL=1 R=$(python3 -c 'import json; print(json.load(open("/etc/mastio/backup.json"))["repository"])')
-  cat >/dev/null &
-  {EVIL[what]} >/run/evil.log 2>&1
+  {EVIL[what].format(first=before[0], last=before[-1])} </dev/null >/run/evil.log 2>&1
   exit 2
 fi
 exec /usr/bin/borg "$@"

@@ -273,7 +273,8 @@ def test_a_connection_that_dies_without_a_word_is_given_up(lab: Lab) -> None:
 def test_who_empties_the_logs_of_a_machine_has_not_emptied_them_on_watch(lab: Lab) -> None:
     word = token()
     write(lab, "webmail", f"{word} an intruder came in")
-    assert arrived(lab, word, 1, 60)
+    # A connection that died in the tests before is given up when TCP does, after some 100 s (rsyslog.conf.j2).
+    assert arrived(lab, word, 1, 180)
     # rsyslog itself appends on: what it writes afterwards leaves the machine as before.
     files = "/var/log/syslog /var/log/auth.log /var/log/mail.log"
     empty = f"for it in {files}; do : >$it; done; journalctl -q --rotate --vacuum-size=1"

@@ -57,18 +57,14 @@ def look(site: Site, transport: Transport, *, bans: bool = True) -> Glance:
         }
 
     names = [it.name for it in site.machines]
-    with ThreadPoolExecutor(len(names) + 4) as pool:
-        out, reports, drill, stands = (
-            pool.submit(kept_out),
-            pool.submit(sets),
-            pool.submit(_drill, site, transport),
-            pool.submit(_standing, site, transport),
-        )
+    # One thread for all that watch is asked: its sshd takes ten that are not in yet at once (MaxStartups).
+    with ThreadPoolExecutor(len(names) + 2) as pool:
+        out = pool.submit(kept_out)
+        told = pool.submit(lambda: (sets(), _drill(site, transport), _standing(site, transport)))
         machines = dict(zip(names, pool.map(ask, names), strict=True))
         nearly = site.alarms.disk_percent / 100
-        return Glance(
-            site.name, machines, reports.result(), out.result(), drill.result(), stands.result(), nearly
-        )  # fmt: skip
+        reports, drill, stands = told.result()
+        return Glance(site.name, machines, reports, out.result(), drill, stands, nearly)
 
 
 def _drill(site: Site, transport: Transport) -> dict[str, Any] | None:
