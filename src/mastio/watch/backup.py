@@ -136,15 +136,14 @@ class Work:
         }  # fmt: skip
 
 
-def run(what: str, words: list[str]) -> Exit:
-    """One of them; MastioError says why not."""
+def run(what: str, words: list[str]) -> None:
+    """One of them; MastioError says why not. What went wrong with a machine is told, and an alarm."""
     os.umask(0o077)
     site = plain.recall(Path(SITE).read_text())
     work = Work(site, json.loads(Path(ON_SIDE_OF_WATCH).read_text()))
     bell, now = Bell(Path(ALARMS), site), time.time()
     since = Path(SITE).stat().st_mtime
     alarms = backups.Alarms(site, now)
-    code = Exit.OK
     match what:
         case "often" | "daily" | "now":
             names = {"often": work.often, "daily": [it for it in work.all if it not in work.often]}
@@ -152,7 +151,6 @@ def run(what: str, words: list[str]) -> Exit:
             alarms.of_records(records, work.all)
             if what == "daily":
                 alarms.of_tidying([*work.tidy()])
-            code = Exit.OK if all(it.good for it in records) else Exit.FAILED
         case "weekly" | "verify" | "deep":
             found = {}
             for backing in work.chosen(words):
@@ -161,7 +159,6 @@ def run(what: str, words: list[str]) -> Exit:
                     found[backing.machine] = backing.checked(data=what == "deep")
                 say({"machine": backing.machine, "damaged": found[backing.machine]})
             alarms.of_damage(found)
-            code = Exit.FAILED if any(found.values()) else Exit.OK
         case "late":
             alarms.of_age({name: it.known for name, it in work.all.items()}, work.often, since)
         case "accept":
@@ -170,16 +167,17 @@ def run(what: str, words: list[str]) -> Exit:
                 backing.seen()
                 alarms.seen(backing.machine, order["by"], order["why"])
         case _:
-            return _asked(what, words, work)
-    put(Path(STATUS), json.dumps(work.status(), indent=1))
+            _asked(what, words, work)
+            return
+    # Everybody on watch may read it: the checks answer with nothing else (look.py).
+    put(Path(STATUS), json.dumps(work.status(), indent=1), 0o644)
     for one in alarms.found:
         bell.raise_(one, now)
     for failed in bell.ring(load(Path(INSPECTION)), now):
         print(failed, file=sys.stderr)
-    return code
 
 
-def _asked(what: str, words: list[str], work: Work) -> Exit:
+def _asked(what: str, words: list[str], work: Work) -> None:
     """What only looks."""
     match what:
         case "list":
@@ -212,13 +210,12 @@ def _asked(what: str, words: list[str], work: Work) -> Exit:
                     "places": backups.places(listed),
                 }
             )
-    return Exit.OK
 
 
 def main(what: str, words: list[str]) -> int:
     """The exit code."""
     try:
-        return 0 if run(what, words) is Exit.OK else 1
+        run(what, words)
     except (MastioError, OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
         message, hint, code = f"{type(error).__name__}: {error}", "", Exit.FAILED
         if isinstance(error, MastioError):
@@ -226,6 +223,7 @@ def main(what: str, words: list[str]) -> int:
         say({"error": message, "hint": hint, "code": code})
         print(message, file=sys.stderr)
         return 1
+    return 0
 
 
 if __name__ == "__main__":
