@@ -17,6 +17,7 @@ from mastio.roles.inspection import SETTINGS
 from mastio.roles.logbook import STATE
 from mastio.services import Service
 from mastio.site.model import Role
+from tests.lab.arrivals import arrived, talk
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import (
@@ -32,7 +33,6 @@ from tests.lab.mail import (
     token,
 )
 from tests.lab.sabotage import on
-from tests.lab.test_logs import arrived
 from tests.lab.test_verify import having, verify
 from tests.lab.tuned import tuned
 
@@ -43,6 +43,11 @@ _ALERT = re.compile(r" suricata\[\d+\]: (\{.*\})$")
 _LONG = "x y " * 100 + "\r\n"
 _WEB = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 _SSH = "SSH-2.0-somebody\r\n"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def talking(lab: Lab) -> None:
+    talk(lab)
 
 
 def size(lab: Lab) -> int:

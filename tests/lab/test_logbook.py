@@ -13,15 +13,20 @@ from mastio.cli.logs import PINS
 from mastio.context import LOGS
 from mastio.roles.logbook import STATE
 from mastio.site.model import Role
+from tests.lab.arrivals import arrived, talk
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import inbox, the, token
-from tests.lab.test_logs import arrived
 
 pytestmark = pytest.mark.lab
 
 VICTIM = "webmail"
 """Whose logs are changed, and who falls silent."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def talking(lab: Lab) -> None:
+    talk(lab)
 
 
 def on_watch(lab: Lab, script: str, *words: str) -> str:

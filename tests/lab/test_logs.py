@@ -9,39 +9,16 @@ import pytest
 from mastio import services
 from mastio.context import PKI
 from mastio.flows import expand
+from tests.lab.arrivals import SENDERS, arrived, kept, talk, write
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import CAROL, message, remote, submit, token
 
 pytestmark = pytest.mark.lab
 
-SENDERS = ("firewall", "gateway", "store", "webmail")
-REMOTE = "/var/log/remote"
-PROMISE = 5
-"""Within so many seconds a line is on watch."""
 
-
-def write(lab: Lab, machine: str, text: str, *options: str) -> None:
-    assert lab.run(machine, ["logger", *options, "--", text]).code == 0
-
-
-def kept(lab: Lab, word: str) -> dict[str, list[str]]:
-    """The lines with `word` on watch, by the folder that they are in."""
-    found: dict[str, list[str]] = {}
-    listing = lab.run("watch", ["grep", "-rF", "--", word, REMOTE]).stdout.decode()
-    for line in listing.splitlines():
-        path, _, text = line.partition(":")
-        found.setdefault(path.removeprefix(f"{REMOTE}/").partition("/")[0], []).append(text)
-    return found
-
-
-def arrived(lab: Lab, word: str, count: int, patience: float = PROMISE) -> dict[str, list[str]]:
-    """`kept`, as soon as there are `count` lines or patience ends."""
-    end = time.monotonic() + patience
-    while True:
-        found = kept(lab, word)
-        if sum(map(len, found.values())) >= count or time.monotonic() > end:
-            return found
-        time.sleep(0.2)
+@pytest.fixture(autouse=True)
+def talking(lab: Lab) -> None:
+    talk(lab)
 
 
 def test_a_line_from_each_machine_is_on_watch_in_seconds(lab: Lab) -> None:
@@ -273,8 +250,7 @@ def test_a_connection_that_dies_without_a_word_is_given_up(lab: Lab) -> None:
 def test_who_empties_the_logs_of_a_machine_has_not_emptied_them_on_watch(lab: Lab) -> None:
     word = token()
     write(lab, "webmail", f"{word} an intruder came in")
-    # A connection that died in the tests before is given up when TCP does, after some 100 s (rsyslog.conf.j2).
-    assert arrived(lab, word, 1, 180)
+    assert arrived(lab, word, 1)
     # rsyslog itself appends on: what it writes afterwards leaves the machine as before.
     files = "/var/log/syslog /var/log/auth.log /var/log/mail.log"
     empty = f"for it in {files}; do : >$it; done; journalctl -q --rotate --vacuum-size=1"

@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 
 from mastio import files
 from mastio.errors import Exit, MastioError
-from mastio.lab import command, forward, host, network, paths
+from mastio.lab import command, forward, host, network, paths, room
 from mastio.lab.cage import cages
 from mastio.lab.images import Images, Recipe
 from mastio.lab.machine import ANSWER, Machine, mounted
@@ -88,6 +88,7 @@ class Lab:
             todo = [it for it, as_wanted in zip(machines, runs, strict=True) if not as_wanted]
             self._retire({it.name for it in machines} - {it.name for it in todo})
             if todo:
+                room.make(self.site)
                 self._build(todo, progress)
                 with progress.phase("network"):
                     segments = {link.segment for it in machines for link in it.links}
@@ -153,6 +154,7 @@ class Lab:
             for point in mounted(prefix=f"{network.switch(self.site)}."):
                 command.run(["umount", "--recursive", point])
             network.remove(self.site)
+            room.give_back(self.site)
             shutil.rmtree(paths.runtime(self.site), ignore_errors=True)
             if purge and paths.state(self.site).exists():
                 shutil.rmtree(paths.state(self.site))

@@ -1,0 +1,49 @@
+"""Lines that the machines write, and where they arrive on watch."""
+
+import time
+
+from tests.lab.conftest import TheLab as Lab
+from tests.lab.mail import token
+
+SENDERS = ("firewall", "gateway", "store", "webmail")
+REMOTE = "/var/log/remote"
+PROMISE = 5
+"""Within so many seconds a line is on watch."""
+
+
+def write(lab: Lab, machine: str, text: str, *options: str) -> None:
+    assert lab.run(machine, ["logger", *options, "--", text]).code == 0
+
+
+def kept(lab: Lab, word: str) -> dict[str, list[str]]:
+    """The lines with `word` on watch, by the folder that they are in."""
+    found: dict[str, list[str]] = {}
+    listing = lab.run("watch", ["grep", "-rF", "--", word, REMOTE]).stdout.decode()
+    for line in listing.splitlines():
+        path, _, text = line.partition(":")
+        found.setdefault(path.removeprefix(f"{REMOTE}/").partition("/")[0], []).append(text)
+    return found
+
+
+def arrived(lab: Lab, word: str, count: int, patience: float = PROMISE) -> dict[str, list[str]]:
+    """`kept`, as soon as there are `count` lines or patience ends."""
+    end = time.monotonic() + patience
+    while True:
+        found = kept(lab, word)
+        if sum(map(len, found.values())) >= count or time.monotonic() > end:
+            return found
+        time.sleep(0.2)
+
+
+def talk(lab: Lab) -> None:
+    """Has each machine write until its lines arrive, whatever was cut before.
+
+    A sender learns that a connection is dead when it has the next line to send and nothing comes back
+    (some 100 s, rsyslog.conf.j2). On a site the sign of life of each minute is that line; a lab has none.
+    """
+    word, end, waiting = token(), time.monotonic() + 180, set(SENDERS)
+    while waiting:
+        assert time.monotonic() < end, f"nothing arrives from {waiting}"
+        for machine in waiting:
+            write(lab, machine, f"sign of life {word}")
+        waiting -= set(arrived(lab, word, len(SENDERS), 3))
