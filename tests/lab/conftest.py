@@ -61,7 +61,10 @@ def own_lab(as_root: None, tmp_path_factory: pytest.TempPathFactory) -> None:
     if WORKER == "gw0":
         return
     folder = tmp_path_factory.mktemp("site")
-    demo.found(folder / "site.toml", f"demo-{WORKER}")
+    name = f"demo-{WORKER}"
+    # What a killed run left is of no use: its keys are gone with its folder.
+    Provider(name).down(purge=True)
+    demo.found(folder / "site.toml", name)
     with socket.create_server((host.LOOPBACK, 0)) as free:
         port = free.getsockname()[1]
     os.environ["MASTIO_SITE"] = str(folder)
