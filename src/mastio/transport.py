@@ -16,10 +16,10 @@ import shutil
 import subprocess
 import tempfile
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Thread
+from threading import Event, Thread
 from typing import IO, Protocol
 
 from mastio.errors import Exit, MastioError
@@ -78,8 +78,10 @@ class Transport(Protocol):
             raise unavailable(machine, last_line(done.stderr))
         return Result(done.returncode, done.stdout, done.stderr)
 
-    def stream(self, machine: str, command: Sequence[str], stdin: bytes = b"") -> Iterator[bytes]:
-        """Runs `command` and yields its output line by line, as it comes.
+    def stream(
+        self, machine: str, command: Sequence[str], stdin: bytes = b"", rest: Iterable[bytes] = ()
+    ) -> Iterator[bytes]:
+        """Runs `command` and yields its output line by line, as it comes; `rest` follows `stdin`, made as it is read.
 
         The command has its own session: Ctrl-C here does not cut it short there. Raises when the
         command fails.
@@ -89,15 +91,20 @@ class Transport(Protocol):
             stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         complaints: list[bytes] = []
+        left = Event()
         assert process.stdin and process.stdout and process.stderr  # noqa: S101 — all are PIPE
         helpers = (
-            Thread(target=_feed, args=(process.stdin, stdin), daemon=True),
+            Thread(target=_feed, args=(process.stdin, stdin, rest, left), daemon=True),
             Thread(target=complaints.extend, args=(process.stderr,), daemon=True),
         )
         for helper in helpers:
             helper.start()
         with process:
-            yield from process.stdout
+            try:
+                yield from process.stdout
+            except BaseException:
+                left.set()  # who listened is gone: nothing more is sent, or it would be waited for
+                raise
             code = process.wait()
             for helper in helpers:
                 helper.join()
@@ -111,9 +118,11 @@ class Transport(Protocol):
         """Runs the program `source` there, with `payload` as its global `PAYLOAD`."""
         return self.run(machine, PYTHON, parcel(source, payload), timeout)
 
-    def stream_python(self, machine: str, source: str, payload: bytes) -> Iterator[bytes]:
-        """`run_python`, yielding lines as they come."""
-        return self.stream(machine, PYTHON, parcel(source, payload))
+    def stream_python(
+        self, machine: str, source: str, payload: bytes, rest: Iterable[bytes] = ()
+    ) -> Iterator[bytes]:
+        """`run_python`, yielding lines as they come; the program finds `rest` on its standard input."""
+        return self.stream(machine, PYTHON, parcel(source, payload), rest)
 
 
 def parcel(source: str, payload: bytes) -> bytes:
@@ -142,10 +151,14 @@ def ended(code: int) -> str:
     return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def _feed(pipe: IO[bytes], data: bytes) -> None:
-    # A process that dies early breaks the pipe; its exit code tells the story better.
-    with suppress(BrokenPipeError), pipe:
+def _feed(pipe: IO[bytes], data: bytes, rest: Iterable[bytes], left: Event) -> None:
+    # A process that dies early breaks the pipe; its exit code tells the story better. Who listened may close it.
+    with suppress(BrokenPipeError, ValueError), pipe:
         pipe.write(data)
+        for chunk in rest:
+            if left.is_set():
+                return
+            pipe.write(chunk)
 
 
 @dataclass(frozen=True, slots=True)

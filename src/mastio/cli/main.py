@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "patches": ("patches", "Security updates, and what is vulnerable"),
     "backup": ("backup", "Archives of mail and accounts, and of what the filter learned"),
     "restore": ("restore", "Bring back what was archived"),
+    "import": ("importing", "Bring mail over: from another IMAP server, a Maildir, mbox"),
     "rebuild": ("rebuild", "Bring a machine back from nothing"),
     "drill": ("drill", "What if: a break-in, a loss; nothing is changed"),
     "secrets": ("secrets", "List and rotate generated secrets"),

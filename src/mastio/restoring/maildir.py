@@ -21,17 +21,17 @@ def folder_of(name: str) -> str:
     parts = name.split("/")
     if not all(parts) or "." in name or any(ord(it) < 32 for it in name):
         raise ValueError(f"not the name of a folder: {name!r}")
-    return "".join(f".{_encoded(it)}" for it in parts)
+    return "".join(f".{to_utf7(it)}" for it in parts)
 
 
 def name_of(folder: str) -> str:
     """The name that users see."""
     if not folder:
         return INBOX
-    return "/".join(_decoded(it) for it in folder.removeprefix(".").split("."))
+    return "/".join(from_utf7(it) for it in folder.removeprefix(".").split("."))
 
 
-def _encoded(text: str) -> str:
+def to_utf7(text: str) -> str:
     """Modified UTF-7 (RFC 3501, 5.1.3)."""
 
     def shifted(found: re.Match[str]) -> str:
@@ -41,7 +41,9 @@ def _encoded(text: str) -> str:
     return re.sub(r"[^\x20-\x7e]+", shifted, text.replace("&", "&-"))
 
 
-def _decoded(text: str) -> str:
+def from_utf7(text: str) -> str:
+    """The same back. Raises ValueError for what no base64 is."""
+
     def plain(found: re.Match[str]) -> str:
         if not found[1]:
             return "&"

@@ -1,0 +1,249 @@
+"""Runs on the store, sent there by an administrator: what a mailbox has, by content, and taking in what it lacks.
+
+`PAYLOAD` is JSON: `do` is `look` (digests of all messages of `user`) or `put` (messages for `user`; `folders` that
+shall be there). For `put` the messages follow on standard input: a line of JSON, then the octets; a line `{}` ends
+them. Answers with lines of JSON. Standard library only.
+
+Dovecot itself takes the messages in (doveadm-import(1)), some at a time: UIDs, indexes, quota, flags, dates and
+keywords are its own doing, and what was taken in stays when this is cut short.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import pwd
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+MAIL = Path("/var/vmail")
+DIRECTORY = Path("/var/lib/mastio/directory/directory.sqlite")
+STAGES = Path("/var/lib/mastio/import")
+BATCH = 32 << 20
+COUNT = 500
+LETTERS = 26
+"""Keywords that a folder of a Maildir can have: more begin another one."""
+PATIENCE = 10.0
+"""Seconds: the run before, which was cut short, may be taking in its last messages."""
+
+
+def say(what: Any) -> None:
+    """A line of JSON."""
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
+
+
+def run(*argv: str) -> "subprocess.CompletedProcess[str]":
+    """A command."""
+    return subprocess.run(
+        argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+
+
+def must(*argv: str) -> str:
+    """A command that has to succeed; what it printed."""
+    done = run(*argv)
+    if done.returncode:
+        lines = [it for it in done.stderr.splitlines() if "Error:" in it] or done.stderr.splitlines()  # fmt: skip
+        raise ValueError(lines[0] if lines else f"{argv[0]} {argv[1]}: exit code {done.returncode}")
+    return done.stdout
+
+
+def home(user: str) -> Path:
+    """A user's folder."""
+    name, _, domain = user.rpartition("@")
+    if not name or "/" in user or domain in ("", ".", "..") or name in (".", ".."):
+        raise ValueError(f"not an address: {user}")
+    return MAIL / domain / name
+
+
+def exists(user: str) -> bool:
+    """Whether there is such an account."""
+    with sqlite3.connect(f"file:{DIRECTORY}?mode=ro", uri=True) as base:
+        row = base.execute("SELECT enabled FROM account WHERE address = ?", (user,)).fetchone()
+    if row and not row[0]:
+        raise ValueError(f"{user} is disabled: Dovecot does not know it")
+    return row is not None
+
+
+def folders(maildir: Path) -> Iterator[tuple[str, Path]]:
+    """The folders of a mailbox: "" is the inbox."""
+    if maildir.is_dir():
+        yield "", maildir
+        for it in sorted(maildir.iterdir()):
+            if it.name.startswith(".") and (it / "cur").is_dir():
+                yield it.name, it
+
+
+def digests(folder: Path) -> Iterator[str]:
+    """Of the messages in it."""
+    for part in ("cur", "new"):
+        if not (folder / part).is_dir():
+            continue
+        for it in os.scandir(folder / part):
+            try:
+                content = Path(it.path).read_bytes()
+            except FileNotFoundError:  # its flags changed just now, and so its name: once more
+                base = it.name.partition(":")[0]
+                found = [*folder.glob(f"cur/{glob(base)}*")]
+                if not found:
+                    continue
+                content = found[0].read_bytes()
+            yield hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest()
+
+
+def glob(text: str) -> str:
+    """A name that stands for itself."""
+    return re.sub(r"([*?[])", r"[\1]", text)
+
+
+def look(user: str) -> None:
+    """What there is of a user: a line for each folder, then one for all."""
+    there = exists(user)
+    found: dict[str, Any] = {"exists": there, "used": 0, "limit": 0, "free": 0, "seen": 0}
+    maildir = home(user) / "Maildir"
+    # Asked of who has no mailbox, Dovecot would make one.
+    if there and maildir.is_dir():
+        for key, folder in folders(maildir):
+            say({"folder": key, "digests": [*digests(folder)]})
+        for row in json.loads(must("doveadm", "-f", "json", "quota", "get", "-u", user) or "[]"):
+            if row["type"] == "STORAGE":
+                found["used"] = int(row["value"]) * 1024
+                found["limit"] = int(row["limit"]) * 1024 if row["limit"].isdigit() else 0
+        words = ("doveadm", "-f", "json", "mailbox", "status", "-u", user, "messages", "*")
+        found["seen"] = sum(int(it["messages"]) for it in json.loads(must(*words) or "[]"))
+    found["free"] = shutil.disk_usage(MAIL).free
+    say(found)
+
+
+class Taking:
+    """Messages that come for one user."""
+
+    def __init__(self, user: str) -> None:
+        self.user, self.stage = user, STAGES / hashlib.sha256(user.encode()).hexdigest()[:16]
+        vmail = pwd.getpwnam("vmail")
+        self.owner = vmail.pw_uid, vmail.pw_gid
+        self.words: dict[str, dict[str, int]] = {}
+        self.octets = self.waiting = self.taken = 0
+
+    def all(self, wanted: list[str]) -> None:
+        """Every message from standard input."""
+        STAGES.mkdir(parents=True, mode=0o711, exist_ok=True)
+        STAGES.chmod(0o711)  # Dovecot passes through as vmail
+        with (STAGES / f"{self.stage.name}.lock").open("w") as lock:
+            self._alone(lock)
+            shutil.rmtree(self.stage, ignore_errors=True)
+            try:
+                self._made(wanted)
+                whole = self._messages()
+                self._take()
+                if not whole:
+                    raise ValueError("the messages ended too early: the connection broke")
+                say({"taken": self.taken, "end": True})
+            finally:
+                shutil.rmtree(self.stage, ignore_errors=True)
+
+    def _alone(self, lock: Any) -> None:
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    say({"error": f"another import into {self.user} is at work", "code": 75})
+                    sys.exit(1)
+                time.sleep(0.2)
+
+    def _made(self, wanted: list[str]) -> None:
+        have = {*must("doveadm", "mailbox", "list", "-u", self.user).splitlines()}
+        for name in wanted:
+            if name not in have and name.upper() != "INBOX":
+                must("doveadm", "mailbox", "create", "-s", "-u", self.user, name)
+
+    def _messages(self) -> bool:
+        """Whether all have come."""
+        stream = sys.stdin.buffer
+        while line := stream.readline():
+            if not line.endswith(b"\n"):
+                return False
+            told = json.loads(line)
+            if not told:
+                return True
+            content = stream.read(told["size"])
+            if len(content) != told["size"]:
+                return False
+            if hashlib.sha256(content).hexdigest() != told["digest"]:
+                raise ValueError(f"a message for {told['folder']} came otherwise than it was sent")
+            self._stage(told, content)
+            if self.octets >= BATCH or self.waiting >= COUNT:
+                self._take()
+        return False
+
+    def _stage(self, told: dict[str, Any], content: bytes) -> None:
+        key = told["key"]
+        if key and not re.fullmatch(r"(\.[^./\x00]+)+", key):
+            raise ValueError(f"not a folder: {key!r}")
+        folder = self.stage / key
+        if len({*self.words.get(key, ()), *told["keywords"]}) > LETTERS:
+            self._take()
+        for it in (self.stage, folder, *(folder / it for it in ("cur", "new", "tmp"))):
+            it.mkdir(mode=0o700, exist_ok=True)
+        rows = self.words.setdefault(key, {})
+        letters = ""
+        for word in told["keywords"]:
+            if word in rows or len(rows) < LETTERS:
+                letters += chr(ord("a") + rows.setdefault(word, len(rows)))
+        self.waiting += 1
+        self.octets += len(content)
+        path = (
+            folder
+            / "cur"
+            / f"{self.taken + self.waiting}.{os.getpid()}.import:2,{told['flags']}{''.join(sorted(letters))}"
+        )
+        path.write_bytes(content)
+        os.utime(path, (told["received"], told["received"]))  # which is IMAP's INTERNALDATE
+
+    def _take(self) -> None:
+        """Dovecot takes in what waits."""
+        if not self.waiting:
+            return
+        for key, rows in self.words.items():
+            lines = [f"{number} {word}\n" for word, number in rows.items()]
+            (self.stage / key / "dovecot-keywords").write_text("".join(lines))
+        for above, names, others in os.walk(self.stage):
+            for it in (above, *(f"{above}/{name}" for name in (*names, *others))):
+                os.chown(it, *self.owner, follow_symlinks=False)
+        must("doveadm", "import", "-s", "-u", self.user, f"maildir:{self.stage}", "", "ALL")
+        self.taken += self.waiting
+        say({"taken": self.taken})
+        shutil.rmtree(self.stage)
+        self.waiting = self.octets = 0
+        self.words.clear()
+
+
+def main(order: dict[str, Any]) -> None:
+    """One of the two."""
+    os.umask(0o077)
+    match order["do"]:
+        case "look":
+            look(order["user"])
+        case "put":
+            if not exists(order["user"]):
+                raise ValueError(f"there is no account {order['user']}")
+            Taking(order["user"]).all(order["folders"])
+        case _:
+            raise ValueError("unknown order")
+
+
+if __name__ == "__main__":
+    try:
+        main(json.loads(PAYLOAD))  # type: ignore[name-defined]  # noqa: F821 — given by the transport
+    except (OSError, ValueError, KeyError, sqlite3.Error) as error:
+        sys.exit(f"{error}")
