@@ -314,11 +314,11 @@ def test_refusals(lab: Lab, tmp_path: Path) -> None:
         assert facts(lab, user) == []
         # Two at once would bring everything twice.
         lab.mastio("user", "change", user, "--quota", "0")
-        lock = f"/var/lib/mastio/import/{hashlib.sha256(user.encode()).hexdigest()[:16]}.lock"
+        lock = f"/run/mastio-import/{hashlib.sha256(user.encode()).hexdigest()[:16]}"
         on(
             lab,
             "store",
-            f"mkdir -p /var/lib/mastio/import; systemd-run -q -u mo flock {lock} sleep 60",
+            f"mkdir -p /run/mastio-import; systemd-run -q -u mo flock {lock} sleep 60",
         )
         try:
             done = mastio(lab.folder, "import", "maildir", user, there)

@@ -144,10 +144,10 @@ def imap(
     """
     wish = _wish(user, into, rename, skip, dry_run, verify_only, as_json)
     account = remote.Account(host, login or user, port or 0, tls, ca, pin.lower().replace(":", ""))
-    password = _password(account, password_file, password_stdin)
     importing = _importing(app, wish)
-    importing.have(user)  # before anything is fetched for nobody
-    place = stage or _stage(app.site().name, user, account)
+    importing.have(wish.user)  # before anything is asked or fetched for nobody
+    password = _password(account, password_file, password_stdin)
+    place = stage or _stage(app.site().name, wish.user, account)
     place.mkdir(parents=True, exist_ok=True, mode=0o700)
     place.chmod(0o700)
     with remote.Server(account, password) as server:
@@ -174,7 +174,7 @@ def maildir(
     """
     wish = _wish(user, into, rename, skip, dry_run, verify_only, as_json)
     importing = _importing(app, wish)
-    importing.have(user)
+    importing.have(wish.user)
     return _import(importing, local.maildir(path, wish.names, wish.tell), wish)
 
 
@@ -195,7 +195,7 @@ def mbox_(
     """
     wish = _wish(user, into, rename, skip, dry_run, verify_only, as_json)
     importing = _importing(app, wish)
-    importing.have(user)
+    importing.have(wish.user)
     return _import(importing, local.mboxes(path, wish.names, wish.tell), wish)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from mastio.errors import Exit, MastioError
 from mastio.importing import put
 from mastio.importing.compare import Comparison, compare
-from mastio.importing.message import Message, plain
+from mastio.importing.message import Message, digest, plain
 from mastio.restoring.maildir import folder_of, name_of
 from mastio.site.model import Role, Site
 from mastio.transport import Transport
@@ -131,8 +131,7 @@ def _frames(missing: Sequence[Message], broken: list[MastioError]) -> Iterator[b
             content, why = b"", f": {error.strerror}"
         else:
             why = ""
-        told = Message.of(it.folder, content, it.received, it.flags, it.keywords, bytes)
-        if told.digest != it.digest:
+        if digest(content) != it.digest:
             broken.append(
                 MastioError(
                     f"{it.folder}: a message changed while it was read{why}",

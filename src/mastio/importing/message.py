@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 FLAGS = {"\\Seen": "S", "\\Answered": "R", "\\Flagged": "F", "\\Draft": "D", "\\Deleted": "T"}
 """IMAP's flags (RFC 9051, 2.3.2) by the letters that a Maildir has for them."""
+_NO_ATOM = re.compile(r"[^!-~]|[(){%*\"\\\]]")
+"""What no keyword of IMAP can hold (RFC 9051, 9: atom)."""
 _HEAD = 1 << 16
 _ID = re.compile(rb"^message-id:\s*(<[^>\s]{1,200}>)", re.IGNORECASE | re.MULTILINE)
 
@@ -57,7 +59,8 @@ class Message:
         text = plain(content)
         return Message(
             folder, hashlib.sha256(text).hexdigest(), len(text), received,
-            "".join(sorted({*flags} & {*FLAGS.values()})), tuple(sorted({*keywords})), title(content), read,
+            "".join(sorted({*flags} & {*FLAGS.values()})), tuple(sorted({_NO_ATOM.sub("_", it) for it in keywords})),
+            title(content), read,
         )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from typing import Any
 MAIL = Path("/var/vmail")
 DIRECTORY = Path("/var/lib/mastio/directory/directory.sqlite")
 STAGES = Path("/var/lib/mastio/import")
+LOCKS = Path("/run/mastio-import")
 BATCH = 32 << 20
 COUNT = 500
 LETTERS = 26
@@ -137,7 +138,8 @@ class Taking:
         """Every message from standard input."""
         STAGES.mkdir(parents=True, mode=0o711, exist_ok=True)
         STAGES.chmod(0o711)  # Dovecot passes through as vmail
-        with (STAGES / f"{self.stage.name}.lock").open("w") as lock:
+        LOCKS.mkdir(mode=0o700, exist_ok=True)
+        with (LOCKS / self.stage.name).open("w") as lock:
             self._alone(lock)
             shutil.rmtree(self.stage, ignore_errors=True)
             try:

@@ -156,7 +156,11 @@ class Server:
         except imaplib.IMAP4.abort as error:
             raise explained(error, account) from None
         except (imaplib.IMAP4.error, UnicodeError) as error:
-            said = _words(error).replace(password or "\0", "…")
+            said = (
+                "this way of logging in takes ASCII only"
+                if isinstance(error, UnicodeError)
+                else _words(error).replace(password, "…")
+            )
             raise MastioError(
                 f"{account.where} does not let {account.login} in: {said}",
                 hint="a wrong password, or a log-in name of another form (--login)? Some providers want a password for "

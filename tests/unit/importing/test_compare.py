@@ -78,3 +78,8 @@ def test_after_one_run_there_is_enough_and_never_too_much(
     shall, were, are = (Counter(it.digest for it in rows) for rows in (wanted, there, after))
     assert all(are[it] == max(shall[it], were[it]) for it in are | shall)
     assert first.there + first.elsewhere + len(first.missing) == len(wanted)
+
+
+def test_keywords_are_what_imap_can_hold() -> None:
+    one = Message.of("x", b"", 0.0, "SSx", ("$Label1", "a b", "ü]", "$Label1"), bytes)
+    assert (one.flags, one.keywords) == ("S", ("$Label1", "__", "a_b"))
