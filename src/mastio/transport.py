@@ -95,7 +95,7 @@ class Transport(Protocol):
         assert process.stdin and process.stdout and process.stderr  # noqa: S101 — all are PIPE
         helpers = (
             Thread(target=_feed, args=(process.stdin, stdin, rest, left), daemon=True),
-            Thread(target=complaints.extend, args=(process.stderr,), daemon=True),
+            Thread(target=_hear, args=(process.stderr, complaints), daemon=True),
         )
         for helper in helpers:
             helper.start()
@@ -149,6 +149,11 @@ def last_line(output: bytes) -> str:
 def ended(code: int) -> str:
     """How a process ended, in words."""
     return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def _hear(pipe: IO[bytes], lines: list[bytes]) -> None:
+    with suppress(ValueError):  # closed by who listened, who went away
+        lines.extend(pipe)
 
 
 def _feed(pipe: IO[bytes], data: bytes, rest: Iterable[bytes], left: Event) -> None:

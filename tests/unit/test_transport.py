@@ -2,7 +2,8 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -35,6 +36,32 @@ def test_lines_come_as_they_are_said() -> None:
     assert next(lines) == b"one\n"
     assert next(lines) == b"two\n"
     assert len(list(lines)) == 1
+
+
+def test_what_follows_is_made_while_it_is_read() -> None:
+    source = (
+        "import sys\nfor line in sys.stdin.buffer: print(PAYLOAD.decode(), len(line), flush=True)"
+    )
+    rest = (b"x" * number * 100_000 + b"\n" for number in range(4))
+    lines = Local().stream_python("here", source, b"got", rest)
+    assert [*lines] == [b"got 1\n", b"got 100001\n", b"got 200001\n", b"got 300001\n"]
+
+
+def test_who_stops_listening_is_sent_nothing_more() -> None:
+    sent = []
+
+    def endless() -> Iterator[bytes]:
+        while True:
+            sent.append(1)
+            yield b"x" * 100_000 + b"\n"
+
+    source = "import sys\nfor line in sys.stdin.buffer: print(len(line), flush=True)"
+    lines = Local().stream_python("here", source, b"", endless())
+    assert next(lines) == b"100001\n"
+    lines.close()  # type: ignore[attr-defined]
+    count = len(sent)
+    time.sleep(0.05)
+    assert len(sent) <= count + 1
 
 
 def test_a_failing_program_says_its_last_word() -> None:
