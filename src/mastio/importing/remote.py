@@ -12,7 +12,7 @@ import imaplib
 import re
 import ssl
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -172,11 +172,11 @@ class Server:
     def pull(self, stage: Path, names: Names, tell: Tell) -> Source:
         """Everything that is in the account's own folders, fetched into `stage` as far as it is not there yet."""
         with self._told():
-            found = self._folders()
+            unread: list[str] = []
+            found = self._folders(unread)
             messages: list[Message] = []
             folders: list[tuple[str, str]] = []
             skipped: list[str] = []
-            unread: list[str] = []
             # What shows other folders' messages comes last: of it, only what is in no other one.
             for it in sorted(found, key=lambda it: it.virtual):
                 there = "/".join(it.parts) or INBOX
@@ -194,14 +194,26 @@ class Server:
                 messages += rows
         return Source(tuple(messages), tuple(folders), tuple(skipped), tuple(unread))
 
-    def _folders(self) -> list[listing.Folder]:
+    def _folders(self, unread: list[str]) -> list[listing.Folder]:
         prefix = b""
         foreign: tuple[bytes, ...] = ()
-        if "NAMESPACE" in self._imap.capabilities:
+        # Asked anew: what a server can do, it tells those who are logged in.
+        able = str((self._imap.capability()[1] or [b""])[-1]).upper()
+        if "NAMESPACE" in able:
             answer = self._imap.namespace()[1]
             prefix, foreign = listing.personal(answer), listing.others(answer)
-        rows = (listing.mailbox(it, prefix) for it in self._imap.list()[1] if it)
-        return [it for it in rows if it and it.holds and not it.raw.startswith(foreign or (b"\0",))]
+        uses = "SPECIAL-USE" in able and "LIST-EXTENDED" in able
+        kind, lines = self._imap.list(pattern="* RETURN (SPECIAL-USE)" if uses else "*")
+        if kind != "OK":
+            raise imaplib.IMAP4.error(lines[-1])
+        found = []
+        for it in filter(None, lines):
+            one = listing.mailbox(it, prefix)
+            if not one:
+                unread.append(f"a folder that the server names so: {_words(it)}")
+            elif one.holds and not one.raw.startswith(foreign or (b"\0",)):
+                found.append(one)
+        return found
 
     def _folder(
         self, folder: listing.Folder, name: str, there: str, stage: Path, tell: Tell, unread: list[str]
@@ -221,20 +233,40 @@ class Server:
             / validity.decode("ascii", "replace")
         )
         place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lines = self._imap.uid("FETCH", "1:*", "(UID FLAGS INTERNALDATE RFC822.SIZE)")[1]
+        lines = self._fetched("1:*", "(UID FLAGS INTERNALDATE RFC822.SIZE)")
         rows = [one for it in lines if isinstance(it, bytes) and (one := listing.row(it))]
+        if len(rows) < int(answer[0]):
+            unread.append(
+                f"{there}: of {int(answer[0])} messages the server tells only of {len(rows)}"
+            )
         here = {it.name for it in place.iterdir()}
         lacking = [it for it in rows if str(it.uid) not in here]
         done = len(rows) - len(lacking)
         for batch in listing.batches(lacking, _OCTETS, _COUNT):
-            uids = ",".join(str(it.uid) for it in batch)
-            for uid, content in listing.bodies(
-                self._imap.uid("FETCH", uids, "(UID BODY.PEEK[])")[1]
-            ):
+            for uid, content in self._bodies([it.uid for it in batch]):
                 files.put(place / str(uid), content)
             done += len(batch)
             tell(f"{there}: {done} of {len(rows)} messages fetched")
         return [*_read(rows, place, name, there, unread)]
+
+    def _bodies(self, uids: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """Whole messages. One that the server cannot give does not keep the others back."""
+        try:
+            found = self._fetched(",".join(map(str, uids)), "(UID BODY.PEEK[])")
+        except imaplib.IMAP4.abort:
+            raise
+        except imaplib.IMAP4.error:
+            if len(uids) > 1:
+                for it in uids:
+                    yield from self._bodies([it])
+        else:
+            yield from listing.bodies(found)
+
+    def _fetched(self, uids: str, what: str) -> Sequence[object]:
+        kind, found = self._imap.uid("FETCH", uids, what)
+        if kind != "OK":
+            raise imaplib.IMAP4.error(found[-1])
+        return found
 
 
 def _read(
