@@ -31,7 +31,7 @@ BATCH = 32 << 20
 COUNT = 500
 LETTERS = 26
 """Keywords that a folder of a Maildir can have: more begin another one."""
-PATIENCE = 10.0
+PATIENCE = 5.0
 """Seconds: the run before, which was cut short, may be taking in its last messages."""
 
 
@@ -110,6 +110,9 @@ def look(user: str) -> None:
     there = exists(user)
     found: dict[str, Any] = {"exists": there, "used": 0, "limit": 0, "free": 0, "seen": 0}
     maildir = home(user) / "Maildir"
+    if there:
+        said = must("doveadm", "user", "-f", "quota_storage_size", user).strip()
+        found["limit"] = int(said[:-1]) << 20 if re.fullmatch(r"\d+M", said) else 0
     # Asked of who has no mailbox, Dovecot would make one.
     if there and maildir.is_dir():
         for key, folder in folders(maildir):
@@ -117,7 +120,6 @@ def look(user: str) -> None:
         for row in json.loads(must("doveadm", "-f", "json", "quota", "get", "-u", user) or "[]"):
             if row["type"] == "STORAGE":
                 found["used"] = int(row["value"]) * 1024
-                found["limit"] = int(row["limit"]) * 1024 if row["limit"].isdigit() else 0
         words = ("doveadm", "-f", "json", "mailbox", "status", "-u", user, "messages", "*")
         found["seen"] = sum(int(it["messages"]) for it in json.loads(must(*words) or "[]"))
     found["free"] = shutil.disk_usage(MAIL).free
