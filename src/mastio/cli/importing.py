@@ -137,7 +137,7 @@ def imap(
     Password from a file:   … --password-file bob.password
     By a master user:       … --login 'bob*admin'         (Dovecot)
     Of its own authority:   … --ca old-ca.pem             or --pin SHA256
-    Through ssh -L:         … --host 127.0.0.1 --port 1143 --tls none   (ssh -NL 1143:localhost:143 old)
+    After ssh -NL 1143:localhost:143 OLD:  … --host 127.0.0.1 --port 1143 --tls none
 
     What is fetched waits in a folder of this box that only this user reads, until it is in place and compared; a run
     that was cut short goes on there. --dry-run fetches too, and changes nothing else.
