@@ -95,6 +95,8 @@ class Memory:
         self.shapes = Shapes(data.get("shapes"))
         self.networks = Seen(50, data.get("networks"))
         self.flows = Seen(25, data.get("flows"))
+        self.lost: dict[str, dict[str, int]] = data.get("lost", {})
+        """Machine → queue → how many lines it had thrown away when it last said so."""
         self.live: dict[str, dict[bytes, tuple[str, bytes, int]]] = {
             machine: {
                 qid.encode(): (way, sender.encode(), size)
@@ -116,6 +118,7 @@ class Memory:
             "shapes": self.shapes.plain(),
             "networks": self.networks.plain(),
             "flows": self.flows.plain(),
+            "lost": self.lost,
             "live": {
                 machine: {
                     _text(qid): (way, _text(sender), size)
@@ -313,7 +316,6 @@ _ALARMING = (
     ("quota", b"Quota exceeded"),
     ("quota", b"quota exceeded"),
     ("logs lost", b"queue is full"),
-    ("logs lost", b"discarded.full="),
     ("clock", b"Can't synchronise"),
     ("a service failed", b": Failed with result"),
     ("a program crashed", b"segfault"),

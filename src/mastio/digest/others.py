@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
-from mastio.digest import intrusion
+from mastio.digest import intrusion, losses
 from mastio.digest.lines import SKIP, Program, Reader
 from mastio.reports.read import IDENT as REPORTS
 
@@ -238,6 +238,20 @@ def _quota(name: str, reader: Reader) -> Program:
     return Program({}, handler)
 
 
+def _losses(name: str, reader: Reader) -> Program:
+    """A queue that has thrown lines away says so each minute, with all since its start: what grows is counted."""
+    known = reader.memory.lost.setdefault(reader.machine, {})
+
+    def handler(text: bytes, line: bytes) -> None:
+        one = losses.loss(text.decode("utf-8", "replace"))
+        if one and (more := losses.grown(known, one)):
+            reader.tally.counts["trouble.logs lost"] += more
+            what = f"{reader.machine}: log lines thrown away, the queue was full ({one.queue[:80]})"
+            reader.tally.tops["trouble"][what.encode()] += more
+
+    return Program({}, handler)
+
+
 def _systemd(name: str, reader: Reader) -> Program:
     def handler(text: bytes, line: bytes) -> None:
         if found := _FAILED.match(text):
@@ -283,6 +297,7 @@ _MAKERS: dict[bytes, Callable[[str, Reader], Program]] = {
     b"mastio-quarantine": _quarantine,
     REPORTS.encode(): _reports,
     b"mastio-quota": _quota,
+    losses.TAG.encode(): _losses,
     b"systemd": _systemd,
     b"nginx": _nginx,
     intrusion.TAG.encode(): intrusion.program,

@@ -1,7 +1,7 @@
 """Looks after the machines' logs, on watch: `python3 -m mastio.watch.logbook seal|life`.
 
 `seal` seals what is new, packs and removes what is old (mastio.watch.seal). `life` reads what came since the last
-time, and only that, for signs of life (mastio.logs.life), for losses (mastio.logs.losses) and for what intrusion
+time, and only that, for signs of life (mastio.logs.life), for losses (mastio.digest.losses) and for what intrusion
 detection says (mastio.watch.intrusion). What is wrong is told by an alarm once, and once more when it is well again.
 """
 
@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from mastio.context import ALARMS, LOGS
+from mastio.digest import losses
+from mastio.digest.losses import Loss
 from mastio.errors import Exit, MastioError
 from mastio.files import put
-from mastio.logs import life, losses
+from mastio.logs import life
 from mastio.logs.life import Heard, Sign
-from mastio.logs.losses import Loss
 from mastio.roles.inspection import SETTINGS, SITE
 from mastio.roles.logbook import STATE
 from mastio.site import plain

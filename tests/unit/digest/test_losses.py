@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mastio.logs import losses
-from mastio.logs.losses import Loss
+from mastio.digest import losses
+from mastio.digest.losses import Loss
 from mastio.watch.logbook import listen, news
 from tests.unit.watch.test_logbook import DAY, NOW, stamp, write
 

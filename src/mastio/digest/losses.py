@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 
 TAG = "rsyslogd-pstats"
+QUEUES = 50
+"""Of so many queues of a machine losses are known; rsyslog has a few."""
 _COUNTERS = re.compile(
     r"(?P<queue>\S.*?): origin=core\.queue .*?discarded\.full=(\d+) discarded\.nf=(\d+)"
 )
@@ -32,6 +34,8 @@ def loss(text: str) -> Loss | None:
 
 def grown(known: dict[str, int], one: Loss) -> int:
     """By how many lines a loss is more than was known, which is then known; after a start it counts anew."""
+    if one.queue not in known and len(known) >= QUEUES:
+        return 0
     before = known.get(one.queue, 0)
     known[one.queue] = one.lines
     return one.lines - before if one.lines >= before else one.lines

@@ -1,0 +1,145 @@
+"""What the digest takes from each program's lines, a kind each; as the programs write them."""
+
+import json
+
+import pytest
+
+from mastio.digest import losses
+from mastio.digest.lines import Memory
+from mastio.digest.summary import Summary
+from mastio.reports.read import IDENT, figures
+from tests.unit.digest.lines import INNER, MX, QID, line, read
+from tests.unit.digest.test_losses import LINE
+
+STRANGER = "203.0.113.66"
+
+
+def test_who_gets_into_a_mailbox_and_who_does_not() -> None:
+    tail = "method=PLAIN, rip=10.77.2.10, lip=10.77.3.10, TLS, session=<a>"
+    found = read(
+        line("store", "dovecot", f"imap-login: Logged in: user=<alice@fortress.test>, mpid=7, {tail}"),
+        line("store", "dovecot", "imap-login: Login aborted: Logged out (auth failed, 1 attempts in 3 secs) (auth_failed): "
+             f"user=<bob@fortress.test>, {tail}"),
+        line("store", "dovecot", f"imap-login: Login aborted: Connection closed (no auth attempts in 0 secs): {tail}"),
+        line("store", "dovecot", "imap(alice@fortress.test)<7><a>: Disconnected: Logged out in=108 out=23381"),
+        line("watch", "sshd-session[9]", "Accepted publickey for root from 198.51.100.7 port 4711 ssh2: ED25519 SHA256:x", level="auth.info"),
+    )  # fmt: skip
+    assert found.below("login.good") == {"mailbox": 1, "ssh": 1}
+    assert found.below("login.failed") == {"mailbox": 1}
+    assert found.top("login users") == [("bob@fortress.test", 1)]
+    assert set(found.news) == {"networks"}
+    assert set(found.news["networks"]) == {"ssh root from 198.51.100.0/24"}
+
+
+def test_a_mailbox_that_is_full_and_one_that_nearly_is() -> None:
+    full = f"lmtp(alice@fortress.test)<5><M>: Error: sieve: msgid=<{QID}>: failed to store into mailbox 'INBOX': Quota exceeded (mailbox for user is full)"
+    found = read(
+        line("store", "dovecot", full),
+        line("store", "mastio-quota", "bob@fortress.test has passed 90 % of its quota"),
+    )
+    assert found.top("over quota") == [("alice@fortress.test", 1)]
+    assert found.count("trouble.quota") == 1
+    assert found.top("nearly full") == [("bob@fortress.test", 1)]
+
+
+def report(**more: object) -> Summary:
+    """What a report of others comes to, as the store's reader tells it (`reports.read.figures`)."""
+    found = {"org": "outside.test", "verified": True, "domain": "fortress.test", **more}
+    return read(line("store", IDENT, json.dumps(figures(found))))
+
+
+def test_what_others_report_of_our_mail() -> None:
+    found = report(kind="dmarc", rows=[
+        {"dkim": "pass", "spf": "fail", "count": 40, "source": "203.0.113.1"},
+        {"dkim": "fail", "spf": "fail", "count": 3, "source": "2001:db8::66"},
+    ])  # fmt: skip
+    assert found.below("reports") == {"dmarc": 1}
+    assert found.below("dmarc") == {"messages": 43, "passed": 40}
+    assert found.top("dmarc sources") == [("2001:db8::66", 3)]
+    assert found.top("reporters") == [("outside.test", 1)]
+    failures = [{"type": "certificate-expired", "count": 2}]
+    found = report(
+        kind="tls", verified=False, policies=[{"ok": 97, "failed": 3, "failures": failures}]
+    )
+    assert found.below("reports") == {"tls": 1, "unverified": 1}
+    assert found.below("tls reports") == {"sessions": 100, "failed": 3}
+    assert found.top("tls failures") == [("certificate-expired", 2)]
+    assert report(kind="unreadable").below("reports") == {"unreadable": 1}
+    forged = read(line("store", IDENT, '{"kind": []}'), line("store", IDENT, "[7]"))
+    assert forged.counts["reading.unreadable"] == 1 and forged.below("reports") == {"unreadable": 1}
+
+
+def test_the_web() -> None:
+    found = read(
+        line("webmail", "nginx", f'{STRANGER} "POST /?_task=mail HTTP/2.0" 200 4389 0.127s "Mozilla/5.0"'),
+        line("webmail", "nginx", f'{STRANGER} "GET / HTTP/2.0" 502 157 0.1s "-"'),
+        line("webmail", "nginx", "signal process started"),
+    )  # fmt: skip
+    assert found.count("web") == 2 and found.count("web.failed") == 1
+    assert set(found.news["shapes"]) == {"nginx: signal process started"}
+
+
+def test_what_postscreen_turns_away() -> None:
+    screen = "postfix/postscreen[7]"
+    found = read(
+        line("gateway", screen, f"CONNECT from [{STRANGER}]:4711 to [10.77.1.10]:25"),
+        line("gateway", screen, f"PREGREET 11 after 0.1 from [{STRANGER}]:4711: EHLO x\\r\\n"),
+        line("gateway", screen, f"DNSBL rank 3 for [{STRANGER}]:4711"),
+        line("gateway", screen, f"NOQUEUE: reject: RCPT from [{STRANGER}]:4711: 550 5.7.1 Service unavailable; client [{STRANGER}] "
+             "blocked using zen.example; from=<a@b.test>, to=<alice@fortress.test>, proto=ESMTP, helo=<x>"),
+        line("gateway", screen, f"DISCONNECT [{STRANGER}]:4711"),
+    )  # fmt: skip
+    assert found.below("refused.in") == {"block list": 1, "protocol": 1}
+    assert found.count("postscreen.on block lists") == 1
+    assert found.top("refused sources") == [(STRANGER, 2)]
+    assert found.top("block lists") == [("zen.example", 1)]
+
+
+def test_guesses_at_the_mail_port_what_postfix_gives_up_and_what_comes_back() -> None:
+    found = read(
+        line("gateway", "postfix/smtpd[7]", f"warning: unknown[{STRANGER}]: SASL LOGIN authentication failed: (reason unavailable)", level="mail.warning"),
+        line("gateway", "postfix/smtpd[7]", "fatal: open database /etc/x.lmdb: No such file", level="mail.crit"),
+        line("gateway", "postfix/qmgr[3]", f"{QID}: from=<alice@fortress.test>, status=expired, returned to sender"),
+        line("gateway", "postfix/bounce[3]", f"{QID}: sender non-delivery notification: {INNER}"),
+        line("gateway", "postfix/pickup[3]", f"{INNER}: uid=0 from=<root>"),
+        line("gateway", "postfix/qmgr[3]", f"{INNER}: from=<root@gateway>, size=400, nrcpt=1 (queue active)"),
+        line("gateway", "postfix/smtp[3]", f"{QID}: host {MX} said: 421 4.7.0 later (in reply to MAIL FROM command)"),
+    )  # fmt: skip
+    assert found.below("login.failed") == {"SMTP": 1}
+    assert found.top("login sources") == [(STRANGER, 1)]
+    assert found.below("trouble") == {"Postfix gave up": 1}
+    assert found.count("expired") == 1 and found.count("notices") == 1
+    assert found.count("mail.local") == 1
+
+
+def lost(*numbers: int, queue: str = "", memory: Memory | None = None) -> Summary:
+    texts = (
+        LINE.format(it).replace("action-3", queue) if queue else LINE.format(it) for it in numbers
+    )
+    lines = (line("store", losses.TAG, it, level="syslog.warning") for it in texts)
+    return read(*lines, memory=memory)
+
+
+def test_a_queue_that_lost_lines_once_is_told_once_and_with_their_number() -> None:
+    """It says so each minute from then on, until it starts anew."""
+    memory = Memory()
+    first = lost(37, 37, 37, memory=memory)
+    words = "store: log lines thrown away, the queue was full (action-3-omrelp queue)"
+    assert first.below("trouble") == {"logs lost": 37} and first.top("trouble") == [(words, 37)]
+    assert not first.news
+    reborn = Memory(json.loads(json.dumps(memory.plain())))
+    assert not lost(37, memory=reborn).below("trouble")
+    assert lost(40, memory=reborn).below("trouble") == {"logs lost": 3}
+    assert lost(5, memory=reborn).below("trouble") == {"logs lost": 5}, "a new start"
+
+
+def test_forged_queues_do_not_fill_the_memory() -> None:
+    memory = Memory()
+    for number in range(2 * losses.QUEUES):
+        lost(1, queue=f"q{number}", memory=memory)
+    assert len(memory.lost["store"]) == losses.QUEUES
+
+
+@pytest.mark.parametrize("text", ["", "x", "main Q: origin=core.queue discarded.full=many"])
+def test_a_counter_that_makes_no_sense_is_passed_over(text: str) -> None:
+    assert not read(line("store", losses.TAG, text)).below("trouble")
