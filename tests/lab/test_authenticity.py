@@ -222,6 +222,12 @@ def reported(lab: Lab) -> dict[str, Any]:
     return found
 
 
+def digested(lab: Lab) -> dict[str, int]:
+    """What the digest of the last hours counts."""
+    done = mastio(lab.folder, "digest", "--json", "--since", "3h")
+    return dict(json.loads(done.stdout)["summary"]["counts"])
+
+
 def test_reports_that_come_in_are_read(lab: Lab) -> None:
     before, name = reported(lab), token()
     dmarc = samples.DMARC.replace("r-1", name).encode()
@@ -239,6 +245,11 @@ def test_reports_that_come_in_are_read(lab: Lab) -> None:
     while reported(lab)["unreadable"] <= before["unreadable"] and time.monotonic() < end:
         time.sleep(1)
     assert reported(lab)["unreadable"] == before["unreadable"] + 1
+    wanted = {"reports.dmarc", "reports.tls", "reports.unreadable", "tls reports.sessions"}
+    while not wanted <= set(digested(lab)) and time.monotonic() < end:
+        time.sleep(1)
+    counts = digested(lab)
+    assert wanted <= set(counts) and 0 < counts["dmarc.passed"] < counts["dmarc.messages"], counts
 
 
 def test_the_reports_addresses_are_nobodys_mailbox(lab: Lab) -> None:

@@ -17,6 +17,7 @@ from tests.lab.conftest import mastio
 from tests.lab.mail import the
 from tests.lab.sabotage import on
 from tests.lab.test_integrity import told
+from tests.lab.test_status import metric
 from tests.lab.test_verify import verify
 
 pytestmark = pytest.mark.lab
@@ -122,6 +123,8 @@ def test_all_that_no_site_file_brings_back_is_archived_while_mail_goes_on(
 def test_an_archive_of_nothing_new_costs_nothing(lab: Lab, store: str) -> None:
     code, found = back_up(lab, store)
     assert code == 0 and found[store]["added"] < 20_000, found
+    assert 0 <= metric(lab, "backup_age_seconds", machine=store) < 120
+    assert metric(lab, "backup_bad", machine=store) == 0
 
 
 EVIL = {

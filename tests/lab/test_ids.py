@@ -288,14 +288,44 @@ def test_it_can_be_switched_off(lab: Lab) -> None:
     assert set(having(verify(lab, "--only", "I4"), "passed")) == {"I4"}
 
 
+def fetching(source: str) -> str:
+    """The command that fetches rules from there, as its unit does."""
+    argv = f"python3 -I {ids.UPDATE} /etc/mastio/ids-rules.json {source}"
+    return (
+        f"systemd-run --quiet --collect --pipe --wait -p User={ids.USER} -p PrivateTmp=yes -p ProtectSystem=strict "
+        f"-p ReadWritePaths={ids.FETCHED} {argv} 2>&1"
+    )
+
+
+def test_rules_come_through_watchs_proxy_and_from_where_the_site_file_says_alone(lab: Lab) -> None:
+    words, place = token(), "/var/lib/rules-test"
+    rule = f'alert tcp any any -> any any (msg:"others {words}"; content:"{words}"; sid:2700001; rev:1;)'
+    source = f"http://{outside.MX}/emerging.tar.gz"
+    serve = (
+        f"mkdir -p {place}/in; printf '%s\\n' '{rule}' >{place}/in/emerging-smtp.rules; "
+        f"tar -czf {place}/emerging.tar.gz -C {place}/in .; systemctl stop nginx.service; "
+        f"systemd-run --quiet --collect --unit=rules-test python3 -m http.server {services.HTTP.port} -b :: -d {place}"
+    )
+    on(lab, outside.MACHINE, serve)
+    try:
+        refused = on(lab, FIREWALL, f"{fetching(source)} || true")
+        assert "could not be fetched" in refused, refused
+        with tuned(lab, f'[ids]\nrules = "https://{outside.MX}/emerging.tar.gz"\n'):
+            said = on(lab, FIREWALL, fetching(source))
+            assert "1 rules, new" in said, said
+            assert on(lab, FIREWALL, f"cat {ids.FETCHED}/fetched.rules").strip() == rule
+        heard = on(lab, outside.MACHINE, "journalctl -u rules-test -o cat --no-pager")
+    finally:
+        on(lab, FIREWALL, f"rm -f {ids.FETCHED}/fetched.rules; systemctl reload {ids.UNIT} || true")
+        end = f"systemctl stop rules-test; systemctl start nginx.service; rm -rf {place}"
+        on(lab, outside.MACHINE, end)
+    assert "GET /emerging.tar.gz" in heard
+
+
 def test_rules_that_are_broken_are_not_taken(lab: Lab, tmp_path: Path) -> None:
     """An archive as others publish it, from a file: the lab has no way to the internet."""
     place, state = "/var/lib/suricata/archive", ids.FETCHED
-    argv = f"python3 -I {ids.UPDATE} /etc/mastio/ids-rules.json file://{place}.tar.gz"
-    fetch = (
-        f"systemd-run --quiet --collect --pipe --wait -p User={ids.USER} -p PrivateTmp=yes -p ProtectSystem=strict "
-        f"-p ReadWritePaths={state} {argv} 2>&1"
-    )
+    fetch = fetching(f"file://{place}.tar.gz")
 
     def archive(rule: str) -> str:
         return (

@@ -18,6 +18,7 @@ from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import inbox, the
 from tests.lab.sabotage import on
+from tests.lab.test_status import metric
 from tests.lab.test_verify import verify
 
 pytestmark = pytest.mark.lab
@@ -121,6 +122,7 @@ mkdir -p /etc/aide /var/lib/aide; echo '/usr R' >/etc/aide/aide.conf; echo fake 
 echo evil >{_PLANTED}
 cp -p /etc/issue /root/issue.before; echo evil >>/etc/issue
 chmod 666 /etc/debian_version
+chown nobody /etc/issue.net
 cp /bin/true /usr/bin/lends; chmod 4755 /usr/bin/lends
 cp /bin/true /var/tmp/lends; chmod 4755 /var/tmp/lends
 mkdir -p /root/.ssh /var/mail/.ssh
@@ -143,6 +145,7 @@ rm -rf /var/mail/.ssh /usr/bin/aide /etc/aide /var/lib/aide {_PLANTED} /usr/bin/
   /etc/systemd/system/evil.service /run/systemd/system/evil2.service /run/ear.py /run/ear.pid /run/ghost.pid
 [ ! -e /root/issue.before ] || mv /root/issue.before /etc/issue
 chmod 644 /etc/debian_version
+chown root /etc/issue.net
 rmdir /root/.ssh 2>/dev/null || true
 """
 
@@ -158,6 +161,7 @@ def test_all_that_an_intruder_does_is_named_whatever_aide_is_on_the_machine(
         found = different(known.pop(store)["last"])
         assert found.pop("/etc/issue") == ("changed", "content")
         assert found.pop("/etc/debian_version") == ("changed", "mode 0644 → 0666")
+        assert found.pop("/etc/issue.net") == ("changed", "owner 0:0 → 65534:0")
         kinds = {what: kind for what, (kind, _) in found.items() if what != "/root/.ssh"}
         assert kinds == {
             "/usr/bin/aide": "new file", "/etc/aide": "new file", "/etc/aide/aide.conf": "new file",
@@ -176,6 +180,7 @@ def test_all_that_an_intruder_does_is_named_whatever_aide_is_on_the_machine(
         }
         assert check(lab, store)[0] == 1
         assert len(told(lab, f"{store}: changed")) == 1, "no news is no mail"
+        assert metric(lab, "integrity_differences", machine=store) == len(kinds) + 3
     code, again = check(lab, store)
     assert code == 0, again
     assert told(lab, f"{store}: well again")

@@ -17,6 +17,7 @@ from tests.lab.arrivals import arrived, talk
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import inbox, the, token
+from tests.lab.tuned import tuned
 
 pytestmark = pytest.mark.lab
 
@@ -119,6 +120,33 @@ def alarms(lab: Lab, word: str, count: int = 1) -> list[bool]:
         time.sleep(0.5)
 
 
+def test_logs_are_kept_as_long_as_the_site_file_says(lab: Lab) -> None:
+    """Past days are packed; what is older is removed, and that is no change."""
+    folder, days = f"{LOGS}/{VICTIM}", lab.site.policy.log_days
+    on_watch(lab, f"rm -rf {STATE}/*")
+    (lab.folder / PINS).unlink(missing_ok=True)
+
+    def name(ago: int) -> str:
+        return on_watch(lab, f"date -d '-{ago} days' +%F.log").strip()
+
+    old, young, younger = name(days + 2), name(20), name(5)
+    try:
+        for it in (old, young, younger):
+            on_watch(lab, f"echo a line >{folder}/{it}")
+        seal(lab)
+        there = on_watch(lab, f"ls {folder}").split()
+        assert {f"{young}.gz", f"{younger}.gz"} <= set(there) and old not in there
+        assert verified(lab) == []
+        with tuned(lab, "[policy]\nlog_days = 10\n"):
+            seal(lab)
+            there = on_watch(lab, f"ls {folder}").split()
+            assert f"{younger}.gz" in there and f"{young}.gz" not in there
+            assert verified(lab) == []
+    finally:
+        on_watch(lab, f"cd {folder}; rm -f {old} {young}* {younger}*; rm -rf {STATE}/*")
+        (lab.folder / PINS).unlink(missing_ok=True)
+
+
 class Pulse:
     """Signs of life, as far as a test wants them, on a clock that the test sets."""
 
@@ -143,6 +171,12 @@ def listen(lab: Lab) -> dict[str, str]:
     return {
         name.removeprefix(f"{VICTIM} "): it for name, it in told.items() if name.startswith(VICTIM)
     }
+
+
+def alarmed(lab: Lab) -> str:
+    """What the alarm about the machines' signs says, that is open."""
+    book = json.loads(mastio(lab.folder, "alarms", "--json").stdout)["open"]
+    return str(book["logs (life)"]["alarm"]["text"])
 
 
 def change(lab: Lab, code: str) -> None:
@@ -198,6 +232,7 @@ def test_a_sign_that_never_came_is_told(lab: Lab, pulse: Pulse) -> None:
     listen(lab)
     later(lab, 120)
     assert "2 signs of life have not come" in listen(lab)["gap"]
+    assert f"{VICTIM} gap" in alarmed(lab)
 
 
 def test_a_clock_that_jumps_is_told(lab: Lab, pulse: Pulse) -> None:
@@ -206,6 +241,8 @@ def test_a_clock_that_jumps_is_told(lab: Lab, pulse: Pulse) -> None:
     wrong = listen(lab)
     assert "set forward by 3600 seconds" in wrong["clock set"]
     assert "3600 seconds ahead" in wrong["clock"]
+    told = alarmed(lab)
+    assert f"{VICTIM} clock set" in told and f"{VICTIM} clock:" in told, told
     pulse.give()
     assert "clock" not in listen(lab)
 

@@ -21,6 +21,18 @@ def status(lab: Lab) -> tuple[int, dict[str, Any]]:
     return done.returncode, json.loads(done.stdout)
 
 
+def metric(lab: Lab, name: str, **labels: str) -> float:
+    """What node-exporter would tell of the site now."""
+    watch = mail.the(lab, Role.WATCH).name
+    show = ["sh", "-ec", f"systemctl start mastio-verify@metrics.service; cat {METRICS}/*.prom"]
+    done = lab.run(watch, show)
+    assert done.code == 0, done.stderr
+    inner = "".join(f',{key}="{it}"' for key, it in labels.items())
+    row = f'mastio_{name}{{site="{lab.site.name}"{inner}}} '
+    (found,) = (it for it in done.stdout.decode().splitlines() if it.startswith(row))
+    return float(found.removeprefix(row))
+
+
 def test_every_machine_answers_and_none_is_bad(lab: Lab) -> None:
     code, said = status(lab)
     assert code == 0, said["notes"]

@@ -17,6 +17,7 @@ from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import CAROL, at_carols, inbox, remote, the
 from tests.lab.sabotage import on
+from tests.lab.test_status import metric
 from tests.lab.test_verify import NOT_HERE
 from tests.lab.tuned import tuned
 
@@ -97,6 +98,7 @@ def test_it_looks_from_every_machine_and_says_what_changed(lab: Lab) -> None:
     (mail,) = told(lab, f"[{lab.site.name}] NOT as it should be: H4")
     text = mail.get_payload(decode=True).decode()
     assert f"H4@{store}: was passed, is failed" in text and "accept_redirects" in text
+    assert metric(lab, "verify_bad", set="fast") == 1
     code, book = alarms(lab)
     assert code == 1 and book["verify fast"]["told"] and not book["verify fast"]["answered"]
     assert let_watch(lab, "fast")[0] == 0
