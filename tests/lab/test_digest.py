@@ -125,6 +125,11 @@ def test_the_administrator_reads_it_in_the_webmail(lab: Lab, tmp_path: Path) -> 
             "all => all.map(it => getComputedStyle(it).fill)"
         )
         assert fills and "rgb(0, 0, 0)" not in fills
+        # As wide as the axis below it: else a bar stands under another hour.
+        drawn = webmail.page.locator("#messagebody svg").first.evaluate(
+            "it => it.getScreenCTM().a * it.viewBox.baseVal.width / it.getBoundingClientRect().width"
+        )
+        assert drawn == pytest.approx(1, abs=0.02)
         side = webmail.page.locator("#messagebody caption").first
         assert side.evaluate("it => getComputedStyle(it).captionSide") == "top"
 

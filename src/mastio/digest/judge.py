@@ -77,6 +77,9 @@ _TROUBLE = {
     "quota": (Level.LOOK, "a mailbox is over its quota"),
 }
 
+_SHOWN = {"a service failed": "Services that failed", "quota": "Over quota"}
+"""The table that has more of it."""
+
 
 def needs(digest: Digest) -> list[Need]:
     """What needs a person, what is to be acted on first."""
@@ -116,7 +119,7 @@ def _machines(digest: Digest) -> Iterator[Need]:
             yield Need(Level.ACT, f"not one line came from {name}", f"mastio plan {name}")
     for name, number in whole.below("trouble").items():
         level, words = _TROUBLE.get(name, (Level.LOOK, name))
-        remedy = "see Services that failed" if name == "a service failed" else "see Trouble below"
+        remedy = f"see {_SHOWN.get(name, 'Trouble')}"
         yield Need(level, f"{words} ({number:,} ×)", remedy)
     unreadable, lines = whole.count("reading.unreadable"), digest.total("lines")
     if unreadable > max(20, lines / 1000):
