@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mastio.logs import chain, measure
-from mastio.logs.chain import Pin, Seal
+from mastio.logs.chain import Pin, Seal, Segment
 from mastio.logs.client import gathered
 from mastio.watch import seal as sealer
 
@@ -193,6 +193,30 @@ def test_a_later_intruder_cannot_seal_what_was(watch: Watch) -> None:
     forged = chain.signed(replace(seals[-1], at=seals[-1].at + 1), key)
     watch.rewrite([*seals[:-1], forged])
     assert any("seal 4" in it and "not signed" in it for it in watch.look())
+
+
+@pytest.mark.parametrize(
+    ("segment", "removed", "words"),
+    [
+        (Segment(SECOND, 99, 4, "0" * 64), (), "seal 5 of 2026-11-22 12:00 UTC goes on at octet 99, not 14"),
+        (Segment(FIRST, 14, 4, "0" * 64), (), "4 octets were added after the day was over and sealed (seal 5"),
+        (None, (SECOND,), "2026-11-22: removed when it was 0 days old (seal 5"),
+    ],
+    ids=["a gap", "a day that was over", "removed too early"],
+)  # fmt: skip
+def test_an_intruder_who_seals_what_does_not_fit_is_found_out(
+    watch: Watch, segment: Segment | None, removed: tuple[str, ...], words: str
+) -> None:
+    """With the right key: signature and chain are sound."""
+    key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex((watch.state / "key").read_text()))
+    last = watch.seals[-1]
+    segments = (segment,) if segment else ()
+    forged = replace(
+        last, number=5, at=at(DAYS[2], 12), previous=last.digest, segments=segments, removed=removed
+    )
+    watch.rewrite([*watch.seals, chain.signed(forged, key)])
+    assert any(words in it for it in watch.look(watch.pin)), watch.look(watch.pin)
+    assert not any("not signed" in it or "does not follow" in it for it in watch.look(watch.pin))
 
 
 def test_a_chain_made_anew_shows_against_the_pin(watch: Watch) -> None:
