@@ -116,6 +116,11 @@ def test_a_site_that_nobody_touched_is_clean_also_after_work(lab: Lab, store: st
 
 _PLANTED = "/usr/local/bin/planted"
 _KEY = f"/var/mail/.ssh/authorized_keys {sha256(b'ssh-ed25519 AAAA evil').hexdigest()[:16]}"
+_CAPABLE = (
+    'import os, struct, sys; all = struct.pack("<5I", 0x02000001, 1 << 7, 0, 0, 0); '
+    '[os.setxattr(it, "security.capability", all) for it in sys.argv[1:]]'
+)
+"""What setcap(8) does, with CAP_SETUID (linux/capability.h, struct vfs_cap_data)."""
 _INTRUSION = f"""
 printf '#!/bin/sh\\nexit 0\\n' >/usr/bin/aide; chmod 755 /usr/bin/aide
 mkdir -p /etc/aide /var/lib/aide; echo '/usr R' >/etc/aide/aide.conf; echo fake >/var/lib/aide/aide.db
@@ -125,6 +130,7 @@ chmod 666 /etc/debian_version
 chown nobody /etc/issue.net
 cp /bin/true /usr/bin/lends; chmod 4755 /usr/bin/lends
 cp /bin/true /var/tmp/lends; chmod 4755 /var/tmp/lends
+cp /bin/true /usr/bin/can; cp /bin/true /var/tmp/can; python3 -c '{_CAPABLE}' /usr/bin/can /var/tmp/can
 mkdir -p /root/.ssh /var/mail/.ssh
 echo ssh-ed25519 AAAA evil | tee /root/.ssh/authorized_keys >/var/mail/.ssh/authorized_keys
 printf '[Service]\\nExecStart=/bin/true\\n' >/etc/systemd/system/evil.service
@@ -141,6 +147,7 @@ sleep 0.5; rm /run/ghost
 _UNDONE = f"""
 kill $(cat /run/ear.pid) $(cat /run/ghost.pid) || true
 rm -rf /var/mail/.ssh /usr/bin/aide /etc/aide /var/lib/aide {_PLANTED} /usr/bin/lends /var/tmp/lends \
+  /usr/bin/can /var/tmp/can \
   /root/.ssh/authorized_keys \
   /etc/systemd/system/evil.service /run/systemd/system/evil2.service /run/ear.py /run/ear.pid /run/ghost.pid
 [ ! -e /root/issue.before ] || mv /root/issue.before /etc/issue
@@ -166,7 +173,8 @@ def test_all_that_an_intruder_does_is_named_whatever_aide_is_on_the_machine(
         assert kinds == {
             "/usr/bin/aide": "new file", "/etc/aide": "new file", "/etc/aide/aide.conf": "new file",
             _PLANTED: "new file", "/root/issue.before": "new file", "/usr/bin/lends": "new SUID",
-            "/var/tmp/lends 4755": "new SUID", _KEY: "new log-in key",
+            "/var/tmp/lends 4755": "new SUID", "/usr/bin/can": "new SUID",
+            "/var/tmp/can with capabilities": "new SUID", _KEY: "new log-in key",
             "/root/.ssh/authorized_keys": "new log-in key",
             "/etc/systemd/system/evil.service": "new unit", "/run/systemd/system/evil2.service": "new unit",
             "tcp 0.0.0.0 port 4444 (python3)": "new listener", "ghost: its program": "deleted but running",

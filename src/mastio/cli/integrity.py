@@ -25,8 +25,8 @@ def integrity() -> None:
     """What machines are made of, against a reference that they cannot touch.
 
     Watch brings AIDE to each machine, takes the result home and compares it there: content, modes, owners, links,
-    new SUID files, units, log-in keys and listeners, programs that run from deleted files. `mastio apply` takes over
-    what it changed itself; nothing else is accepted unless you do.
+    new SUID files (and those with capabilities), units, log-in keys and listeners, programs that run from deleted
+    files. `mastio apply` takes over what it changed itself; nothing else is accepted unless you do.
 
     \b
     mastio integrity check                         measure now

@@ -62,8 +62,14 @@ class Row:
 
     @property
     def grants(self) -> bool:
-        """Whether it lends its owner's or group's power to whoever runs it."""
-        return stat.S_ISREG(self.mode) and bool(self.mode & (stat.S_ISUID | stat.S_ISGID))
+        """Whether it lends its owner's or group's power, or capabilities, to whoever runs it."""
+        bits = self.mode & (stat.S_ISUID | stat.S_ISGID)
+        return stat.S_ISREG(self.mode) and (bool(bits) or self.capable)
+
+    @property
+    def capable(self) -> bool:
+        """Whether it has capabilities (capabilities(7)): AIDE writes `0` for none."""
+        return self.capabilities not in ("", "0")
 
 
 Database = Mapping[str, Row]
@@ -149,7 +155,8 @@ def _difference(path: str, old: Row | None, new: Row | None) -> Difference | Non
 def _new(row: Row) -> str:
     if row.kind == "link":
         return f"a link to {row.target}"
-    return f"a {row.kind} of {row.uid}:{row.gid}, mode {stat.S_IMODE(row.mode):04o}"
+    more = ", with capabilities" if row.capable else ""
+    return f"a {row.kind} of {row.uid}:{row.gid}, mode {stat.S_IMODE(row.mode):04o}{more}"
 
 
 def _changes(old: Row, new: Row) -> Iterator[str]:

@@ -21,8 +21,9 @@ def row(
     owner: str = "0 0",
     inode: int = 1,
     acl: str = "0",
+    capabilities: str = "0",
 ) -> str:
-    return f"{path} 0 {perm} {owner} {inode} 44025511965 {acl} {sha(content)} 0 0"
+    return f"{path} 0 {perm} {owner} {inode} 44025511965 {acl} {sha(content)} 0 {capabilities}"
 
 
 def link(path: str, target: str) -> str:

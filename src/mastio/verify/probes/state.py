@@ -15,8 +15,8 @@ _KINDS = (".service", ".timer", ".socket", ".path")
 
 
 def facts(measured: list[str], skipped: list[str]) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Log-in keys in homes, SUID files but below `measured` and `skipped`, units of this boot, accounts; and the
-    versions of all packages."""
+    """Log-in keys in homes, files with SUID or capabilities but below `measured` and `skipped`, units of this boot,
+    accounts; and the versions of all packages."""
     found = {
         "key": keys(measured),
         "suid": suid(measured, skipped),
@@ -51,7 +51,8 @@ def keys(measured: list[str]) -> list[str]:
 
 
 def suid(measured: list[str], skipped: list[str], top: str = "/") -> list[str]:
-    """Files that lend their owner's power, where nobody else looks. Other file systems are looked at too."""
+    """Files that lend their owner's power, or capabilities (capabilities(7)), where nobody else looks. Other file
+    systems are looked at too."""
     found, left = [], [top]
     out = {*measured, *skipped, *_PSEUDO}
     while left:
@@ -66,9 +67,19 @@ def suid(measured: list[str], skipped: list[str], top: str = "/") -> list[str]:
                         mode = it.stat(follow_symlinks=False).st_mode
                         if mode & stat.S_ISUID or (mode & stat.S_ISGID and mode & stat.S_IXGRP):
                             found.append(f"{it.path} {stat.S_IMODE(mode):04o}")
+                        if mode & 0o111 and capable(it.path):
+                            found.append(f"{it.path} with capabilities")
         except OSError:
             continue  # gone while we looked
     return sorted(found)
+
+
+def capable(path: str) -> bool:
+    """Whether who runs a file gets more than the own rights, without any SUID bit."""
+    try:
+        return bool(os.getxattr(path, "security.capability", follow_symlinks=False))
+    except OSError:
+        return False  # it has none, or is gone
 
 
 def units() -> list[str]:
