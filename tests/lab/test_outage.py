@@ -14,14 +14,14 @@ from tests.lab.test_logs import SENDERS
 
 pytestmark = pytest.mark.lab
 
-COUNT, SECONDS = 1500, 6.0
+COUNT, SECONDS = 4000, 6.0
 PATIENCE = 90
 UNITS = "syslog.socket rsyslog.service"
-AWAY = {
-    "stopped": f"systemctl stop {UNITS}; sleep 3; systemctl start {UNITS}",
-    "killed": "for i in 1 2 3; do systemctl kill -s KILL rsyslog.service; sleep 1; done",
-}
-"""What happens to it meanwhile. systemd starts again what dies."""
+AWAY = (
+    f"systemctl stop {UNITS}; sleep 2; systemctl start {UNITS}; "
+    "for i in 1 2 3; do sleep 0.7; systemctl kill -s KILL rsyslog.service; done"
+)
+"""What happens to it meanwhile: it dies while it catches up, too. systemd starts again what dies."""
 
 
 def steady(word: str, count: int, seconds: float) -> None:
@@ -38,21 +38,17 @@ def steady(word: str, count: int, seconds: float) -> None:
 
 
 def missing(lab: Lab, word: str) -> dict[str, int]:
-    """How many of each machine's lines are not on watch; and of all, how many came twice."""
+    """How many of each machine's lines are not on watch. Some come twice (docs/decisions/0032)."""
     watch, found = the(lab, Role.WATCH).name, {}
-    twice = 0
     for name in SENDERS:
         search = f"grep -hoE '{word} line [0-9]{{5}}\\.' {LOGS}/{name}/*.log || true"
-        numbers = on(lab, watch, search).splitlines()
-        twice += len(numbers) - len(set(numbers))
-        if left := COUNT - len(set(numbers)):
+        numbers = set(on(lab, watch, search).splitlines())
+        if left := COUNT - len(numbers):
             found[name] = left
-    print(f"{twice} lines came twice")
     return found
 
 
-@pytest.mark.parametrize("how", AWAY)
-def test_every_line_is_accounted_for(lab: Lab, how: str) -> None:
+def test_every_line_is_accounted_for(lab: Lab) -> None:
     watch, word = the(lab, Role.WATCH).name, token()
     with ThreadPoolExecutor() as pool:
         writing = [
@@ -62,7 +58,7 @@ def test_every_line_is_accounted_for(lab: Lab, how: str) -> None:
         time.sleep(2)
         assert not all(it.done() for it in writing)
         try:
-            on(lab, watch, AWAY[how])
+            on(lab, watch, AWAY)
         finally:
             on(lab, watch, f"systemctl reset-failed rsyslog.service; systemctl start {UNITS}")
         for it in writing:

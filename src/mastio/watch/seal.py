@@ -45,7 +45,9 @@ def seal(logs: Path, state: Path, keep: int, now: float) -> Sealed:
         key = _key(state)
         last, known = _known(state)
         segments, odd = _new(logs, known, last)
-        old = tuple(sorted(it for it in known if over(_day(it)) + keep * _DAY <= now))
+        # What is removed below is not sealed first: a chain that is new would name it missing for ever.
+        segments = [it for it in segments if not _old(_day(it.file), now, keep)]
+        old = tuple(sorted(it for it in known if _old(_day(it), now, keep)))
         following = Ed25519PrivateKey.generate()
         one = chain.signed(
             Seal(
@@ -179,11 +181,16 @@ def _hash(path: Path, offset: int, length: int) -> str:
     return digest.hexdigest()
 
 
+def _old(day: str, now: float, keep: int) -> bool:
+    """Whether a day's file has been kept for long enough."""
+    return over(day) + keep * _DAY <= now
+
+
 def _remove(logs: Path, now: float, keep: int) -> None:
     """Removes what is older than `keep` days; the seal that says so is written."""
     for path in logs.glob("*/*"):
         match = NAME.fullmatch(path.name)
-        if match and over(match[1]) + keep * _DAY <= now:
+        if match and _old(match[1], now, keep):
             path.unlink()
 
 

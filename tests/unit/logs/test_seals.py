@@ -241,6 +241,16 @@ def test_old_files_go_and_that_is_no_change(watch: Watch) -> None:
     assert watch.look() == []
 
 
+def test_a_new_chain_begins_with_what_is_not_too_old(tmp_path: Path) -> None:
+    watch = Watch(tmp_path)
+    watch.write(FIRST, "long ago\n")
+    watch.write("gateway/2026-11-28", "today\n")
+    done = watch.seal(at("2026-11-28", 10))
+    assert [it.file for it in done.seal.segments] == ["gateway/2026-11-28"]
+    assert not (watch.logs / f"{FIRST}.log").exists()
+    assert watch.look() == []
+
+
 def test_files_that_went_too_early_are_named(watch: Watch) -> None:
     """An intruder may set what watch keeps, and seal it; the site file says otherwise."""
     watch.seal(at("2026-11-23", 3), keep=1)
