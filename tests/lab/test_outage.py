@@ -7,10 +7,10 @@ import pytest
 
 from mastio.context import LOGS
 from mastio.site.model import Role
+from tests.lab.arrivals import SENDERS
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import remote, the, token
 from tests.lab.sabotage import on
-from tests.lab.test_logs import SENDERS
 
 pytestmark = pytest.mark.lab
 
