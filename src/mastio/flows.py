@@ -90,6 +90,8 @@ POLICY: tuple[PolicyRow, ...] = (
     PolicyRow(_R.WATCH, _R.GATEWAY_OUT, services.RELAY, _P.MUTUAL_TLS, "alarms to other organisations",
               when=lambda site: bool(site.alarms.outside)),
     PolicyRow(_R.WATCH, Party.EVERYONE, services.SSH, _P.KEYS, "the only way in"),
+    PolicyRow(_R.WATCH, Party.INTERNET, services.SSH, _P.KEYS, "the second copy of backups",
+              when=lambda site: site.backup.copied_by_ssh),
     PolicyRow(Party.ADMIN, _R.WATCH, services.SSH, _P.KEYS, "administrators come in"),
 )  # fmt: skip
 

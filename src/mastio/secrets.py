@@ -17,6 +17,7 @@
 | `patching/<watch>/key`, `…/cert` | by which a watch has them install security updates |
 | `certificates/<watch>/key`, `…/cert` | by which a watch brings them public certificates |
 | `backup/<watch>/key`, `…/cert` | by which a watch has them archive what is kept |
+| `copy/<watch>/key`, `…/cert` | by which a watch brings the second copy of backups to another host |
 | `backup/<machine>/passphrase` | opens the machine's archives; it and watch have it |
 | `restore/<watch>/key`, `…/cert` | by which a watch brings what was archived back |
 | `<part>/<token>` | a random token that a role asks for |
@@ -56,6 +57,8 @@ def _pairs(site: Site) -> dict[str, tuple[str, tuple[str, ...]]]:
         pairs[patching.PAIR.format(watch.name)] = ("ca", (f"patching.{name}",))
         pairs[backup.PAIR.format(watch.name)] = ("ca", (f"backup.{name}",))
         pairs[restore.PAIR.format(watch.name)] = ("ca", (f"restore.{name}",))
+        if site.backup.copied_by_ssh:
+            pairs[backup.COPY_PAIR.format(watch.name)] = ("ca", (f"copy.{name}",))
         if site.acme.directory:
             pairs[certificates.PAIR.format(watch.name)] = ("ca", (f"certificates.{name}",))
     for host, dns_names in certificates.names(site).items():
@@ -258,6 +261,7 @@ def for_machine(vault: Mapping[str, str], site: Site, machine: Machine) -> dict[
         allowed.add(certificates.TSIG)
         allowed |= {name for name in vault if name.endswith("request")}
         allowed.add(f"{backup.PAIR.format(machine.name)}/key")
+        allowed.add(f"{backup.COPY_PAIR.format(machine.name)}/key")
         allowed |= {backup.TOKEN.format(it.name) for it in backup.backed_up(site, KEPT)}
         allowed.add(f"{restore.PAIR.format(machine.name)}/key")
     if machine.has(Role.GATEWAY_IN):

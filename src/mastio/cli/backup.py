@@ -5,14 +5,16 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
-from mastio import onwatch
+from mastio import onwatch, pki
 from mastio.cli.common import App, pass_app
 from mastio.errors import Exit, MastioError
 from mastio.integrity.client import who
 from mastio.report.words import span
+from mastio.roles.backup import COPY_PAIR
 from mastio.site.model import Role
 from mastio.watch.backups import octets
 
@@ -33,6 +35,7 @@ def backup() -> None:
     mastio backup list                what there is
     mastio backup verify              whether all of it can be read
     mastio backup key store           for paper: opens the archives when all machines are gone
+    mastio backup copy-key            what lets watch in at the host of the second copy
     """
 
 
@@ -83,6 +86,8 @@ def list_(app: App, machines: tuple[str, ...], as_json: bool) -> Exit:
         )
         for words in wrong:
             click.secho(f"  {words}", fg="red")
+        if state["copied"]:
+            click.echo(f"  the second copy has the archive of {_when(state['copied'])}")
         for it in row["archives"]:
             click.echo(f"  {it['name']}   {_when(it['at'])}")
     return Exit.FAILED if faults else Exit.OK
@@ -146,6 +151,30 @@ def key(app: App, machine: str) -> Exit:
     """
     (found,) = _ask(app, ["key", machine])
     click.echo(found["key"])
+    return Exit.OK
+
+
+@backup.command("copy-key")
+@pass_app
+def copy_key(app: App) -> Exit:
+    """Print the line for authorized_keys(5) at the host of the second copy (`backup.copy`).
+
+    It lets watch reach borg there, in that folder, and nothing else. With `--append-only` added after `borg serve`, not
+    even who has broken into watch can destroy the copies; you then have to run `borg compact` there from time to time.
+    """
+    site = app.site()
+    if not site.backup.copied_by_ssh:
+        raise MastioError(
+            "no second copy goes to another host",
+            hint='[backup] copy = "ssh://USER@HOST/PATH" and copy_host_key = "…" in the site file',
+            code=Exit.USAGE,
+        )
+    path = urlsplit(site.backup.copy).path
+    for watch in site.carrying(Role.WATCH):
+        public = pki.ssh_public(app.vault[f"{COPY_PAIR.format(watch.name)}/cert"])
+        click.echo(
+            f'restrict,command="borg serve --restrict-to-path {path}" {public} {watch.name}@{site.name}'
+        )
     return Exit.OK
 
 

@@ -277,8 +277,14 @@ KEYS: tuple[Key, ...] = (
     Key(
         "backup.copy",
         Kind.TEXT,
-        "A folder on watch that stands on another machine's disk (mounted there by you): each night the newest "
-        "archives are copied into repositories in it.",
+        "Where the newest archives are copied each night: a folder on watch that stands on another machine's disk "
+        "(mounted there by you), or `ssh://USER@HOST/PATH` of a host with borg, beyond the site.",
+        "none",
+    ),
+    Key(
+        "backup.copy_host_key",
+        Kind.TEXT,
+        "That host's public ssh key, from its administrator, by which watch knows it: `ssh-ed25519 AAAA…`.",
         "none",
     ),
     *(

@@ -155,7 +155,14 @@ class Backup:
     keep_months: int = 12
     """and one a month."""
     copy: str = ""
-    """A folder on watch, on a disk of another machine, for a second copy; empty: none."""
+    """A second copy: a folder on watch, on a disk of another machine, or `ssh://USER@HOST/PATH`; empty: none."""
+    copy_host_key: str = ""
+    """The public ssh key of that HOST."""
+
+    @property
+    def copied_by_ssh(self) -> bool:
+        """Whether the second copy is another organisation's or house's, reached by ssh."""
+        return self.copy.startswith("ssh://")
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,9 +108,7 @@ def _site(raw: Raw, folder: Path | None) -> Site:
         ),
         bans=_bans(raw),
         patches=_patches(raw),
-        backup=Backup(
-            **_numbers(raw, "backup"), copy=_one_at(raw, ("backup", "copy"), values.folder) or ""
-        ),
+        backup=_backup(raw),
         drill=Drill(**_numbers(raw, "drill")),
         ids=_intrusion(raw),
         dns=_dns(raw, domains),
@@ -124,6 +122,21 @@ def _site(raw: Raw, folder: Path | None) -> Site:
         accepted=_accepted(raw),
         **({"mirrors": _mirrors(raw)} if raw.has("proxy", "mirrors") else {}),
     )
+
+
+def _backup(raw: Raw) -> Backup:
+    wanted = Backup(
+        **_numbers(raw, "backup"),
+        copy=_one_at(raw, ("backup", "copy"), values.copy) or "",
+        copy_host_key=_one_at(raw, ("backup", "copy_host_key"), values.ssh_key) or "",
+    )
+    if wanted.copied_by_ssh and not raw.has("backup", "copy_host_key"):
+        raw.problems.add(
+            ("backup", "copy"),
+            "whoever answers there could be anybody",
+            "give the host's public ssh key as copy_host_key, as its administrator tells it",
+        )
+    return wanted
 
 
 def _one(raw: Raw, name: str, judge: Callable[[str], _T]) -> _T | None:

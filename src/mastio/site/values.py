@@ -48,6 +48,27 @@ def folder(text: str) -> str:
     return text
 
 
+def copy(text: str) -> str:
+    """An absolute path, or a folder on a host that is reached by ssh, as borg(1) writes it."""
+    if not text.startswith("ssh:"):
+        return folder(text)
+    parts = urlsplit(text)
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    if (
+        not re.fullmatch(
+            r"ssh://[a-z_][a-z0-9_-]*@([A-Za-z0-9.-]+|\[[0-9a-fA-F:.]+\])(/[A-Za-z0-9._-]+)+", text
+        )
+        or port is not None
+    ):
+        raise ValueError(
+            f"{shown(text)} is no folder of a host, such as ssh://copies@backup.example.net/srv/copies"
+        )
+    return text
+
+
 def label(text: str, longest: int = 63) -> str:
     """A host name label (RFC 1123): lower-case letters, digits and hyphens, a letter first."""
     if not _LABEL.fullmatch(text):

@@ -163,6 +163,7 @@ GRANTS: dict[Role, Grant] = {
             Lies(_K.PRIVATE_KEY, "/var/lib/mastio/certificates/acme/accounts/*/account_key.pem",
                  "who the site is to the authority (ACME)"),
             Lies(_K.PRIVATE_KEY, "/etc/mastio/backup.key", "opens `mastio-backup` on the other machines"),
+            Lies(_K.PRIVATE_KEY, "/etc/mastio/copy.key", "opens borg on the host of the second copy, if any"),
             Lies(_K.PRIVATE_KEY, "/etc/mastio/restore.key", "opens `mastio-restore` on the other machines"),
             Lies(_K.PRIVATE_KEY, "/etc/ssl/private/ssl-cert-snakeoil.key", "ssl-cert, which Dovecot's packages bring, "
                  "made it; unused"),

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from mastio import services
 from mastio.errors import Exit, MastioError
-from mastio.roles.backup import FOLDER, KEYS
+from mastio.roles.backup import COPY_HOST, COPY_KEY, FOLDER, KEYS
 from mastio.site.model import Backup
 
 _HOURS = 11 * 3600
@@ -49,6 +50,9 @@ class Repository:
     def __init__(self, machine: str, place: Path | None = None) -> None:
         self.machine = machine
         self.path = place or Path(FOLDER) / machine
+        self.name = str(self.path)
+        """As borg(1) is told of it."""
+        self.environment = environment(machine)
 
     def made(self) -> bool:
         """Whether it is there."""
@@ -56,11 +60,11 @@ class Repository:
 
     def make(self) -> None:
         """Makes it, empty; its key stands in it, locked by the passphrase."""
-        self.run("init", "--encryption", "repokey-blake2", "--make-parent-dirs", str(self.path))
+        self.run("init", "--encryption", "repokey-blake2", "--make-parent-dirs", self.name)
 
     def archives(self) -> list[Archive]:
         """All, the oldest first, also those that were not finished."""
-        told = json.loads(self.run("list", "--json", "--consider-checkpoints", str(self.path)))
+        told = json.loads(self.run("list", "--json", "--consider-checkpoints", self.name))
         return [
             Archive(it["name"], it["id"], datetime.fromisoformat(it["start"]).replace(tzinfo=UTC).timestamp())
             for it in told["archives"]
@@ -73,21 +77,21 @@ class Repository:
             "monthly": wanted.keep_months,
         }  # fmt: skip
         flags = [f"--keep-{name}={value}" for name, value in keep.items() if value not in (0, "0H")]
-        self.run("prune", *flags, str(self.path))
-        self.run("compact", str(self.path))
+        self.run("prune", *flags, self.name)
+        self.run("compact", self.name)
 
     def check(self, *, data: bool) -> None:
         """Raises MastioError when something in it cannot be read; `data`: each octet (slow)."""
-        self.run("check", *(["--verify-data"] if data else []), str(self.path))
+        self.run("check", *(["--verify-data"] if data else []), self.name)
 
     def key(self) -> str:
         """Its key for paper: with the passphrase, it opens the repository (borg-key-export(1))."""
-        return self.run("key", "export", "--paper", str(self.path))
+        return self.run("key", "export", "--paper", self.name)
 
     def relock(self, old: str, new: str) -> None:
         """Another passphrase for the repository's key (borg-key-change-passphrase(1))."""
         more = {"BORG_PASSPHRASE": old, "BORG_NEW_PASSPHRASE": new}
-        self.run("key", "change-passphrase", str(self.path), more=more)
+        self.run("key", "change-passphrase", self.name, more=more)
 
     def forget(self) -> None:
         """Forgets what borg remembers of it here, after it was set back."""
@@ -98,7 +102,7 @@ class Repository:
         try:
             done = subprocess.run(
                 ["borg", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-                timeout=_HOURS, env={**environment(self.machine), **(more or {})},
+                timeout=_HOURS, env={**self.environment, **(more or {})},
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise MastioError(f"borg {words[0]} does not end", code=Exit.UNAVAILABLE) from None
@@ -108,6 +112,30 @@ class Repository:
                 hint="`mastio backup verify` tells more",
             )
         return done.stdout
+
+
+class Distant(Repository):
+    """A repository on a host that is reached by ssh, with a key for that alone; `name` is ssh://USER@HOST/PATH."""
+
+    def __init__(self, machine: str, name: str) -> None:
+        super().__init__(machine)
+        options = (
+            "BatchMode=yes", "IdentitiesOnly=yes", f"UserKnownHostsFile={COPY_HOST}", "StrictHostKeyChecking=yes",
+            "GlobalKnownHostsFile=none", "ConnectTimeout=20", "ServerAliveInterval=20", f"Port={services.SSH.port}",
+        )  # fmt: skip
+        flags = " ".join(f"-o {it}" for it in options)
+        self.name = name
+        self.environment |= {"BORG_RSH": f"ssh -T -F none -i {COPY_KEY} {flags}"}
+
+    def made(self) -> bool:
+        """Whether it is there. Raises MastioError when the host cannot be asked."""
+        try:
+            self.run("info", self.name)
+        except MastioError as error:
+            if "does not exist" in error.message:
+                return False
+            raise
+        return True
 
 
 def telling(said: str) -> str:

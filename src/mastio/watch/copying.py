@@ -11,17 +11,12 @@ from pathlib import Path
 from mastio.errors import MastioError
 from mastio.site.model import Site
 from mastio.watch.backing import Backing
-from mastio.watch.borg import Repository, environment, telling
+from mastio.watch.borg import Distant, Repository, telling
 
 
 def copy(backing: Backing, site: Site) -> None:
     """Copies the newest archive, unless it is there. Raises MastioError."""
-    place = Path(site.backup.copy)
-    if not place.is_dir():
-        raise MastioError(
-            f"the second copy's folder {place} is not there", hint="mount it on watch"
-        )
-    target = Repository(backing.machine, place / f"{site.name}-{backing.machine}")
+    target = _target(site, backing.machine)
     if not target.made():
         target.make()
     source = backing.repository
@@ -37,16 +32,27 @@ def copy(backing: Backing, site: Site) -> None:
     backing.keep(known)
 
 
+def _target(site: Site, machine: str) -> Repository:
+    name = f"{site.name}-{machine}"
+    if site.backup.copied_by_ssh:
+        return Distant(machine, f"{site.backup.copy}/{name}")
+    place = Path(site.backup.copy)
+    if not place.is_dir():
+        raise MastioError(
+            f"the second copy's folder {place} is not there", hint="mount it on watch"
+        )
+    return Repository(machine, place / name)
+
+
 def _carry(source: Repository, target: Repository, name: str) -> None:
-    env = environment(source.machine)
     begin = time.monotonic()
     out = subprocess.Popen(
-        ["borg", "export-tar", "--tar-format=BORG", f"{source.path}::{name}", "-"], stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env,
+        ["borg", "export-tar", "--tar-format=BORG", f"{source.name}::{name}", "-"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=source.environment,
     )  # fmt: skip
     done = subprocess.run(
-        ["borg", "import-tar", "--compression", "zstd,3", f"{target.path}::{name}", "-"], stdin=out.stdout,
-        capture_output=True, text=True, check=False, env=env,
+        ["borg", "import-tar", "--compression", "zstd,3", f"{target.name}::{name}", "-"], stdin=out.stdout,
+        capture_output=True, text=True, check=False, env=target.environment,
     )  # fmt: skip
     said = out.communicate()[1].decode(errors="replace")
     if out.returncode or done.returncode:

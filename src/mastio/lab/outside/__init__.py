@@ -58,7 +58,7 @@ _EXIM, _KNOT, _NGINX, _UNBOUND = "/etc/exim4", "/etc/knot", "/etc/nginx", "/etc/
 TRUSTED = "/usr/local/share/ca-certificates/internet.crt"
 """Where the public authority of the lab stands on `outside`."""
 _PACKAGES = (
-    "bind9-dnsutils", "ca-certificates", "curl", "exim4-daemon-heavy", "knot", "knot-dnssecutils",
+    "bind9-dnsutils", "borgbackup", "ca-certificates", "curl", "exim4-daemon-heavy", "knot", "knot-dnssecutils",
     "libnet-ssleay-perl", "nginx-light", "nmap", "openssl", "python3", "socat", "swaks", "unbound",
 )  # fmt: skip
 

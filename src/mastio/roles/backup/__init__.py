@@ -13,6 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mastio import bastion
 from mastio.context import ON_WATCH, Context
@@ -23,6 +24,10 @@ from mastio.timers import Timer, timers
 
 PAIR = "backup/{}"
 """The key pair by which a watch comes to have archives made."""
+COPY_PAIR = "copy/{}"
+"""The key pair by which watch brings the second copy to another host."""
+COPY_KEY = "/etc/mastio/copy.key"
+COPY_HOST = "/etc/mastio/copy-known-hosts"
 TOKEN = "backup/{}/passphrase"  # noqa: S105 — a name
 """The passphrase of a machine's repository."""
 FOLDER = "/var/lib/mastio/backup"
@@ -101,6 +106,7 @@ def _keeping(ctx: Context, machines: tuple[Machine, ...]) -> HostState:
     files = (
         File(ON_SIDE_OF_WATCH, json.dumps(own, indent=1) + "\n"),
         *caller.files,
+        *_copying(ctx),
         *(
             File(f"{KEYS}/{it.name}", ctx.secret(TOKEN.format(it.name)), mode=0o600, secret=True)
             for it in machines
@@ -115,4 +121,17 @@ def _keeping(ctx: Context, machines: tuple[Machine, ...]) -> HostState:
         files=(*files, *clocks),
         directories=(Directory(FOLDER, mode=0o700), Directory(KEYS, mode=0o700)),
         units=units if ctx.kit.awake else (),
+    )
+
+
+def _copying(ctx: Context) -> tuple[File, ...]:
+    """What the second copy needs where it goes to another host by ssh."""
+    wanted = ctx.site.backup
+    if not wanted.copied_by_ssh:
+        return ()
+    secret = ctx.secret(f"{COPY_PAIR.format(ctx.machine.name)}/key")
+    host = urlsplit(wanted.copy).hostname
+    return (
+        File(COPY_KEY, secret, mode=0o600, secret=True),
+        File(COPY_HOST, f"{host} {wanted.copy_host_key}\n"),
     )
