@@ -6,12 +6,13 @@ segments nor chunks with the first, and that the newest archive can be read is s
 
 import subprocess
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mastio.errors import MastioError
 from mastio.site.model import Site
 from mastio.watch.backing import Backing
-from mastio.watch.borg import Distant, Repository, telling
+from mastio.watch.borg import Archive, Distant, Repository, telling
 
 
 def copy(backing: Backing, site: Site) -> None:
@@ -25,7 +26,7 @@ def copy(backing: Backing, site: Site) -> None:
         return
     newest = whole[-1]
     if newest.name not in {it.name for it in target.archives()}:
-        _carry(source, target, newest.name)
+        _carry(source, target, newest)
     target.prune(site.backup)
     known = backing.known
     known.copied = newest.at
@@ -44,15 +45,16 @@ def _target(site: Site, machine: str) -> Repository:
     return Repository(machine, place / name)
 
 
-def _carry(source: Repository, target: Repository, name: str) -> None:
+def _carry(source: Repository, target: Repository, archive: Archive) -> None:
+    name, when = archive.name, f"{datetime.fromtimestamp(archive.at, UTC):%Y-%m-%dT%H:%M:%S}"
     begin = time.monotonic()
     out = subprocess.Popen(
-        ["borg", "export-tar", "--tar-format=BORG", f"{source.name}::{name}", "-"],
+        ["borg", "export-tar", f"{source.name}::{name}", "-"],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=source.environment,
     )  # fmt: skip
     done = subprocess.run(
-        ["borg", "import-tar", "--compression", "zstd,3", f"{target.name}::{name}", "-"], stdin=out.stdout,
-        capture_output=True, text=True, check=False, env=target.environment,
+        ["borg", "import-tar", "--timestamp", when, "--compression", "zstd,3", f"{target.name}::{name}", "-"],
+        stdin=out.stdout, capture_output=True, text=True, check=False, env=target.environment,
     )  # fmt: skip
     said = out.communicate()[1].decode(errors="replace")
     if out.returncode or done.returncode:
