@@ -13,13 +13,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mastio.importing import remote
 from mastio.lab import forward, host
 from mastio.lab.provider import Lab as Provider
 from mastio.lab.transport import NspawnTransport
@@ -96,6 +97,7 @@ class Old:
 
     transport: NspawnTransport
     port: int
+    starttls: int
     certificate: Path
 
     def facts(self) -> list[str]:
@@ -166,13 +168,22 @@ def old(as_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Old
         run("cat > /etc/dovecot/old.pem", certificate.read_bytes())
         run("cat > /etc/dovecot/dovecot.conf", DOVECOT.encode())
         run("python3 -I -; chown -R mail:mail /srv/mail; systemctl restart dovecot", FILL.encode())
-        with socket.create_server((host.LOOPBACK, 0)) as free:
-            port = free.getsockname()[1]
-        forward.forward(provider.site, port, ip_address("10.9.1.10"), IMAPS)
-        yield Old(transport, port, certificate)
-        forward.close(provider.site, port)
+        ports = [_free(), _free()]
+        for it, service in zip(
+            ports, (IMAPS, replace(IMAPS, port=remote.PORTS["starttls"])), strict=True
+        ):
+            forward.forward(provider.site, it, ip_address("10.9.1.10"), service)
+        yield Old(transport, *ports, certificate)
+        for it in ports:
+            forward.close(provider.site, it)
     finally:
         provider.down(purge=True)
+
+
+def _free() -> int:
+    with socket.create_server((host.LOOPBACK, 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
 
 
 def bring(lab: Lab, *words: str, code: int = 0, stdin: str = f"{PASSWORD}\n") -> dict[str, Any]:
@@ -244,7 +255,13 @@ def test_a_mailbox_comes_over_cut_short_and_once(lab: Lab, old: Old, tmp_path: P
         found = bring(lab, *words, "--verify-only", "--keep", code=1)
         assert {it["message_id"] for it in found["missing"]} == spoilt and not found["verified"]
         assert bring(lab, *words)["put"] == 2
-        said = mastio(lab.folder, "import", *words, "--verify-only", stdin=f"{PASSWORD}\n")
+        # The other way of TLS, a certificate that is pinned, the password in a file.
+        (tmp_path / "password").write_text(f"{PASSWORD}\n")
+        said = mastio(
+            lab.folder, "import", "imap", user, "--host", host.LOOPBACK, "--port", str(old.starttls), "--tls",
+            "starttls", "--login", "mia", "--pin", pin, "--password-file", str(tmp_path / "password"),
+            "--stage", str(stage), "--verify-only",
+        )  # fmt: skip
         assert said.returncode == 0 and f"all {COUNT} are there" in said.stdout, said.stderr
 
 

@@ -18,6 +18,7 @@ import pwd
 import shutil
 import sqlite3
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -27,6 +28,8 @@ from mastio.accounts.ways import Ways, faults, recipients
 
 VERSION = 1
 """The format of the directory (PRAGMA user_version)."""
+PATIENCE = 10.0
+"""Seconds in which whoever still writes into a mailbox that is removed notices that it is gone."""
 
 
 class Request(TypedDict):
@@ -239,7 +242,7 @@ def answer(request: Request) -> dict[str, Any]:
             return {"errors": errors}
         for home in directory.purged:
             if home.is_dir() and not request["dry"]:
-                shutil.rmtree(home)
+                _remove(home)
         result: dict[str, Any] = {
             "errors": [],
             "notes": directory.notes,
@@ -255,6 +258,18 @@ def answer(request: Request) -> dict[str, Any]:
         elif request["want"] == "listing":
             result |= listing(directory, ways)
     return result
+
+
+def _remove(home: Path) -> None:
+    """Removes a mailbox, while a Dovecot that indexes it may still write into it."""
+    end = time.monotonic() + PATIENCE
+    while home.exists():
+        try:
+            shutil.rmtree(home)
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.1)
 
 
 def _opened(path: Path, request: Request) -> sqlite3.Connection:

@@ -1,6 +1,8 @@
 """Changes on a real directory, by the programs that run on the store and the gateway."""
 
 import sqlite3
+import time
+from threading import Thread
 
 import pytest
 
@@ -115,6 +117,26 @@ def test_deleting_keeps_the_mail_unless_purged(house: House) -> None:
     assert "old mail is still there" in note
     assert not house.accounts.change([DeleteUser(f"bob@{D}", purge=True)]).notes
     assert not mail.parent.exists() and mail.parent.parent.exists()
+
+
+def test_a_mailbox_goes_while_it_is_indexed(house: House) -> None:
+    house.accounts.change([ALICE, BOB])
+    mail = house.vmail / D / "bob" / "Maildir"
+    mail.mkdir(parents=True)
+    files = [mail / str(number) for number in range(2000)]
+    for it in files:
+        it.touch()
+
+    def index() -> None:
+        while all(it.exists() for it in files[::100]):
+            time.sleep(0.001)
+        (mail / "dovecot.index").touch()
+
+    indexer = Thread(target=index)
+    indexer.start()
+    house.accounts.change([DeleteUser(f"bob@{D}", purge=True)])
+    indexer.join(10)
+    assert not indexer.is_alive() and not mail.parent.exists()
 
 
 def test_refused_purge_purges_nothing(house: House) -> None:
