@@ -25,6 +25,8 @@ CERTIFICATE = "/var/lib/mastio/certificate"
 """Where a machine keeps the public certificate that watch brings, which is renewed between two applies."""
 CHALLENGES = f"{CERTIFICATE}/challenges"
 """Where the webmail has what an authority looks for (RFC 8555, 8.3)."""
+AUTHORITIES = ("ca/cert", "ca-next/cert", "ca-former/cert")
+"""Whom a machine believes inside the site; the last two are there while one authority follows another."""
 ARCHIVE = "/usr/local/lib/mastio/mastio.tar.gz.b64"
 """On watch: this very program (`Kit.package`)."""
 ON_WATCH = "/usr/local/lib/mastio/mastio-on-watch"
@@ -133,6 +135,10 @@ class Context:
     def secret(self, name: str) -> str:
         """The generated secret `name`; KeyError names it when the vault lacks it."""
         return self._secrets[name]
+
+    def authorities(self) -> str:
+        """The certificates (PEM) of all authorities that are believed inside the site."""
+        return "".join(self._secrets[name] for name in AUTHORITIES if name in self._secrets)
 
     def render(self, package: str, template: str, **values: Any) -> str:
         """The template `template` beside the role module `package`, with `ctx`, `site`, `services`.

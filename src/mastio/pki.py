@@ -16,16 +16,19 @@ AUTHORITY_DAYS = 3650
 """Life of the internal authority, in days."""
 LEAF_DAYS = 397
 """Life of a machine's certificate, in days (the CA/Browser Forum's limit for servers)."""
-RENEW_DAYS = 60
+RENEW_DAYS = LEAF_DAYS // 3
 """A certificate with fewer days left is made anew."""
+AUTHORITY_RENEW_DAYS = AUTHORITY_DAYS // 3
+"""An authority with fewer days left gets a successor; more than the life of what it signs."""
 _SKEW = timedelta(hours=1)  # a machine's clock may be a little behind ours
 
 
 def fingerprint(pem: str) -> str:
-    """SHA-256 of a certificate's DER form, `AA:BB:…`, as Postfix and openssl x509 print it."""
-    return (
-        x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256()).hex(":").upper()
-    )
+    """SHA-256 of a certificate's public key, `AA:BB:…`, as Postfix takes it where it takes a certificate's.
+
+    A renewed certificate has the same, so nobody has to be told of it at the same moment.
+    """
+    return bytes.fromhex(key_digest(pem)).hex(":").upper()
 
 
 def ssh_public(pem: str) -> str:
@@ -120,15 +123,14 @@ def key_digest(pem: str) -> str:
     return sha256(spki).hexdigest()
 
 
-def _builder(subject: str, issuer: x509.Name, days: int) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
+def _builder(subject: str, issuer: x509.Name, last: datetime) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject[:64])]))
         .issuer_name(issuer)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _SKEW)
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_before(datetime.now(UTC) - _SKEW)
+        .not_valid_after(last)
     )
 
 
@@ -152,7 +154,7 @@ def authority(name: str, days: int = AUTHORITY_DAYS) -> tuple[str, str]:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     certificate = (
-        _builder(name, subject, days)
+        _builder(name, subject, datetime.now(UTC) + timedelta(days=days))
         .public_key(key.public_key())
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_key_usage(signs_certificates=True), critical=True)
@@ -167,7 +169,8 @@ def issue(
 ) -> tuple[str, str]:
     """A certificate for `dns_names`, server and client alike: its private key, and itself.
 
-    The key is a new one unless `key_pem` gives it.
+    The key is a new one unless `key_pem` gives it. None outlives its authority: one that nobody renews is
+    seen on every door.
     """
     signer = serialization.load_pem_private_key(ca_key.encode(), None)
     if not isinstance(signer, ec.EllipticCurvePrivateKey):
@@ -176,8 +179,9 @@ def issue(
     key = serialization.load_pem_private_key((key_pem or server_key()).encode(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise TypeError("a server's key is an EC or an RSA key")
+    last = min(datetime.now(UTC) + timedelta(days=days), issuer.not_valid_after_utc)
     certificate = (
-        _builder(dns_names[0], issuer.subject, days)
+        _builder(dns_names[0], issuer.subject, last)
         .public_key(key.public_key())
         .add_extension(
             x509.SubjectAlternativeName([x509.DNSName(name) for name in dns_names]), critical=False

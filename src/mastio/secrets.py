@@ -3,6 +3,7 @@
 | name | what |
 |---|---|
 | `ca/key`, `ca/cert` | the internal authority; its key never leaves the vault |
+| `ca-next/key`, `ca-next/cert`, `ca-former/cert` | who follows it, and whom it followed (`mastio.renewal`) |
 | `public-ca/key`, `public-ca/cert` | signs the names the internet sees until a public authority does |
 | `host/<machine>/key`, `…/cert` | a machine's certificate inside the site |
 | `public/<host name>/key`, `…/cert` | the certificate the internet sees |
@@ -28,11 +29,12 @@
 
 import secrets as random
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 
 from mastio import pki
+from mastio.context import AUTHORITIES
 from mastio.dns import rings
 from mastio.errors import Exit, MastioError
 from mastio.roles import backup, certificates, inspection, integrity, patching, restore
@@ -106,7 +108,9 @@ def ensure(vault: Vault, site: Site) -> tuple[str, ...]:
     """
     made: list[str] = []
     for authority in ("ca", "public-ca"):
-        if f"{authority}/key" not in vault:
+        # What the interim one signs nobody believes by name: it needs no successor (`mastio.renewal`).
+        old = authority == "public-ca" and _left(vault, authority) < pki.AUTHORITY_RENEW_DAYS
+        if f"{authority}/key" not in vault or old:
             title = (
                 f"{site.organisation} {'internal' if authority == 'ca' else 'interim'} authority"
             )
@@ -116,10 +120,8 @@ def ensure(vault: Vault, site: Site) -> tuple[str, ...]:
     for name, (authority, dns_names) in pairs.items():
         if _stale(vault, name, authority, dns_names):
             ca = vault[f"{authority}/key"], vault[f"{authority}/cert"]
-            key = vault.get(f"{name}/next", "")
-            if site.acme.directory and f"{name}/key" in vault and name.startswith("public/"):
-                # Only the interim certificate has become old: the authority's is for this key.
-                key = vault[f"{name}/key"]
+            # Renewal keeps the key, by which others know it in ssh and DNS; `rotate` has dropped it.
+            key = vault.get(f"{name}/key") or vault.get(f"{name}/next", "")
             _put_pair(vault, name, pki.issue(*ca, *dns_names, key_pem=key))
             if key == vault.get(f"{name}/next"):
                 vault.drop(f"{name}/next")
@@ -135,6 +137,7 @@ def ensure(vault: Vault, site: Site) -> tuple[str, ...]:
             made.append(name)
     marks = {certificates.given(host) for host in certificates.names(site)}
     wanted = {f"{pair}/{half}" for pair in (*pairs, "ca", "public-ca") for half in ("key", "cert")}
+    wanted |= {"ca-next/key", *AUTHORITIES}
     for name in set(vault) - wanted - set(singles) - set(_dkim(vault, site)) - set(asked) - marks:
         vault.drop(name)
     return tuple(made)
@@ -191,6 +194,12 @@ def _fits(request: str, key: str, dns_names: tuple[str, ...]) -> bool:
     )
 
 
+def _left(vault: Vault, name: str) -> float:
+    """Days; 0 when there is none."""
+    cert = vault.get(f"{name}/cert")
+    return 0 if cert is None else pki.days_left(cert)
+
+
 def _stale(vault: Vault, name: str, authority: str, dns_names: tuple[str, ...]) -> bool:
     cert = vault.get(f"{name}/cert")
     if f"{name}/given" in vault and cert is not None and f"{name}/key" in vault:
@@ -199,20 +208,24 @@ def _stale(vault: Vault, name: str, authority: str, dns_names: tuple[str, ...]) 
         cert is None
         or f"{name}/key" not in vault
         or pki.names(cert) != frozenset(dns_names)
-        or pki.days_left(cert) < pki.RENEW_DAYS
+        # One that ends with its authority would not last longer if it were made anew.
+        or pki.days_left(cert) < min(pki.RENEW_DAYS, _left(vault, authority) - 1)
         or not pki.issued_by(cert, vault[f"{authority}/cert"])
     )
 
 
-def select(names: Iterable[str], patterns: Iterable[str]) -> tuple[str, ...]:
+def select(names: Collection[str], patterns: Iterable[str]) -> tuple[str, ...]:
     """The secrets that match any of `patterns` (shell wildcards; a pair by its name alone).
 
+    A next key is in DNS already, and takes over when its host's is made anew: only its whole name means it.
     Raises MastioError for a pattern that matches nothing.
     """
-    # A next key is in DNS already: it takes over when its certificate is made anew, as it is.
     known = sorted(name for name in names if not name.endswith(_FOLLOWING))
     chosen: set[str] = set()
     for pattern in patterns:
+        if pattern.endswith("/next") and pattern in names:
+            chosen.add(pattern)
+            continue
         hits = {n for n in known if fnmatchcase(n, pattern) or fnmatchcase(_stem(n), pattern)}
         if not hits:
             raise MastioError(
@@ -243,6 +256,9 @@ def rotate(vault: Vault, site: Site, patterns: Iterable[str]) -> tuple[str, ...]
             hint="`mastio dkim rotate`; with --compromised the old key is gone at once",
             code=Exit.USAGE,
         )
+    if "ca/key" in chosen:  # who has read one key of the vault has read its successor
+        for name in ("ca-next/key", *AUTHORITIES):
+            vault.drop(name)
     for name in chosen:
         vault.drop(name)
         vault.drop(f"{_stem(name)}/given")

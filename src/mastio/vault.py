@@ -42,7 +42,8 @@ def write_private(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _identity(path: Path, *, create: bool) -> pyrage.x25519.Identity:
+def _identities(path: Path, *, create: bool) -> list[pyrage.x25519.Identity]:
+    """The first is the one in use; others open what was written before `Vault.rekey`."""
     if create and not path.exists():
         write_private(path, f"{pyrage.x25519.Identity.generate()}\n".encode())
     try:
@@ -52,18 +53,19 @@ def _identity(path: Path, *, create: bool) -> pyrage.x25519.Identity:
                 hint=f"chmod 600 {path}; then think about who has read it, and `mastio secrets rotate`",
                 code=Exit.NOPERM,
             )
-        lines = path.read_text().split()
-        return pyrage.x25519.Identity.from_str(
-            next(line for line in lines if line.startswith("AGE-"))
-        )
+        words = path.read_text().split()
+        found = [pyrage.x25519.Identity.from_str(it) for it in words if it.startswith("AGE-")]
     except FileNotFoundError:
         raise MastioError(
             f"{path}: the key to this site's vault is not here",
             hint="copy it from the machine that made the site, or point MASTIO_IDENTITY at it",
             code=Exit.DATA,
         ) from None
-    except (StopIteration, ValueError, pyrage.IdentityError):
-        raise MastioError(f"{path}: not an age identity", code=Exit.DATA) from None
+    except (ValueError, pyrage.IdentityError):
+        found = []
+    if not found:
+        raise MastioError(f"{path}: not an age identity", code=Exit.DATA)
+    return found
 
 
 class Vault(Mapping[str, str]):
@@ -81,7 +83,7 @@ class Vault(Mapping[str, str]):
         if not path.exists():
             return cls(folder, {})
         try:
-            plain = pyrage.decrypt(path.read_bytes(), [_identity(identity_path(), create=False)])
+            plain = pyrage.decrypt(path.read_bytes(), _identities(identity_path(), create=False))
         except pyrage.DecryptError:
             raise MastioError(
                 f"{path}: cannot be opened with the key in {identity_path()}",
@@ -115,8 +117,23 @@ class Vault(Mapping[str, str]):
         """Write the vault if it changed; True when it was written."""
         if self._secrets == self._saved:
             return False
-        recipient = _identity(identity_path(), create=True).to_public()
+        self._write()
+        return True
+
+    def rekey(self) -> Path:
+        """Encrypts the vault to a new age identity, which comes first in the identity's file; where that is.
+
+        The former ones stay below it: a kill between the two writes costs nothing, and other sites' vaults and older
+        copies of this one still open.
+        """
+        path = identity_path()
+        _identities(path, create=True)
+        write_private(path, f"{pyrage.x25519.Identity.generate()}\n{path.read_text()}".encode())
+        self._write()
+        return path
+
+    def _write(self) -> None:
+        recipient = _identities(identity_path(), create=True)[0].to_public()
         plain = json.dumps(self._secrets, sort_keys=True).encode()
         write_private(self.folder / FILE, pyrage.encrypt(plain, [recipient]))
         self._saved = dict(self._secrets)
-        return True

@@ -131,6 +131,13 @@ SABOTAGE = (
              "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null "
              "-subj /CN=x -out /etc/mastio/pki/public.pem 2>/dev/null || cp /etc/mastio/pki/host.pem "
              "/etc/mastio/pki/public.pem", "H7 T9", ("/etc/mastio/pki/public.pem",)),
+    # Life of a year but for two days, for the key that is there.
+    Sabotage("a certificate that nobody renewed", "webmail",
+             "openssl req -x509 -key /etc/mastio/pki/public.key -subj /CN=x "
+             "-addext subjectAltName=DNS:mail.fortress.test "
+             "-not_before $(date -u -d '-363 days' +%Y%m%d%H%M%SZ) -not_after $(date -u -d '+2 days' +%Y%m%d%H%M%SZ) "
+             "-out /etc/mastio/pki/public.pem", "T9 T11 T12", ("/etc/mastio/pki/public.pem",),
+             "systemctl reload nginx; sleep 1"),
     Sabotage("names that lie", outside.MACHINE,
              "sed -i 's/^server:/server:\\n    local-zone: \"_dmarc.fortress.test.\" static\\n"
              "    local-zone: \"_domainkey.fortress.test.\" static\\n"

@@ -6,7 +6,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -172,40 +171,6 @@ def test_a_second_apply_is_refused_while_one_works(lab: Lab) -> None:
     assert second.returncode == 75
     assert f"(pid {first.pid}) is at work" in second.stderr
     assert "Traceback" not in second.stderr
-
-
-# --- secrets are made anew
-
-
-@pytest.mark.parametrize("pattern", ["host/*", "ca"])
-def test_mail_flows_with_new_certificates(lab: Lab, pattern: str) -> None:
-    before = served(lab)
-    made = lab.mastio("secrets", "rotate", pattern)
-    assert "new: host/store\n" in made
-    assert ("new: ca\n" in made) == (pattern == "ca")
-    lab.mastio("apply", "--yes")
-    assert served(lab) != before, "Dovecot still shows its former certificate"
-    user, word = next(iter(lab.accounts.items())), token()
-    assert mail.deliver(lab, message(CAROL, user[0], word))[0] == 250
-    assert mail.inbox(lab, *user, word), "no mail came through with the new certificates"
-    back = token()
-    assert mail.submit(lab, *user, message(user[0], CAROL, back))[0] == 250
-    assert mail.at_carols(lab, back)
-    # Logs, too, travel under the new certificates.
-    by_hand(lab, "gateway", "logger", f"canary {word}")
-    search = ["grep", "-rqF", f"canary {word}", "/var/log/remote/gateway"]
-    end = time.monotonic() + 20
-    while lab.run("watch", search).code:
-        assert time.monotonic() < end, "watch gets no logs"
-        time.sleep(0.3)
-
-
-def served(lab: Lab) -> bytes:
-    """The certificate that the store shows to the webmail."""
-    target = f"{lab.site.internal_name('store')}:993"
-    text = lab.run("webmail", ["openssl", "s_client", "-connect", target], b"").stdout
-    assert b"BEGIN CERTIFICATE" in text
-    return text.partition(b"-----BEGIN")[2].partition(b"-----END")[0]
 
 
 # --- what must not come through

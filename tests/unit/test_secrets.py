@@ -56,6 +56,14 @@ def test_a_certificate_about_to_expire_is_made_anew(vault: Vault) -> None:
     vault.put("host/store/key", key)
     vault.put("host/store/cert", cert)
     assert secrets.ensure(vault, demo_site()) == ("host/store",)
+    assert pki.days_left(vault["host/store/cert"]) > pki.RENEW_DAYS
+    assert vault["host/store/key"] == key, "machines know it in ssh by this key"
+
+
+def test_rotation_changes_keys(vault: Vault) -> None:
+    before = vault["host/store/key"]
+    secrets.rotate(vault, demo_site(), ["host/store"])
+    assert vault["host/store/key"] != before
 
 
 def test_a_renamed_host_gets_a_new_certificate(vault: Vault) -> None:
@@ -118,3 +126,22 @@ def test_the_mx_takes_over_the_key_that_dns_knows_already(vault: Vault) -> None:
     secrets.rotate(vault, demo_site(), ["public/mx.fortress.test"])
     assert vault["public/mx.fortress.test/key"] == coming
     assert vault["public/mx.fortress.test/next"] != coming
+
+
+def test_what_ends_with_its_authority_is_not_made_anew_each_time(vault: Vault) -> None:
+    for half, value in zip(("key", "cert"), pki.authority("short", 50), strict=True):
+        vault.put(f"ca/{half}", value)
+    assert "host/store" in secrets.ensure(vault, demo_site())
+    assert secrets.ensure(vault, demo_site()) == ()
+
+
+def test_the_interim_authority_needs_no_successor(vault: Vault) -> None:
+    for half, value in zip(
+        ("key", "cert"), pki.authority("old", pki.AUTHORITY_RENEW_DAYS - 1), strict=True
+    ):
+        vault.put(f"public-ca/{half}", value)
+    key = vault["public/mx.fortress.test/key"]
+    made = secrets.ensure(vault, demo_site())
+    assert {"public-ca", "public/mx.fortress.test"} <= set(made)
+    assert vault["public/mx.fortress.test/key"] == key
+    assert secrets.ensure(vault, demo_site()) == ()

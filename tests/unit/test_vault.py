@@ -80,3 +80,33 @@ def test_a_key_that_is_none_is_refused(tmp_path: Path, identity: Path) -> None:
     identity.write_text("not a key\n")
     with pytest.raises(MastioError, match="not an age identity"):
         Vault.open(tmp_path)
+
+
+def test_after_a_new_key_the_former_opens_nothing_new(tmp_path: Path, identity: Path) -> None:
+    vault = made(tmp_path)
+    former, copy = identity.read_text(), (tmp_path / "secrets.age").read_bytes()
+    assert vault.rekey() == identity
+    assert dict(Vault.open(tmp_path)) == dict(vault)
+    both = identity.read_text()
+    assert both.endswith(former)
+    # Older copies still open, until the former key is taken out.
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "secrets.age").write_bytes(copy)
+    assert dict(Vault.open(tmp_path / "old")) == dict(vault)
+    identity.write_text(former)
+    with pytest.raises(MastioError, match="cannot be opened"):
+        Vault.open(tmp_path)
+    identity.write_text(both.removesuffix(former))
+    assert dict(Vault.open(tmp_path)) == dict(vault)
+
+
+def test_a_new_key_that_was_interrupted_costs_nothing(tmp_path: Path, identity: Path) -> None:
+    vault = made(tmp_path)
+    copy = (tmp_path / "secrets.age").read_bytes()
+    vault.rekey()
+    (tmp_path / "secrets.age").write_bytes(copy)  # killed before this was written
+    again = Vault.open(tmp_path)
+    again.put("more", "hush")
+    assert again.save()
+    identity.write_text(identity.read_text().splitlines()[0])
+    assert Vault.open(tmp_path)["more"] == "hush"

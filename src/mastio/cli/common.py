@@ -1,6 +1,7 @@
 """What all commands share: the site folder, and from it the site, its vault, states and transport."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -89,17 +90,17 @@ class App:
         """Whether commands go straight into the lab's machines (not over ssh)."""
         return self.site().reach is Reach.LAB and not os.environ.get(OVER_SSH)
 
-    def states(self) -> dict[str, HostState]:
-        """The desired state of each machine; in the lab, of `outside` too."""
-        site = self.site()
+    def states(self, vault: Mapping[str, str] | None = None) -> dict[str, HostState]:
+        """The desired state of each machine, with the site's vault or another; in the lab, of `outside` too."""
+        site, vault = self.site(), self.vault if vault is None else vault
         if site.reach is not Reach.LAB:
             from mastio.build import build
             from mastio.verify.kit import kit
 
-            return build(site, self.vault, Internet(), kit())
+            return build(site, vault, Internet(), kit())
         from mastio.lab import ground, outside
 
-        states = ground.states(site, self.vault)
+        states = ground.states(site, vault)
         if not self.in_lab:  # ssh leads to the site alone
             del states[outside.MACHINE]
         return states

@@ -90,7 +90,7 @@ def rotate(
         or rings.due(secrets.ring_of(vault, domain), secrets.today(), site.policy.dkim_days)
     ]
     if not unchecked:
-        _must_be_published(app, chosen, resolver)
+        must_be_published(app, chosen, resolver)
     for domain in chosen:
         ring = secrets.rotate_dkim(vault, site, domain, compromised=compromised)
         now, following = rings.signing(ring), rings.following(ring)
@@ -106,7 +106,7 @@ def rotate(
         click.echo("nothing is due")
 
 
-def _must_be_published(app: App, domains: list[str], resolver: str) -> None:
+def must_be_published(app: App, domains: list[str], resolver: str) -> None:
     """Raises MastioError when DNS does not answer with the next keys of the domains."""
     wanted = {
         f"{selector}._domainkey.{domain}"

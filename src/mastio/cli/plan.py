@@ -57,17 +57,32 @@ def apply_(app: App, machines: tuple[str, ...], yes: bool, as_json: bool) -> Exi
             hint="look at `mastio plan`, then use `mastio apply --yes`",
             code=Exit.USAGE,
         )
+    outcomes, told = bring(app, machines, ask=not yes, quiet=as_json)
+    if outcomes is None:
+        return Exit.CHANGES
+    if as_json:
+        click.echo(json.dumps({name: plain(one) for name, one in outcomes.items()}, indent=2))
+    return max((told, *(one.code for one in outcomes.values())))
+
+
+def bring(
+    app: App, machines: tuple[str, ...] = (), *, ask: bool, quiet: bool
+) -> tuple[dict[str, Outcome] | None, Exit]:
+    """Applies, and tells the machines that want to know; `quiet`: stdout stays empty.
+
+    How it went on each machine (None when somebody said no), and whether the others could be told.
+    """
     states = _chosen(app, machines)
     with site_lock(app.folder):
         transport = app.transport()
         found = plan_all(transport, states)
         ready = {name: one for name, one in found.items() if isinstance(one, Planned)}
-        if not as_json:
+        if not quiet:
             _show(found, diffs=False)
         work = any(not one.plan.empty for one in ready.values())
-        if work and not yes and not click.confirm("Apply?", err=True):
-            return Exit.CHANGES
-        with _progress() if work and not as_json else nullcontext(_quiet) as on_event:
+        if work and ask and not click.confirm("Apply?", err=True):
+            return None, Exit.CHANGES
+        with _progress() if work and not quiet else nullcontext(_quiet) as on_event:
             outcomes = apply_all(transport, ready, on_event)
     lost = {
         name: Outcome(False, one.message, 0.0, one.code)
@@ -75,16 +90,14 @@ def apply_(app: App, machines: tuple[str, ...], yes: bool, as_json: bool) -> Exi
         if isinstance(one, MastioError)
     }
     outcomes = {name: (outcomes | lost)[name] for name in found}
-    if as_json:
-        click.echo(json.dumps({name: _plain(one) for name, one in outcomes.items()}, indent=2))
-    elif work or lost:
+    if not quiet and (work or lost):
         _print_outcomes(outcomes)
     changed = {name for name, one in ready.items() if not one.plan.empty and outcomes[name].ok}
     told = _tell_gateways(app, transport, changed)
     applied = {name: one for name, one in ready.items() if outcomes[name].ok}
     _tell_watch(app, transport, applied, changed)
     _renew(app, transport, changed)
-    return max((told, *(one.code for one in outcomes.values())))
+    return outcomes, told
 
 
 def _tell_watch(
@@ -256,5 +269,5 @@ def _print_outcomes(outcomes: Mapping[str, Outcome]) -> None:
             click.echo(f"{'':{wide}}      {text}")
 
 
-def _plain(one: Outcome) -> dict[str, object]:
+def plain(one: Outcome) -> dict[str, object]:
     return {"ok": one.ok, "words": one.words, "seconds": round(one.seconds, 2)}

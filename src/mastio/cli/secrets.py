@@ -4,34 +4,47 @@ import json
 
 import click
 
-from mastio import pki
+from mastio import pki, rotation
 from mastio.cli.common import App, pass_app
 
 
 @click.group()
 def secrets() -> None:
-    """List and rotate the site's generated secrets."""
+    """List and rotate the site's generated secrets.
+
+    \b
+    mastio secrets list                       names, how long certificates last, how each is made anew
+    mastio secrets rotate 'host/*'            make some anew; then `mastio apply`
+    mastio secrets rekey                      another key to the vault itself
+
+    Rotation is for what somebody may have read. What only becomes old is renewed (`mastio renew`).
+    """
 
 
 @secrets.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 @pass_app
 def list_(app: App, as_json: bool) -> None:
-    """Show the secrets' names, and how long certificates last. Never a value."""
+    """Show the secrets' names, how long certificates last, and what makes each anew. Never a value."""
     vault = app.vault
     rows = [
         {
             "name": name,
             "days_left": round(pki.days_left(vault[name])) if name.endswith("/cert") else None,
+            "anew": rotation.way(name, app.site(), vault),
         }
         for name in sorted(vault)
     ]
+    wide = max(map(len, vault))
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        left = "" if row["days_left"] is None else f"  {row['days_left']} days left"
-        click.echo(f"{row['name']}{left}")
+        left = "" if row["days_left"] is None else f"{row['days_left']} days left"
+        click.echo(f"{row['name']:{wide}}  {left:14}  {row['anew']}".rstrip())
+    click.echo("\nIn no vault:")
+    for it in rotation.ELSEWHERE:
+        click.echo(f"{it.what}\n    {it.way}")
 
 
 @secrets.command()
@@ -39,6 +52,9 @@ def list_(app: App, as_json: bool) -> None:
 @pass_app
 def rotate(app: App, names: tuple[str, ...]) -> None:
     """Make the secrets that match NAMES anew (wildcards allowed); `mastio apply` brings them out.
+
+    Mail waits in queues for that apply, and none is lost. Keys of which DNS knows have commands of their own, which
+    keep the order (`mastio secrets list` names them).
 
     \b
     mastio secrets rotate 'host/store'        the store's certificate
@@ -53,3 +69,17 @@ def rotate(app: App, names: tuple[str, ...]) -> None:
     for name in made:
         click.echo(f"new: {name}")
     click.echo("Now run `mastio apply` to bring them to the machines.")
+
+
+@secrets.command()
+@pass_app
+def rekey(app: App) -> None:
+    """Encrypt the vault to a new key (age identity), the former of which somebody may have read.
+
+    The new key comes first in the identity's file. The former stays below it, for other sites' vaults and for older
+    copies of this one; delete its line when none needs it. Who had that key and a copy of the vault has read all that
+    was in it: rotate that as well.
+    """
+    path = app.vault.rekey()
+    click.echo(f"{path}: a new key; the vault is encrypted to it alone.")
+    click.echo("Copy the file to where it is kept safe, and to the other administrators.")

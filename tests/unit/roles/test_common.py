@@ -20,7 +20,13 @@ class Vault(dict[str, str]):
 
 
 def built(site: Site, machine: str) -> HostState:
-    context = Context(site, expand(site), site.machine(machine), Internet(), Vault())
+    context = Context(
+        site,
+        expand(site),
+        site.machine(machine),
+        Internet(),
+        Vault({"ca/cert": "content of ca/cert\n"}),
+    )
     return common.build(context)
 
 

@@ -147,7 +147,7 @@ def test_security_txt_expires_within_a_year_and_before_the_certificate() -> None
     text = content(build(demo_site()), "/var/www/mastio/security.txt")
     (expires,) = re.findall(r"^Expires: (\S+)$", text, re.MULTILINE)
     left = (datetime.fromisoformat(expires) - datetime.now(UTC)).days
-    assert 300 < left < min(365, pki.days_left(certificate("mail.fortress.test")))
+    assert 250 < left < min(365, pki.days_left(certificate("mail.fortress.test")))
     assert "Contact: mailto:postmaster@fortress.test\n" in text
 
 

@@ -1,6 +1,6 @@
 """Broken twins of what the lab cannot break: each check fires on one, and not on the sound one.
 
-A3, T4, T11, N3, N6, R7, H6.
+A3, T4, T9, T11, T12, N3, N6, R7, H6.
 """
 
 import base64
@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from mastio.verify.checks import auth, host, network, tls
 from mastio.verify.checks.relay import targets
+from mastio.verify.probes import host as host_probe
 from mastio.verify.probes import login, names, smtp
 from mastio.verify.probes import tls as tls_probe
 from mastio.verify.vantage import Vantage
@@ -53,12 +54,13 @@ def test_a3(
     assert bool(list(auth.same_answer(vantage("webmail")))) is fires
 
 
-def certificate(key: Any, algorithm: Any) -> str:
+def certificate(key: Any, algorithm: Any, past: float = 0, left: float = 90) -> str:
     name = x509.Name([])
     now = datetime.now(UTC)
     built = (
         x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now).not_valid_after(now + timedelta(days=90))
+        .serial_number(1).not_valid_before(now - timedelta(days=past))
+        .not_valid_after(now + timedelta(days=left))
         .sign(ec.generate_private_key(ec.SECP256R1()), algorithm)
     )  # fmt: skip
     return base64.b64encode(built.public_bytes(Encoding.DER)).decode()
@@ -75,6 +77,44 @@ def test_t4(monkeypatch: pytest.MonkeyPatch, key: Any, algorithm: Any, fires: bo
     seen = {"shown": shown, "offers": "", "old": [], "weak": []}
     answering(monkeypatch, lambda function, doors: [seen for _ in doors])
     assert bool(list(tls.keys(vantage("webmail")))) is fires
+
+
+@pytest.mark.parametrize(("past", "left", "early", "last"), [
+    (0, 397, False, False), (375, 22, False, False), (377, 20, True, False), (395, 2, True, True),
+    (400, -1, True, True),
+    # Of six days a third is left when it is renewed.
+    (4, 2, False, False), (5, 1, True, False), (5.9, 0.1, True, True),
+])  # fmt: skip
+def test_t9_and_t12_know_how_long_a_certificate_lasts(
+    monkeypatch: pytest.MonkeyPatch, past: float, left: float, early: bool, last: bool
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    shown = certificate(key, hashes.SHA256(), past, left)
+    der = base64.b64decode(shown)
+    disk = x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode()
+    seen = {"shown": shown, "offers": "", "old": [], "weak": []}
+
+    def answer(function: object, *args: Any) -> Any:
+        return disk if function is host_probe.text else [seen for _ in args[0]]
+
+    answering(monkeypatch, answer)
+    assert bool(list(tls.own_certificate(vantage("webmail")))) is early
+    assert bool(list(tls.about_to_expire(vantage("webmail")))) is last
+
+
+@pytest.mark.parametrize(
+    ("left", "early", "last"), [(22, False, False), (20, True, False), (2, True, True)]
+)
+def test_t9_and_t12_know_what_a_machine_without_a_door_shows(
+    monkeypatch: pytest.MonkeyPatch, left: float, early: bool, last: bool
+) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    der = base64.b64decode(certificate(key, hashes.SHA256(), 397 - left, left))
+    disk = x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode()
+    answering(monkeypatch, lambda function, *args: disk if function is host_probe.text else [])
+    monkeypatch.setattr(tls, "secure", lambda *args: [])
+    assert bool(list(tls.own_certificate(vantage("firewall")))) is early
+    assert bool(list(tls.about_to_expire(vantage("firewall")))) is last
 
 
 @pytest.mark.parametrize("why", ["", "self-signed certificate"])

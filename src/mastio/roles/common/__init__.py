@@ -111,7 +111,7 @@ def _resolver(ctx: Context) -> tuple[File, ...]:
 def _certificates(ctx: Context) -> tuple[File, ...]:
     """Certificates are public, keys are root's alone: daemons read them before they drop root."""
     files = [
-        File(f"{PKI}/ca.pem", ctx.secret("ca/cert")),
+        File(f"{PKI}/ca.pem", ctx.authorities()),
         *_pair(ctx, "host", f"host/{ctx.machine.name}"),
     ]
     if ctx.machine.has(Role.GATEWAY_IN):

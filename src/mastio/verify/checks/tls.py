@@ -2,7 +2,7 @@
 
 from base64 import b64decode
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography import x509
@@ -19,8 +19,8 @@ from mastio.verify.probes import host, tls
 from mastio.verify.vantage import Vantage, unknown
 
 _LEAST_RSA, _LEAST_EC = 3072, 256
-_DAYS = 7
-"""A certificate with fewer days left will surprise somebody."""
+_EARLY, _LAST = 21, 3
+"""A certificate with fewer days left was not renewed in time; will surprise somebody."""
 
 
 def _survey(vantage: Vantage) -> Iterator[tuple[Door, dict[str, Any]]]:
@@ -68,17 +68,45 @@ def keys(vantage: Vantage) -> Iterator[str]:
             yield f"{door.words} shows a certificate signed with {signed.name}"
 
 
+def _margin(certificate: x509.Certificate, days: int) -> timedelta:
+    """The days, or less for a certificate of short life, which is rightly renewed later."""
+    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
+    return min(timedelta(days=days), life * (days / (_EARLY * 5)))
+
+
+def _worn(vantage: Vantage) -> Iterator[tuple[str, x509.Certificate]]:
+    """What each door of a vantage shows, and what the vantage shows where it calls: the firewall has no door."""
+    for door, certificate in shown(vantage):
+        yield f"{door.words} shows", certificate
+    if not vantage.is_outside:
+        text = vantage.ask(host.text, f"{PKI}/host.pem")
+        yield (
+            f"{vantage.name}, where it calls, shows",
+            x509.load_pem_x509_certificate(text.encode()),
+        )
+
+
+def about_to_expire(vantage: Vantage) -> Iterator[str]:
+    """No certificate shown is about to expire."""
+    now = datetime.now(UTC)
+    for words, certificate in _worn(vantage):
+        left = certificate.not_valid_after_utc - now
+        if left < _margin(certificate, _LAST):
+            yield f"{words} a certificate with {left / timedelta(hours=1):.0f} hours left"
+
+
 def own_certificate(vantage: Vantage) -> Iterator[str]:
     """The certificate shown is the one on the machine's disk, and in date."""
     now = datetime.now(UTC)
-    for door, certificate in shown(vantage):
-        left = (certificate.not_valid_after_utc - now).days
-        if left < 0:
-            yield f"{door.words} shows a certificate that expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
-        elif left < _DAYS:
-            yield f"{door.words} shows a certificate that expires on {certificate.not_valid_after_utc:%Y-%m-%d}"
+    for words, certificate in _worn(vantage):
+        left = certificate.not_valid_after_utc - now
+        if left < timedelta(0):
+            yield f"{words} a certificate that expired on {certificate.not_valid_after_utc:%Y-%m-%d}"
+        elif left < _margin(certificate, _EARLY):
+            yield f"{words} a certificate that expires on {certificate.not_valid_after_utc:%Y-%m-%d}"
         if now < certificate.not_valid_before_utc:
-            yield f"{door.words} shows a certificate that is valid from {certificate.not_valid_before_utc:%Y-%m-%d}"
+            yield f"{words} a certificate that is valid from {certificate.not_valid_before_utc:%Y-%m-%d}"
+    for door, certificate in shown(vantage):
         name = "public" if door.service in (services.SMTP, services.HTTPS) else "host"
         path = public_chain(vantage.site) if name == "public" else f"{PKI}/{name}.pem"
         text = vantage.at(door.target).ask(host.text, path)
@@ -178,11 +206,20 @@ CHECKS = (
     ),
     Check(
         "T9", Family.TLS, "Each door shows its own certificate, in date", _ALL, Severity.HIGH,
-        "the certificate shown against the file on the machine's disk",
-        f"the same; valid now and for {_DAYS} days more", "RFC 5280, 4.1.2.5",
+        "the certificate shown against the file on the machine's disk; what a machine shows where it calls",
+        f"the same; valid now and for {_EARLY} days more (a fifth of a short life)", "RFC 5280, 4.1.2.5",
         "A service that shows an old certificate has not been restarted since: `mastio apply` does it. One that "
-        "expires: `mastio secrets rotate host/MACHINE`, then `mastio apply`.",
+        "expires: `mastio renew` (`mastio renew --timer` has it done by itself); the MX's and the webmail's from an "
+        "authority on the internet: `mastio certificates`.",
         own_certificate,
+    ),
+    Check(
+        "T12", Family.TLS, "No certificate is about to expire", _ALL, Severity.CRITICAL,
+        "the certificate that each door shows, and each machine where it calls",
+        f"valid for {_LAST} days more (a 35th of a short life)", "RFC 5280, 4.1.2.5",
+        "`mastio renew` now: without certificates that are in date mail waits in queues. The MX's and the webmail's "
+        "from an authority on the internet: `mastio certificates renew`.",
+        about_to_expire,
     ),
     Check(
         "T10", Family.TLS, "Machines refuse whoever has no certificate of the site",
