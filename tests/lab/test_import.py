@@ -62,10 +62,13 @@ namespace inbox {{
   mailbox Gesendet {{
     special_use = \\Sent
   }}
+  mailbox Everything {{
+    special_use = \\All
+  }}
 }}
 """
 FILL = """
-import os, random
+import os, random, shutil
 random.seed(7)
 top = "/srv/mail/mia/Maildir"
 for folder, count in (("", 1000), (".Work", 20), (".Work.Gr&APYA3w-e &- mehr", 100), (".Gesendet", 80), (".Empty", 0)):
@@ -86,8 +89,17 @@ for folder, count in (("", 1000), (".Work", 20), (".Work.Gr&APYA3w-e &- mehr", 1
 with open(f"{top}/.Work/cur/0.M0.old:2,", "w") as one, open(f"{top}/.Work/cur/1.M1.old:2,S", "w") as two:
     one.write("Subject: twin\\n\\nsame\\n")
     two.write("Subject: twin\\n\\nsame\\n")
+# As Gmail's: what is in other folders, and something that is in none.
+for it in ("cur", "new", "tmp"):
+    os.makedirs(f"{top}/.Everything/{it}")
+for name in sorted(os.listdir(f"{top}/cur"))[:30]:
+    shutil.copy2(f"{top}/cur/{name}", f"{top}/.Everything/cur/")
+with open(f"{top}/.Everything/cur/0.M0.old:2,S", "w") as file:
+    file.write("Subject: archived\\n\\nin no folder\\n")
 """
-COUNT = 1202
+SHOWN = 30
+"""Messages that a folder of the other server merely shows."""
+COUNT = 1203
 PROBE = "mailbox flags date.received.unixtime text"
 
 
@@ -104,7 +116,10 @@ class Old:
         argv = ["doveadm", "-f", "json", "fetch", "-u", "mia", PROBE, "ALL"]
         done = self.transport.run(OUTSIDE, argv)
         assert done.code == 0, done.stderr.decode()
-        return plain(json.loads(done.stdout))
+        rows = json.loads(done.stdout)
+        kept = [it for it in rows if "Everything" not in it["mailbox"] or "archived" in it["text"]]
+        assert len(rows) - len(kept) == SHOWN
+        return plain(kept)
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -239,6 +254,7 @@ def test_a_mailbox_comes_over_cut_short_and_once(lab: Lab, old: Old, tmp_path: P
         done = bring(lab, *words, "--keep")
         assert done["put"] + done["there"] == COUNT and done["verified"] and done["put"] < COUNT
         assert {"there": "Gesendet", "here": "Sent"} in done["folders"]
+        assert done["skipped"] == ["what Everything shows of other folders"]
         assert facts(lab, user) == old.facts() and len(old.facts()) == COUNT
         listed = on(lab, "store", f"doveadm mailbox list -s -u {user}").splitlines()
         assert {"Empty", "Work/Größe & mehr"} <= {*listed}
