@@ -148,9 +148,9 @@ def imap(
     importing.have(wish.user)  # before anything is asked or fetched for nobody
     password = _password(account, password_file, password_stdin)
     place = stage or _stage(app.site().name, wish.user, account)
-    place.mkdir(parents=True, exist_ok=True, mode=0o700)
-    place.chmod(0o700)
     with remote.Server(account, password) as server:
+        place.mkdir(parents=True, exist_ok=True, mode=0o700)
+        place.chmod(0o700)
         source = server.pull(place, wish.names, wish.tell)
     code = _import(importing, source, wish)
     if code is Exit.OK and not (keep or dry_run or verify_only):
