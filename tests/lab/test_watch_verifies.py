@@ -13,6 +13,7 @@ from mastio.context import ALARMS, PKI
 from mastio.lab import internet, outside
 from mastio.roles.inspection import FOLDER
 from mastio.site.model import Role
+from mastio.verify.scheduled import LOOKING
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import CAROL, at_carols, inbox, remote, the
@@ -86,6 +87,13 @@ def test_it_looks_from_every_machine_and_says_what_changed(lab: Lab) -> None:
     # What only an outsider sees, what calls one (N5), and what the lab has not.
     silent = (*NOT_HERE, "N5")
     assert all("@outside" in it or it.startswith(silent) for it in verdicts["not run"])
+
+    # What it scanned is in the digest, and no news there.
+    digest = json.loads(mastio(lab.folder, "digest", "--json", "--since", "3h").stdout)
+    assert digest["summary"]["counts"]["scanned"] > 0
+    assert on(lab, the(lab, Role.WATCH).name, f"ls {FOLDER}/{LOOKING} 2>&1 || true").endswith(
+        "No such file or directory\n"
+    )
 
     store = the(lab, Role.STORE).name
     on(lab, store, f"{_KNOWN}=1")

@@ -9,7 +9,7 @@ A step counts when `pending.json` has its name; each hour says which step it had
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,14 +43,15 @@ class Keeping:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def advance(self, logs: Path) -> int:
+    def advance(self, logs: Path, scans: Sequence[tuple[float, float]] = ()) -> int:
         """Reads what the files below `logs` (`<machine>/<day>.log`) have more than the last time; how many
-        lines that were.
+        lines that were. `scans` is when watch itself scanned, in seconds since the epoch.
         """
         with self._alone():
             self._finish()
             state = self._state()
             memory = Memory(state.get("memory"))
+            memory.scans = tuple(scans)
             offsets: dict[str, list[int]] = state.get("files", {})
             step, lines = state.get("step", 0), 0
             present = {}

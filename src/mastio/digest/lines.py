@@ -94,7 +94,10 @@ class Memory:
         """Machine → the hour of its last line: a line that tells none is of the same."""
         self.shapes = Shapes(data.get("shapes"))
         self.networks = Seen(50, data.get("networks"))
-        self.flows = Seen(25, data.get("flows"))
+        # A scan fills it: what is stopped afterwards must be news all the same.
+        self.flows = Seen(25, data.get("flows"), forget=True)
+        self.scans: tuple[tuple[float, float], ...] = ()
+        """When watch itself scanned, in seconds since the epoch: what was stopped then is no news. Not kept."""
         self.lost: dict[str, dict[str, int]] = data.get("lost", {})
         """Machine → queue → how many lines it had thrown away when it last said so."""
         self.live: dict[str, dict[bytes, tuple[str, bytes, int]]] = {
@@ -109,6 +112,10 @@ class Memory:
             key.encode(): when for key, when in data.get("waiting", {}).items()
         }
         """Sender and recipient that were greylisted → when, in seconds since the epoch."""
+
+    def scanning(self, at: float) -> bool:
+        """Whether watch scanned then."""
+        return any(begin <= at <= end for begin, end in self.scans)
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""

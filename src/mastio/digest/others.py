@@ -8,6 +8,7 @@ from ipaddress import ip_address, ip_network
 
 from mastio.digest import intrusion, losses
 from mastio.digest.lines import SKIP, Program, Reader
+from mastio.digest.postfix import seconds
 from mastio.reports.read import IDENT as REPORTS
 
 INTERNET = b"internet"
@@ -163,7 +164,9 @@ def _ulogd(name: str, reader: Reader) -> Program:
             who = b"%b > %b" % (source, target)
             tally.tops["drops inside"][b"%b %b" % (who, port)] += 1
             group, name = pair.decode("ascii", "replace"), port.decode("ascii", "replace")
-            if reader.memory.flows.new(group, name):
+            if reader.memory.scanning(seconds(line)):
+                tally.counts["scanned"] += 1
+            elif reader.memory.flows.new(group, name):
                 reader.news("flows", f"{group} {name}", text, line)
 
     kinds = (b"mastio i", b"mastio o", b"mastio f", b"mastio n", b"mastio s", b"mastio l")

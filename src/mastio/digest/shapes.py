@@ -75,20 +75,22 @@ def _fits(shape: list[str], words: list[str]) -> bool:
 
 
 class Seen:
-    """Names that were seen before, in groups; past `most` names a group tells of no more.
+    """Names that were seen before, in groups. Past `most` names a group tells of no more, or it forgets the oldest.
 
     A group is what a name belongs to: a user and the networks of it, two zones and the ports between them.
     """
 
     GROUPS = 20_000
 
-    def __init__(self, most: int, known: dict[str, Iterable[str]] | None = None) -> None:
-        self._most = most
-        self._groups = {group: set(names) for group, names in (known or {}).items()}
+    def __init__(
+        self, most: int, known: dict[str, Iterable[str]] | None = None, *, forget: bool = False
+    ) -> None:
+        self._most, self._forget = most, forget
+        self._groups = {group: dict.fromkeys(names) for group, names in (known or {}).items()}
 
     def plain(self) -> dict[str, list[str]]:
         """As JSON has it."""
-        return {group: sorted(names) for group, names in sorted(self._groups.items())}
+        return {group: list(names) for group, names in sorted(self._groups.items())}
 
     def new(self, group: str, name: str) -> bool:
         """Whether this is news; it is none the next time."""
@@ -96,8 +98,12 @@ class Seen:
         if names is None:
             if len(self._groups) >= self.GROUPS:
                 return False
-            names = self._groups[group] = set()
-        if name in names or len(names) >= self._most:
+            names = self._groups[group] = {}
+        if name in names:
             return False
-        names.add(name)
+        if len(names) >= self._most:
+            if not self._forget:
+                return False
+            del names[next(iter(names))]
+        names[name] = None
         return True

@@ -143,6 +143,8 @@ def figures(digest: Digest) -> list[Table]:
         (f"good: {name}", f"{number:,}") for name, number in whole.below("login.good").items()
     ]
     guard = [*logins, ("bans", f"{count('bans'):,}"), ("packets stopped", f"{count('dropped'):,}")]
+    if ours := count("scanned"):
+        guard.append(("of them inside, while watch scanned", f"{ours:,}"))
     told = [(f"reports: {name}", f"{number:,}") for name, number in whole.below("reports").items()]
     if messages := count("dmarc.messages"):
         told.append(

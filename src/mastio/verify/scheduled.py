@@ -14,6 +14,9 @@ from mastio.verify.model import BAD
 LATE = {"fast": 3 * 3600.0, "full": 36 * 3600.0}
 """Seconds without a run after which something is wrong with running."""
 
+LOOKING = "looking"
+"""A file beside the reports, with the time at which a run began that has not ended."""
+
 
 @dataclass(frozen=True, slots=True)
 class Newest:

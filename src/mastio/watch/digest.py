@@ -10,6 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -32,13 +33,19 @@ from mastio.roles.inspection import FOLDER as VERIFY
 from mastio.roles.inspection import SETTINGS, SITE
 from mastio.site import plain
 from mastio.site.model import Site
-from mastio.verify import scheduled
+from mastio.verify import history, scheduled
 from mastio.verify.model import Verdict
-from mastio.verify.scheduled import LATE
+from mastio.verify.scheduled import LATE, LOOKING
 from mastio.watch import alarm
 from mastio.watch.settings import Settings, load
 
 _KEPT = 100
+_SLACK = 15.0
+"""Seconds until what a scan stirred up has arrived."""
+_LONGEST = 3 * 3600.0
+"""A verification that takes longer was killed."""
+_REREAD = 2 * 86_400.0
+"""For so long lines may wait to be read."""
 
 
 def verified(reports: Mapping[str, Mapping[str, Any]], now: float) -> tuple[Verified, ...]:
@@ -63,6 +70,15 @@ def reports(folder: Path) -> dict[str, Any]:
         except (OSError, ValueError):
             continue
     return found
+
+
+def scans(folder: Path, now: float) -> list[tuple[float, float]]:
+    """When watch scanned the site within two days, or still does: from what verification keeps in its folder."""
+    found = [(it.began.timestamp(), it.seconds) for it in history.load(folder)]
+    with suppress(OSError, ValueError):
+        began = float((folder / LOOKING).read_text())
+        found.append((began, min(now - began, _LONGEST)))
+    return [(at - 1, at + took + _SLACK) for at, took in found if now - at < _REREAD]
 
 
 def make(
@@ -127,7 +143,7 @@ def main(what: str) -> Exit:
     folder = Path(FOLDER)
     site, settings = plain.recall(Path(SITE).read_text()), load(Path(SETTINGS))
     began = time.monotonic()
-    lines = Keeping(folder).advance(Path(LOGS))
+    lines = Keeping(folder).advance(Path(LOGS), scans(Path(VERIFY), time.time()))
     print(f"read {lines} lines in {time.monotonic() - began:.1f} s")
     if what != "read":
         now = time.time()

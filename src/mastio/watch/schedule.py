@@ -29,7 +29,7 @@ from mastio.status.look import look as glance
 from mastio.verify import history, registry, runner
 from mastio.verify.history import Change
 from mastio.verify.model import BAD, Run, Severity, Verdict
-from mastio.verify.scheduled import LATE
+from mastio.verify.scheduled import LATE, LOOKING
 from mastio.verify.vantage import Ground
 from mastio.watch import alarm, exposed, limits
 from mastio.watch.alarm import Alarm
@@ -96,9 +96,11 @@ def look(folder: Path, site: Site, settings: Settings, bell: Bell, *, full: bool
     """One verification; what it found is kept in `folder`."""
     transport = FromWatch(settings)
     ground = Ground(site, expand(site), transport, full, outside=False)
+    (folder / LOOKING).write_text(f"{time.time()}")
     run = runner.run(ground, registry.choose(site, full=full), lambda *_: None)
     before = history.load(folder)
     history.save(folder, run)
+    (folder / LOOKING).unlink(missing_ok=True)
     name = "full" if full else "fast"
     put(folder / f"{name}.html", page.html(run, ground.matrix, before))
     put(folder / f"{name}.json", json.dumps(report.data(run), indent=2))

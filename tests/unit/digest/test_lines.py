@@ -1,5 +1,8 @@
 """What lines count for: each kind as its daemon writes it, and nothing that raises."""
 
+import json
+from datetime import datetime
+
 import pytest
 
 from mastio.digest.lines import Memory, Reader, Tally
@@ -152,6 +155,29 @@ def test_what_the_firewall_stops() -> None:
     assert found.top("drop ports") == [("tcp/23", 2)]
     assert set(found.news["flows"]) == {"core > mail tcp/4444"}, "strangers knock at any port"
     assert not read(inside, memory=memory).news
+
+
+def test_what_watch_itself_scans_is_counted_and_no_news() -> None:
+    memory = Memory()
+    scan = [packet("core", "mail", "10.77.3.10", "10.77.1.10", it) for it in range(1000, 1050)]
+    at = datetime.fromisoformat(f"{DAY}T21:05:06+00:00").timestamp()
+    memory.scans = ((at - 100, at - 50), (at - 1, at + 1))
+    found = read(*scan, memory=memory)
+    assert found.counts.items() >= {"dropped inside": 50, "scanned": 50}.items()
+    assert not found.news
+    memory.scans = ((at - 100, at - 50),)
+    found = read(scan[0], memory=memory)
+    assert set(found.news["flows"]) == {"core > mail tcp/1000"} and not found.count("scanned")
+
+
+def test_a_strangers_scan_does_not_hide_what_comes_after_it() -> None:
+    memory = Memory()
+    scan = [packet("core", "mail", "10.77.3.10", "10.77.1.10", it) for it in range(1000, 1050)]
+    assert len(read(*scan, memory=memory).news["flows"]) == 50
+    memory = Memory(json.loads(json.dumps(memory.plain())))
+    later = packet("core", "mail", "10.77.3.10", "10.77.1.10", 4444)
+    assert set(read(later, memory=memory).news["flows"]) == {"core > mail tcp/4444"}
+    assert not read(later, scan[-1], memory=memory).news
 
 
 def test_bans_viruses_services_and_the_quarantine() -> None:

@@ -1,10 +1,13 @@
 """The digest on watch: what verification said, and mail that is not lost."""
 
+import json
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mastio.digest import keeping
 from mastio.roles import digest as role
+from mastio.verify.scheduled import LOOKING
 from mastio.watch import digest as watching
 from tests import sites
 from tests.unit.digest.test_judge import calm, digest
@@ -21,6 +24,21 @@ def test_what_verification_last_said() -> None:
     assert (fast.verdict, fast.late, fast.bad) == ("failed", False, ("H4 store: a hole",))
     assert (full.verdict, full.late) == ("not run", False)
     assert watching.verified({"fast": report}, now + 4 * 3600)[0].late
+
+
+def test_when_watch_scanned_is_known_also_while_it_does(tmp_path: Path) -> None:
+    now = 1_795_514_400.0
+    assert watching.scans(tmp_path, now) == []
+    (tmp_path / "history").mkdir()
+    for name, began, took in (("a", now - 3 * 86_400, 60), ("b", now - 3600, 60)):
+        when = datetime.fromtimestamp(began, UTC).isoformat()
+        one = {"began": when, "seconds": took, "full": False, "verdicts": {}}
+        (tmp_path / "history" / f"{name}.json").write_text(json.dumps(one))
+    assert watching.scans(tmp_path, now) == [(now - 3601, now - 3600 + 75)]
+    (tmp_path / LOOKING).write_text(str(now - 30))
+    assert watching.scans(tmp_path, now)[1:] == [(now - 31, now + 15)]
+    # Killed, and nobody took it away.
+    assert watching.scans(tmp_path, now + 86_400)[-1][1] < now + 4 * 3600
 
 
 def test_what_cannot_be_sent_waits(tmp_path: Path) -> None:
