@@ -59,6 +59,19 @@ ELSEWHERE: tuple[Elsewhere, ...] = (
 )  # fmt: skip
 
 
+AFTER: tuple[tuple[str, str], ...] = (
+    ("acme/tsig", "give the name server what `mastio certificates tsig` prints"),
+    (
+        "backup/*/passphrase",
+        "print the key for paper anew (`mastio backup key`): the old sheet wants the old passphrase",
+    ),
+    ("copy/*", "give the host of the second copy what `mastio backup copy-key` prints"),
+    ("public/*/next", "put the new key's TLSA record into DNS (`mastio dns`)"),
+    ("webmail/des-key", "whoever is logged in to the webmail logs in again"),
+)
+"""What must be done beside an apply when a secret was made anew."""
+
+
 def way(name: str, site: Site, vault: Mapping[str, str]) -> str:
     """The command after which a secret of the vault is another; empty for what is none, or goes with another.
 

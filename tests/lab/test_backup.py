@@ -174,13 +174,21 @@ exec /usr/bin/borg "$@"
     assert names(lab, store)[: len(before)] == before and len(names(lab, store)) == len(before) + 1
 
 
-def test_a_passphrase_can_be_rotated(lab: Lab, store: str) -> None:
-    before = names(lab, store)
+def test_a_passphrase_can_be_rotated(lab: Lab, store: str, watch: str) -> None:
+    code, found = back_up(lab, store)
+    assert code == 0, found
+    before, noted = names(lab, store), f"{FOLDER}/known/{store}.passphrase"
+    on(lab, watch, f"cp {noted} /root/former")
     lab.mastio("secrets", "rotate", f"backup/{store}/passphrase")
     lab.mastio("apply", "--yes")
     code, found = back_up(lab, store)
     assert code == 0, found
     assert names(lab, store)[:-1] == before
+    # As when watch went down before it could note that.
+    on(lab, watch, f"! cmp -s /root/former {noted}; mv /root/former {noted}")
+    code, found = back_up(lab, store)
+    assert code == 0, found
+    assert names(lab, store)[:-2] == before
 
 
 def test_damage_is_told(lab: Lab, store: str, watch: str) -> None:

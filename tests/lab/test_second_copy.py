@@ -92,6 +92,12 @@ def test_a_host_beyond_the_site_gets_them_by_ssh(lab: Lab) -> None:
         nightly(lab)
         assert first in archives(lab, OUTSIDE, gateway)
         assert len(archives(lab, OUTSIDE, gateway)) == 2
+        # With another passphrase what was copied still opens, and the next archive comes.
+        lab.mastio("secrets", "rotate", f"backup/{gateway}/passphrase")
+        lab.mastio("apply", "--yes")
+        lab.mastio("backup", "now", gateway)
+        nightly(lab)
+        assert len(archives(lab, OUTSIDE, gateway)) == 3
         # The key opens borg in that folder and nothing else.
         known = "/etc/mastio/copy-known-hosts"
         words = (

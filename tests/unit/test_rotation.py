@@ -122,3 +122,10 @@ def test_no_argument_is_left_over() -> None:
     granted = {row.place for it in (EVERY_MACHINE, *GRANTS.values()) for row in it.secrets}
     assert {place for it in rotation.ELSEWHERE for place in it.places} <= granted
     assert all(it.way for it in rotation.ELSEWHERE)
+
+
+def test_what_is_left_to_do_is_said_of_secrets_that_there_are(tmp_path: Path) -> None:
+    known = {name for kind, site in sites() for name in filled(kind, site, tmp_path)}
+    known |= {name.removesuffix("/key") for name in known}
+    for pattern, _ in rotation.AFTER:
+        assert any(fnmatchcase(name, pattern) for name in known), pattern

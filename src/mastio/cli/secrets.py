@@ -1,6 +1,7 @@
 """`mastio secrets`: what the vault holds, and making it anew. Values are never printed."""
 
 import json
+from fnmatch import fnmatchcase
 
 import click
 
@@ -68,6 +69,9 @@ def rotate(app: App, names: tuple[str, ...]) -> None:
     vault.save()
     for name in made:
         click.echo(f"new: {name}")
+    for pattern, words in rotation.AFTER:
+        if any(fnmatchcase(name, pattern) for name in made):
+            click.echo(f"Afterwards: {words}.")
     click.echo("Now run `mastio apply` to bring them to the machines.")
 
 

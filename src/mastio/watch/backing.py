@@ -113,6 +113,10 @@ class Backing:
         except FileNotFoundError:
             return Known()
 
+    def noted(self, what: str) -> Path:
+        """Where something more is noted of this machine's archives."""
+        return self._file.with_suffix(f".{what}")
+
     def keep(self, known: Known) -> None:
         """Remembers it."""
         put(self._file, json.dumps(asdict(known), indent=1))
@@ -145,14 +149,14 @@ class Backing:
 
     def _relock(self, known: Known) -> None:
         """Locks the repository's key anew when the site has another passphrase (`mastio secrets rotate`)."""
-        wanted, locked = Path(KEYS, self.machine).read_text(), self._file.with_suffix(".passphrase")
+        wanted, locked = Path(KEYS, self.machine).read_text(), self.noted("passphrase")
         if not locked.exists():
             put(locked, wanted)
         if (old := locked.read_text()) != wanted:
             self.repository.relock(old, wanted)
-            put(locked, wanted)
             known.config = self._config()
             self.keep(known)
+            put(locked, wanted)
 
     def _session(
         self, name: str, *, fresh: bool, say: Callable[[Any], None]

@@ -89,9 +89,12 @@ class Repository:
         return self.run("key", "export", "--paper", self.name)
 
     def relock(self, old: str, new: str) -> None:
-        """Another passphrase for the repository's key (borg-key-change-passphrase(1))."""
+        """Another passphrase for the repository's key (borg-key-change-passphrase(1)), unless it has it already."""
         more = {"BORG_PASSPHRASE": old, "BORG_NEW_PASSPHRASE": new}
-        self.run("key", "change-passphrase", self.name, more=more)
+        try:
+            self.run("key", "change-passphrase", self.name, more=more)
+        except MastioError:
+            self.archives()  # watch went down before it could note the last change
 
     def forget(self) -> None:
         """Forgets what borg remembers of it here, after it was set back."""

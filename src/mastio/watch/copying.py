@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mastio.errors import MastioError
+from mastio.files import put
+from mastio.roles.backup import KEYS
 from mastio.site.model import Site
 from mastio.watch.backing import Backing
 from mastio.watch.borg import Archive, Distant, Repository, telling
@@ -18,8 +20,7 @@ from mastio.watch.borg import Archive, Distant, Repository, telling
 def copy(backing: Backing, site: Site) -> None:
     """Copies the newest archive, unless it is there. Raises MastioError."""
     target = _target(site, backing.machine)
-    if not target.made():
-        target.make()
+    _unlock(target, backing)
     source = backing.repository
     whole = [it for it in source.archives() if not it.name.endswith(".checkpoint")]
     if not whole:
@@ -31,6 +32,20 @@ def copy(backing: Backing, site: Site) -> None:
     known = backing.known
     known.copied = newest.at
     backing.keep(known)
+
+
+def _unlock(target: Repository, backing: Backing) -> None:
+    """The copy is there, and its key locked by the passphrase that the site has now (`mastio secrets rotate`)."""
+    wanted, locked = Path(KEYS, backing.machine).read_text(), backing.noted("copy-passphrase")
+    if locked.exists() and (old := locked.read_text()) != wanted:
+        try:
+            target.relock(old, wanted)
+        except MastioError as error:
+            if "does not exist" not in error.message:  # the site file names another place now
+                raise
+    if not target.made():
+        target.make()
+    put(locked, wanted)
 
 
 def _target(site: Site, machine: str) -> Repository:
