@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from mastio.context import ALARMS
 from mastio.roles.inspection import METRICS
 from mastio.site.model import Role
 from tests.lab import mail
@@ -13,6 +14,12 @@ from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 
 pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_open(lab: Lab) -> None:
+    """No alarms of other tests."""
+    lab.run(mail.the(lab, Role.WATCH).name, ["sh", "-c", f"rm -rf {ALARMS}/*"])
 
 
 def status(lab: Lab) -> tuple[int, dict[str, Any]]:

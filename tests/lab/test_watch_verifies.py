@@ -108,6 +108,7 @@ def test_it_looks_from_every_machine_and_says_what_changed(lab: Lab) -> None:
     assert f"H4@{store}: was passed, is failed" in text and "accept_redirects" in text
     assert metric(lab, "verify_bad", set="fast") == 1
     code, book = alarms(lab)
+    assert "nobody has answered: verify fast" in mastio(lab.folder, "status").stdout
     assert code == 1 and book["verify fast"]["told"] and not book["verify fast"]["answered"]
     assert let_watch(lab, "fast")[0] == 0
     assert told(lab, f"[{lab.site.name}] well again: H4")

@@ -43,7 +43,7 @@ json.dump({
     },
     "learning": state.get("memory", {}).get("since", ""),
     "reports": {it: found for it in asked["sets"] if (found := load(pathlib.Path(asked["verify"], it + ".json")))},
-    "known": {it: found for it in asked["known"] if (found := load(pathlib.Path(it)))},
+    "known": {it: load(pathlib.Path(it)) for it in asked["known"] if pathlib.Path(it).exists()},
 }, sys.stdout)
 """
 """Runs on watch."""

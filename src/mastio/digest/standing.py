@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mastio.context import ALARMS
 from mastio.digest.need import Level, Need
 from mastio.roles.backup import STATUS as BACKUPS
 from mastio.roles.inspection import GLANCE
@@ -21,6 +22,9 @@ from mastio.roles.restore import VERDICT
 
 _SEEN = 1800.0
 """Seconds after which a glance at the machines, one each five minutes, is old."""
+_NONE = "none is open"
+_NAMED = 4
+"""How many alarms are named."""
 _WEEK = 7 * 86_400.0
 """Seconds without a good update that are too many."""
 
@@ -45,6 +49,8 @@ class Part:
     """What the file says of the machines of these names, now (seconds since the epoch)."""
     remedy: str
     """What tells more."""
+    without: str = ""
+    """What it means when there is no such file; empty: that nothing is known yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,28 @@ def _share(disk: Mapping[str, Any]) -> float:
     octets = 1 - disk["available"] / disk["total"]
     inodes = 1 - disk["inodes_free"] / disk["inodes"] if disk["inodes"] else 0.0
     return float(max(octets, inodes))
+
+
+def _alarms(data: Mapping[str, Any], names: Sequence[str], now: float) -> Iterator[Row]:
+    """What is open; one need for all of it, since most of it is told by its own part as well."""
+    waiting = [about for about, it in data.items() if not it["answered"]]
+    for number, (about, it) in enumerate(data.items()):
+        needs = (_unanswered(data, waiting),) if waiting and not number else ()
+        words = it["alarm"]["subject"].partition("] ")[2]
+        who = f"; answered by {it['answered']}" if it["answered"] else ""
+        yield Row(about, f"{words}, since {_day(it['since'])}{who}", needs)
+    if not data:
+        yield Row(_NONE, "")
+
+
+def _unanswered(data: Mapping[str, Any], waiting: Sequence[str]) -> Need:
+    pressing = any(data[it]["alarm"]["severity"] in ("critical", "high") for it in waiting)
+    more = f" and {len(waiting) - _NAMED} more" if len(waiting) > _NAMED else ""
+    what = "alarms are" if len(waiting) > 1 else "alarm is"
+    words = (
+        f"{len(waiting)} {what} open that nobody has answered: {', '.join(waiting[:_NAMED])}{more}"
+    )
+    return Need(Level.ACT if pressing else Level.LOOK, words, "mastio alarms")
 
 
 def _machines(data: Mapping[str, Any], names: Sequence[str], now: float) -> Iterator[Row]:
@@ -207,6 +235,7 @@ def _backups(data: Mapping[str, Any], names: Sequence[str], now: float) -> Itera
 
 
 PARTS = (
+    Part("Alarms", f"{ALARMS}/book.json", _alarms, "mastio alarms", _NONE),
     Part("Disks and queues now", GLANCE, _machines, "mastio status"),
     Part("Updates", KNOWN, _updates, "mastio patches"),
     Part("Integrity", f"{INTEGRITY}/status.json", _integrity, "mastio integrity status"),
@@ -217,13 +246,15 @@ PARTS = (
 
 
 def collect() -> dict[str, Any]:
-    """What the parts' files say, by their paths; on watch. What cannot be read is not there."""
-    found = {}
+    """What the parts' files say, by their paths; on watch: nothing of one that is not there, None of one that broke."""
+    found: dict[str, Any] = {}
     for part in PARTS:
         try:
             found[part.path] = json.loads(Path(part.path).read_text())
-        except (OSError, ValueError):
+        except OSError:
             continue
+        except ValueError:
+            found[part.path] = None
     return found
 
 
@@ -236,6 +267,8 @@ def sections(
 
 def _rows(part: Part, found: Mapping[str, Any], names: Sequence[str], now: float) -> Sequence[Row]:
     title = part.title.lower()
+    if part.path not in found and part.without:
+        return (Row(part.without, ""),)
     if part.path not in found:
         need = Need(Level.LOOK, f"{title}: nothing is known yet", part.remedy)
         return (Row("nothing is known yet", "", (need,)),)

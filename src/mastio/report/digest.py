@@ -24,7 +24,7 @@ from mastio.report.figures import (
 )  # fmt: skip
 from mastio.report.page import environment
 
-_WIDTH = 100
+_WIDTH, _SECOND = 100, 200
 
 
 def headline(digest: Digest, found: Sequence[Need]) -> str:
@@ -39,15 +39,27 @@ def headline(digest: Digest, found: Sequence[Need]) -> str:
 def top_lines(digest: Digest) -> tuple[str, str, str]:
     """The three lines at the top."""
     found = needs(digest)
-    reasons = "; ".join(it.words for it in found) or "all is as it should be"
-    reasons = f"{reasons[:217].rstrip()} …" if len(reasons) > 220 else f"{reasons}."
+    reasons = _short([it.words for it in found]) or "all is as it should be"
     whole, times = digest.whole, digest.delivered
     refused = digest.total("refused.in")
     mail = (
         f"in {whole.count('mail.in'):,} ({octets(whole.count('bytes.in'))}), out {whole.count('mail.out'):,} "
         f"({octets(whole.count('bytes.out'))}), refused {refused:,}; {timing(times)}"
     )
-    return headline(digest, found) + ".", reasons[0].upper() + reasons[1:], f"Mail: {mail}."
+    return headline(digest, found) + ".", f"{reasons[0].upper()}{reasons[1:]}.", f"Mail: {mail}."
+
+
+def _short(words: Sequence[str]) -> str:
+    """As many as fit in two lines of a terminal, and how many more there are."""
+    fit = 0
+    while fit < len(words) and len("; ".join(words[: fit + 1])) <= _SECOND:
+        fit += 1
+    if words and not fit:
+        return f"{words[0][:_SECOND].rstrip()} …" + (
+            f" and {len(words) - 1} more" * (len(words) > 1)
+        )
+    more = f"; and {len(words) - fit} more" if len(words) > fit else ""
+    return "; ".join(words[:fit]) + more
 
 
 def when(digest: Digest) -> str:

@@ -15,7 +15,7 @@ from mastio.roles.inspection import GLANCE
 from mastio.roles.restore import VERDICT
 from mastio.site.model import Role, Site
 from mastio.status.glance import Glance
-from mastio.transport import Transport
+from mastio.transport import Result, Transport
 from mastio.verify import scheduled
 from mastio.verify.probes import glance
 from mastio.verify.vantage import Ground, Vantage
@@ -76,13 +76,22 @@ def _drill(site: Site, transport: Transport) -> dict[str, Any] | None:
     return None
 
 
+def _read(path: str, done: Result) -> dict[str, Any]:
+    if done.code:
+        return {}
+    try:
+        return {path: json.loads(done.stdout)}
+    except ValueError:
+        return {path: None}  # its part says that it makes no sense
+
+
 def _standing(site: Site, transport: Transport) -> tuple[Section, ...]:
     """What watch's other parts found; without those that have found nothing yet (in the lab none runs by itself)."""
     found: dict[str, Any] = {}
     parts = [it for it in standing.PARTS if it.path not in (GLANCE, VERDICT)]
     for watch in site.carrying(Role.WATCH)[:1]:
         for part in parts:
-            with suppress(MastioError, ValueError):
-                found[part.path] = json.loads(transport.run(watch.name, ["cat", part.path]).stdout)
+            with suppress(MastioError):
+                found |= _read(part.path, transport.run(watch.name, ["cat", part.path]))
     known = tuple(it for it in parts if it.path in found)
     return standing.sections(found, [it.name for it in site.machines], time.time(), known)

@@ -34,6 +34,26 @@ def test_three_lines_say_whether_something_needs_a_person() -> None:
     assert report.top_lines(digest(having("trouble.quota", 2)))[0] == "Worth a look: 1."
 
 
+def test_the_second_line_ends_where_a_reason_does() -> None:
+    summary = calm()
+    for name in (
+        "disk full",
+        "read-only disk",
+        "out of memory",
+        "Postfix gave up",
+        "logs lost",
+        "a program crashed",
+    ):
+        summary.counts[f"trouble.{name}"] = 1
+    for name in ("clock", "quota", "a service failed"):
+        summary.counts[f"trouble.{name}"] = 1
+    second = report.text(digest(summary)).splitlines()[1]
+    assert second.startswith("Postfix gave up (fatal, panic) (1 ×); ") and re.search(
+        r"×\); and \d more\.$", second
+    )
+    assert len(second) < 230
+
+
 def test_all_that_happened_is_told() -> None:
     whole = read(*DELIVERED, refusal("554 5.7.1 <t@outside.test>: Relay access denied"))
     told = report.text(digest(whole))

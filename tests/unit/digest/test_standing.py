@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mastio.context import ALARMS
 from mastio.digest import standing
 from mastio.digest.judge import needs
 from mastio.digest.need import Level, Need
@@ -25,7 +26,7 @@ from tests.unit.digest.test_judge import calm, digest
 from tests.unit.status.test_glance import FACTS, SETS
 
 NOW = 1_795_000_000.0
-STATUS = f"{INTEGRITY}/status.json"
+STATUS, BOOK = f"{INTEGRITY}/status.json", f"{ALARMS}/book.json"
 MEASURED = {
     "verdict": "clean",
     "why": "",
@@ -71,6 +72,30 @@ def test_a_site_that_is_well_needs_nobody_and_is_told() -> None:
         "clean, 2026-11-18",
     ):
         assert words in text and words in page and words in json.dumps(data), words
+
+
+def alarmed(severity: str, answered: str = "", number: int = 1) -> dict[str, Any]:
+    alarm = {"subject": "[demo] logs are NOT as they should be: store silent", "severity": severity}
+    one = {"alarm": alarm, "since": NOW - 600, "answered": answered}
+    return {**found(), BOOK: {f"logs {it}": one for it in range(number)}}
+
+
+def test_open_alarms_are_told_and_need_a_person_until_one_answers() -> None:
+    (need,) = told(alarmed("high"))
+    assert need == Need(Level.ACT, "1 alarm is open that nobody has answered: logs 0", "mastio alarms")  # fmt: skip
+    (need,) = told(alarmed("medium", number=6))
+    assert need.level is Level.LOOK
+    assert need.words.startswith("6 alarms are open") and need.words.endswith("logs 3 and 2 more")
+    known = alarmed("critical", answered="eve: a test")
+    assert told(known) == []
+    section = standing.sections(known, ["store"], NOW)[0]
+    (row,) = section.rows
+    assert row.words == (
+        "logs are NOT as they should be: store silent, since 2026-11-18 10:56 UTC; answered by eve: a test"
+    )
+    for none in ({BOOK: {}}, {}):
+        section = standing.sections({**found(), **none}, ["store"], NOW)[0]
+        assert section.rows == (standing.Row("none is open", ""),)
 
 
 def updates(**what: Any) -> dict[str, Any]:
@@ -144,7 +169,7 @@ def test_what_needs_a_person(known: dict[str, Any], level: Level, words: str) ->
     "spoil",
     [lambda it: None, lambda it: it.update(machines=3, last_good="x"), lambda it: it.clear()],
 )
-@pytest.mark.parametrize("path", [it.path for it in standing.PARTS])
+@pytest.mark.parametrize("path", [it.path for it in standing.PARTS if not it.without])
 def test_what_cannot_be_read_is_told(path: str, spoil: Callable[[Any], None]) -> None:
     known = found()
     spoil(known[path])
@@ -153,6 +178,24 @@ def test_what_cannot_be_read_is_told(path: str, spoil: Callable[[Any], None]) ->
     (need,) = told(known)
     assert need.level is Level.LOOK
     assert "nothing is known yet" in need.words or "makes no sense" in need.words
+
+
+@pytest.mark.parametrize("path", [it.path for it in standing.PARTS])
+@pytest.mark.parametrize("content", [None, [1], {"x": 3}, "x"])
+def test_what_makes_no_sense_is_told(path: str, content: Any) -> None:
+    """Also of alarms: nobody takes a file that broke for one in which nothing is open."""
+    (need,) = told({**found(), path: content})
+    assert need.level is Level.LOOK and "makes no sense" in need.words
+
+
+def test_a_file_that_broke_is_no_missing_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = standing.Part("X", str(tmp_path / "x"), lambda *_: iter(()), "x")
+    monkeypatch.setattr(standing, "PARTS", (broken,))
+    assert standing.collect() == {}
+    (tmp_path / "x").write_text("{half")
+    assert standing.collect() == {broken.path: None}
 
 
 def test_what_was_never_measured_is_told() -> None:
