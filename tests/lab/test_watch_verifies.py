@@ -179,6 +179,7 @@ def test_outside_hears_it_while_the_store_is_away(lab: Lab) -> None:
             (mail,) = at_carols(lab, "verification has not run: fast")
             stuck = mastio(lab.folder, "alarms")
             assert stuck.returncode == 1 and "mail does not work" in stuck.stdout
+            assert "alarms do not leave by mail since" in mastio(lab.folder, "status").stdout
         finally:
             on(lab, store, "systemctl start postfix.service dovecot.service")
         assert f"d={lab.site.domains[0]};" in str(mail["DKIM-Signature"])

@@ -22,7 +22,7 @@ from mastio.roles.restore import VERDICT
 
 _SEEN = 1800.0
 """Seconds after which a glance at the machines, one each five minutes, is old."""
-_NONE = "none is open"
+_NONE, _ALL = "none is open", "all work"
 _NAMED = 4
 """How many alarms are named."""
 _WEEK = 7 * 86_400.0
@@ -81,6 +81,15 @@ def _alarms(data: Mapping[str, Any], names: Sequence[str], now: float) -> Iterat
         yield Row(about, f"{words}, since {_day(it['since'])}{who}", needs)
     if not data:
         yield Row(_NONE, "")
+
+
+def _ways(data: Mapping[str, Any], names: Sequence[str], now: float) -> Iterator[Row]:
+    """By what alarms do not leave."""
+    for way, it in data.items():
+        words = f"alarms do not leave by {way} since {_day(it['since'])}: {it['words']}"
+        yield Row(way, "does not work", (Need(Level.ACT, words, "mastio alarms"),))
+    if not data:
+        yield Row(_ALL, "")
 
 
 def _unanswered(data: Mapping[str, Any], waiting: Sequence[str]) -> Need:
@@ -236,6 +245,7 @@ def _backups(data: Mapping[str, Any], names: Sequence[str], now: float) -> Itera
 
 PARTS = (
     Part("Alarms", f"{ALARMS}/book.json", _alarms, "mastio alarms", _NONE),
+    Part("Ways of alarms", f"{ALARMS}/ways.json", _ways, "mastio alarms", _ALL),
     Part("Disks and queues now", GLANCE, _machines, "mastio status"),
     Part("Updates", KNOWN, _updates, "mastio patches"),
     Part("Integrity", f"{INTEGRITY}/status.json", _integrity, "mastio integrity status"),

@@ -26,7 +26,7 @@ from tests.unit.digest.test_judge import calm, digest
 from tests.unit.status.test_glance import FACTS, SETS
 
 NOW = 1_795_000_000.0
-STATUS, BOOK = f"{INTEGRITY}/status.json", f"{ALARMS}/book.json"
+STATUS, BOOK, WAYS = f"{INTEGRITY}/status.json", f"{ALARMS}/book.json", f"{ALARMS}/ways.json"
 MEASURED = {
     "verdict": "clean",
     "why": "",
@@ -96,6 +96,15 @@ def test_open_alarms_are_told_and_need_a_person_until_one_answers() -> None:
     for none in ({BOOK: {}}, {}):
         section = standing.sections({**found(), **none}, ["store"], NOW)[0]
         assert section.rows == (standing.Row("none is open", ""),)
+
+
+def test_a_way_that_does_not_work_needs_a_person() -> None:
+    ways = {"webhook": {"since": NOW - 600, "words": "'x': Connection refused"}}
+    (need,) = told({**found(), WAYS: ways})
+    assert need == Need(
+        Level.ACT, "alarms do not leave by webhook since 2026-11-18 10:56 UTC: 'x': Connection refused", "mastio alarms",
+    )  # fmt: skip
+    assert told({**found(), WAYS: {}}) == []
 
 
 def updates(**what: Any) -> dict[str, Any]:
