@@ -2,11 +2,9 @@
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +17,7 @@ from mastio.importing.client import Importing
 from mastio.importing.compare import Comparison, compare
 from mastio.importing.folders import Names
 from mastio.importing.message import Message, Source
+from mastio.importing.stage import Stage
 
 F = TypeVar("F", bound=Callable[..., object])
 Tell = Callable[[str], None]
@@ -81,8 +80,9 @@ def import_() -> None:
     From mbox files:        mastio import mbox bob@example.org /var/mail/bob --into Old
 
     The mail is read by this box and goes to the store through mastio's own connection; the store never speaks with
-    the other server. Folders, flags, keywords and dates stay as they were; folders for sent mail, drafts,
-    junk, trash and archive are found by their use and called as they are here (--rename says otherwise).
+    the other server. Folders, flags, keywords and dates stay as they were. An IMAP server that tells what a folder
+    is used for (RFC 6154) has those for sent mail, drafts, junk, trash and archive called as they are here. Other
+    servers, Maildirs and mbox files do not tell: --rename Gesendet=Sent does.
 
     It can be cut short and run again, and run again on the last day for what came since: a message is known by its
     octets, so nothing comes twice, even when it was moved since. What a user removed here comes again. At the end
@@ -117,7 +117,7 @@ def import_() -> None:
 @click.option(
     "--stage",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Where mail waits on this box. Default: in ~/.cache/mastio.",
+    help="Where mail waits on this box: in a folder of its own below this one. Default: in ~/.cache/mastio.",
 )
 @click.option(
     "--keep",
@@ -140,21 +140,23 @@ def imap(
     After ssh -NL 1143:localhost:143 OLD:  … --host 127.0.0.1 --port 1143 --tls none
 
     What is fetched waits in a folder of this box that only this user reads, until it is in place and compared; a run
-    that was cut short goes on there. --dry-run fetches too, and changes nothing else.
+    that was cut short goes on there. Then it is removed, after --verify-only as well; --keep leaves it. --dry-run
+    fetches too, changes nothing else, and leaves it for the run that follows.
     """
     wish = _wish(user, into, rename, skip, dry_run, verify_only, as_json)
     account = remote.Account(host, login or user, port or 0, tls, ca, pin.lower().replace(":", ""))
     importing = _importing(app, wish)
     importing.have(wish.user)  # before anything is asked or fetched for nobody
     password = _password(account, password_file, password_stdin)
-    place = stage or _stage(app.site().name, wish.user, account)
+    waits = Stage.of(stage or _cache(app.site().name), wish.user, account)
     with remote.Server(account, password) as server:
-        place.mkdir(parents=True, exist_ok=True, mode=0o700)
-        place.chmod(0o700)
-        source = server.pull(place, wish.names, wish.tell)
+        waits.make()
+        source = server.pull(waits.path, wish.names, wish.tell)
     code = _import(importing, source, wish)
-    if code is Exit.OK and not (keep or dry_run or verify_only):
-        shutil.rmtree(place, ignore_errors=True)
+    if code is Exit.OK and not (keep or dry_run):
+        waits.remove()
+    else:
+        wish.tell(f"what was fetched waits in {waits.path}")
     return code
 
 
@@ -217,10 +219,9 @@ def _importing(app: App, wish: Wish) -> Importing:
     return Importing(app.site(), app.transport(), wish.tell)
 
 
-def _stage(site: str, user: str, account: remote.Account) -> Path:
+def _cache(site: str) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    which = sha256(f"{account.where} {account.login}".encode()).hexdigest()[:8]
-    return cache / "mastio" / "import" / site / f"{user}.{which}"
+    return cache / "mastio" / "import" / site
 
 
 def _password(account: remote.Account, file: Path | None, from_stdin: bool) -> str:
@@ -275,7 +276,7 @@ def _import(importing: Importing, source: Source, wish: Wish) -> Exit:
         importing.room(wish.user, have, found)
         names = list(dict.fromkeys(here for _, here in source.folders))
         if found.missing or not {*names} <= {*have.folders}:
-            done.put = importing.bring(wish.user, found.missing, names)
+            done.put = importing.bring(wish.user, have, found.missing, names)
     if not wish.dry_run:
         after, left = importing.verify(wish.user, source.messages)
         done.lacks, done.count = left.missing, after.count

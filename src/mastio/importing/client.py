@@ -3,7 +3,7 @@
     importing = Importing(site, transport, tell)
     have = importing.have("bob@fortress.example")
     found = compare(source.messages, have.folders)
-    importing.bring("bob@fortress.example", found.missing, folders)
+    importing.bring("bob@fortress.example", have, found.missing, folders)
     importing.verify("bob@fortress.example", source.messages)
 
 All goes through the administrator's own connection to the store: watch's key leads to none of it.
@@ -40,6 +40,8 @@ class Have:
     """Octets that are left on the store's disk."""
     seen: int
     """Messages that Dovecot counts."""
+    generation: str
+    """Another one as soon as an import begins to bring something: what was seen is old then."""
 
     @property
     def count(self) -> int:
@@ -62,7 +64,14 @@ class Importing:
                 f"there is no account {user}", hint=f"`mastio user add {user}` makes one", code=Exit.DATA
             )  # fmt: skip
         folders = {name_of(it["folder"]): tuple(it["digests"]) for it in rows}
-        return Have(folders, about["used"], about["limit"], about["free"], about["seen"])
+        return Have(
+            folders,
+            about["used"],
+            about["limit"],
+            about["free"],
+            about["seen"],
+            about["generation"],
+        )
 
     def room(self, user: str, have: Have, found: Comparison) -> None:
         """Raises MastioError when what is missing would not fit."""
@@ -78,11 +87,16 @@ class Importing:
                 f"{self._store} has {_mib(have.free)} left, and {_mib(octets)} would come", code=Exit.CANT_CREATE
             )  # fmt: skip
 
-    def bring(self, user: str, missing: Sequence[Message], folders: Sequence[str]) -> int:
-        """Brings messages, and makes `folders` where there are none; how many Dovecot took in."""
+    def bring(
+        self, user: str, have: Have, missing: Sequence[Message], folders: Sequence[str]
+    ) -> int:
+        """Brings messages, and makes `folders` where there are none; how many Dovecot took in.
+
+        Raises MastioError when another import has brought something since `have` was seen: it may be the same.
+        """
         broken: list[MastioError] = []
         octets, taken = sum(it.size for it in missing), 0
-        order = {"do": "put", "user": user, "folders": list(folders)}
+        order = {"do": "put", "user": user, "folders": list(folders), "generation": have.generation}
         try:
             for it in self._run(order, _frames(missing, broken)):
                 taken = it["taken"]
@@ -114,7 +128,7 @@ class Importing:
                 answer = json.loads(line)
                 if "error" in answer:
                     failed = MastioError(
-                        answer["error"], hint="wait until it has ended", code=Exit(answer["code"])
+                        answer["error"], hint=answer["hint"], code=Exit(answer["code"])
                     )
                 else:
                     yield answer

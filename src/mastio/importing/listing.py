@@ -44,7 +44,7 @@ class Folder:
     use: str = ""
     """What this store calls the folder that is used so."""
     virtual: bool = False
-    """It shows what is in other folders (`\\All`, `\\Flagged`)."""
+    """It shows what is in other folders (`\\All`, `\\Flagged`; `\\Important`, RFC 8457)."""
     holds: bool = True
     """Whether it can hold messages."""
 
@@ -111,7 +111,7 @@ def mailbox(answer: object, prefix: bytes = b"") -> Folder | None:
     return Folder(
         raw, () if [it.upper() for it in parts] == [INBOX] else parts,
         next((_USES[it] for it in sorted(flags) if it in _USES), ""),
-        bool({"\\all", "\\flagged"} & flags), not {"\\noselect", "\\nonexistent"} & flags,
+        bool({"\\all", "\\flagged", "\\important"} & flags), not {"\\noselect", "\\nonexistent"} & flags,
     )  # fmt: skip
 
 

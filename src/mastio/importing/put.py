@@ -4,6 +4,9 @@
 shall be there). For `put` the messages follow on standard input: a line of JSON, then the octets; a line `{}` ends
 them. Answers with lines of JSON. Standard library only.
 
+One import at a time brings mail to a user. `look` waits for the one at work and says the `generation`, which every
+`put` advances; a `put` that was compared with an older one is refused, for it might bring the same once more.
+
 Dovecot itself takes the messages in (doveadm-import(1)), some at a time: UIDs, indexes, quota, flags, dates and
 keywords are its own doing, and what was taken in stays when this is cut short.
 """
@@ -14,14 +17,16 @@ import json
 import os
 import pwd
 import re
+import secrets
 import shutil
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NoReturn
 
 MAIL = Path("/var/vmail")
 DIRECTORY = Path("/var/lib/mastio/directory/directory.sqlite")
@@ -31,7 +36,7 @@ BATCH = 32 << 20
 COUNT = 500
 LETTERS = 26
 """Keywords that a folder of a Maildir can have: more begin another one."""
-PATIENCE = 5.0
+PATIENCE = 15.0
 """Seconds: the run before, which was cut short, may be taking in its last messages."""
 
 
@@ -41,16 +46,17 @@ def say(what: Any) -> None:
     sys.stdout.flush()
 
 
-def run(*argv: str) -> "subprocess.CompletedProcess[str]":
-    """A command."""
-    return subprocess.run(
-        argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+def refuse(error: str, hint: str) -> NoReturn:
+    """Not now."""
+    say({"error": error, "hint": hint, "code": 75})
+    sys.exit(1)
+
+
+def must(*argv: str, keeps: tuple[int, ...] = ()) -> str:
+    """A command that has to succeed; what it printed. It `keeps` open files."""
+    done = subprocess.run(
+        argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, pass_fds=keeps
     )
-
-
-def must(*argv: str) -> str:
-    """A command that has to succeed; what it printed."""
-    done = run(*argv)
     if done.returncode:
         lines = [it for it in done.stderr.splitlines() if "Error:" in it] or done.stderr.splitlines()  # fmt: skip
         raise ValueError(lines[0] if lines else f"{argv[0]} {argv[1]}: exit code {done.returncode}")
@@ -63,6 +69,53 @@ def home(user: str) -> Path:
     if not name or "/" in user or domain in ("", ".", "..") or name in (".", ".."):
         raise ValueError(f"not an address: {user}")
     return MAIL / domain / name
+
+
+def named(user: str) -> str:
+    """What a user's lock and stage are called."""
+    return hashlib.sha256(user.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def alone(user: str) -> Iterator[IO[str]]:
+    """While no other import brings mail to that user; the locked file holds the generation."""
+    LOCKS.mkdir(mode=0o700, exist_ok=True)
+    with (LOCKS / named(user)).open("a+") as lock:
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    refuse(f"another import into {user} is at work", "wait until it has ended")
+                time.sleep(0.2)
+        yield lock
+
+
+def generation(lock: IO[str]) -> str:
+    """Which one it is."""
+    lock.seek(0)
+    return lock.read() or advanced(lock)
+
+
+def advanced(lock: IO[str]) -> str:
+    """A new one. No number: after a boot it would begin anew, and an old one be right again."""
+    new = secrets.token_hex(8)
+    lock.truncate(0)
+    lock.write(new)
+    lock.flush()
+    return new
+
+
+def begin(lock: IO[str], user: str, seen: str) -> None:
+    """Bringing, by somebody who has `seen` a generation."""
+    if generation(lock) != seen:
+        refuse(
+            f"another import has brought mail to {user} since it was looked at",
+            "run it again: what is there by now does not come again",
+        )
+    advanced(lock)
 
 
 def exists(user: str) -> bool:
@@ -108,11 +161,20 @@ def glob(text: str) -> str:
 def look(user: str) -> None:
     """What there is of a user: a line for each folder, then one for all."""
     there = exists(user)
-    found: dict[str, Any] = {"exists": there, "used": 0, "limit": 0, "free": 0, "seen": 0}
+    found: dict[str, Any] = {
+        "exists": there,
+        "used": 0,
+        "limit": 0,
+        "free": 0,
+        "seen": 0,
+        "generation": "",
+    }
     maildir = home(user) / "Maildir"
     if there:
         said = must("doveadm", "user", "-f", "quota_storage_size", user).strip()
         found["limit"] = int(said[:-1]) << 20 if re.fullmatch(r"\d+M", said) else 0
+        with alone(user) as lock:  # what a run that was cut short still brings is there then
+            found["generation"] = generation(lock)
     # Asked of who has no mailbox, Dovecot would make one.
     if there and maildir.is_dir():
         for key, folder in folders(maildir):
@@ -129,8 +191,8 @@ def look(user: str) -> None:
 class Taking:
     """Messages that come for one user."""
 
-    def __init__(self, user: str) -> None:
-        self.user, self.stage = user, STAGES / hashlib.sha256(user.encode()).hexdigest()[:16]
+    def __init__(self, user: str, lock: IO[str]) -> None:
+        self.user, self.stage, self.lock = user, STAGES / named(user), lock
         vmail = pwd.getpwnam("vmail")
         self.owner = vmail.pw_uid, vmail.pw_gid
         self.words: dict[str, dict[str, int]] = {}
@@ -140,30 +202,16 @@ class Taking:
         """Every message from standard input."""
         STAGES.mkdir(parents=True, mode=0o711, exist_ok=True)
         STAGES.chmod(0o711)  # Dovecot passes through as vmail
-        LOCKS.mkdir(mode=0o700, exist_ok=True)
-        with (LOCKS / self.stage.name).open("w") as lock:
-            self._alone(lock)
+        shutil.rmtree(self.stage, ignore_errors=True)
+        try:
+            self._made(wanted)
+            whole = self._messages()
+            self._take()
+            if not whole:
+                raise ValueError("the messages ended too early: the connection broke")
+            say({"taken": self.taken, "end": True})
+        finally:
             shutil.rmtree(self.stage, ignore_errors=True)
-            try:
-                self._made(wanted)
-                whole = self._messages()
-                self._take()
-                if not whole:
-                    raise ValueError("the messages ended too early: the connection broke")
-                say({"taken": self.taken, "end": True})
-            finally:
-                shutil.rmtree(self.stage, ignore_errors=True)
-
-    def _alone(self, lock: Any) -> None:
-        end = time.monotonic() + PATIENCE
-        while True:
-            try:
-                return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    say({"error": f"another import into {self.user} is at work", "code": 75})
-                    sys.exit(1)
-                time.sleep(0.2)
 
     def _made(self, wanted: list[str]) -> None:
         have = {*must("doveadm", "mailbox", "list", "-u", self.user).splitlines()}
@@ -224,7 +272,8 @@ class Taking:
         for above, names, others in os.walk(self.stage):
             for it in (above, *(f"{above}/{name}" for name in (*names, *others))):
                 os.chown(it, *self.owner, follow_symlinks=False)
-        must("doveadm", "import", "-s", "-u", self.user, f"maildir:{self.stage}", "", "ALL")
+        keeps = (self.lock.fileno(),)  # were this program killed, Dovecot would still be at work
+        must("doveadm", "import", "-s", "-u", self.user, f"maildir:{self.stage}", "", "ALL", keeps=keeps)  # fmt: skip
         self.taken += self.waiting
         say({"taken": self.taken})
         shutil.rmtree(self.stage)
@@ -241,7 +290,9 @@ def main(order: dict[str, Any]) -> None:
         case "put":
             if not exists(order["user"]):
                 raise ValueError(f"there is no account {order['user']}")
-            Taking(order["user"]).all(order["folders"])
+            with alone(order["user"]) as lock:
+                begin(lock, order["user"], order["generation"])
+                Taking(order["user"], lock).all(order["folders"])
         case _:
             raise ValueError("unknown order")
 

@@ -3,8 +3,9 @@
     with Server(Account("imap.old.example", "bob"), password) as server:
         source = server.pull(stage, names, tell)
 
-Nothing is changed there (EXAMINE, BODY.PEEK). The folder keeps each message under its UID, whole or not at all: an
-interrupted run goes on where it was, and a later one fetches only what is new. The password is in this process alone.
+Nothing is changed there (EXAMINE, BODY.PEEK). The folder keeps each message under its UID and the size that the server
+tells, whole or not at all: an interrupted run goes on where it was, and a later one fetches only what is new. The
+password is in this process alone.
 """
 
 import hashlib
@@ -240,11 +241,13 @@ class Server:
                 f"{there}: of {int(answer[0])} messages the server tells only of {len(rows)}"
             )
         here = {it.name for it in place.iterdir()}
-        lacking = [it for it in rows if str(it.uid) not in here]
+        lacking = [it for it in rows if _name(it) not in here]
         done = len(rows) - len(lacking)
         for batch in listing.batches(lacking, _OCTETS, _COUNT):
-            for uid, content in self._bodies([it.uid for it in batch]):
-                files.put(place / str(uid), content)
+            names = {it.uid: _name(it) for it in batch}
+            for uid, content in self._bodies([*names]):
+                if uid in names:
+                    files.put(place / names[uid], content)
             done += len(batch)
             tell(f"{there}: {done} of {len(rows)} messages fetched")
         return [*_read(rows, place, name, there, unread)]
@@ -269,11 +272,16 @@ class Server:
         return found
 
 
+def _name(row: listing.Row) -> str:
+    """A message's file. Its size is as told, right or not (some servers estimate): another size, another message."""
+    return f"{row.uid}.{row.size}"
+
+
 def _read(
     rows: list[listing.Row], place: Path, name: str, there: str, unread: list[str]
 ) -> Iterator[Message]:
     for it in rows:
-        path = place / str(it.uid)
+        path = place / _name(it)
         try:
             content = path.read_bytes()
         except FileNotFoundError:

@@ -33,6 +33,8 @@ def test_uses_and_what_only_shows_others() -> None:
     above = listing.mailbox(rb'(\Noselect \HasChildren) "/" "[Gmail]"')
     assert sent and sent.use == "Sent"
     assert every and every.virtual and every.holds
+    important = listing.mailbox(rb'(\HasNoChildren \Important) "/" "[Gmail]/Important"')
+    assert important and important.virtual and important.holds
     assert above and not above.holds
     assert listing.mailbox(b"nonsense") is None
 
