@@ -21,13 +21,14 @@ pytestmark = pytest.mark.lab
 
 PLACE = "/srv/copies"
 USER = "copies"
+TOLD = "archives were not pruned or not copied"
 
 
 @pytest.fixture(autouse=True)
 def begun(lab: Lab) -> Iterator[None]:
     """Archives and copies from nothing, and no alarms of former runs."""
     watch = the(lab, Role.WATCH).name
-    clean = f"rm -rf {FOLDER}/* {ALARMS}/* {PLACE}"
+    clean = f"umount {PLACE} 2>/dev/null || true; rm -rf {FOLDER}/* {ALARMS}/* {PLACE}"
     on(lab, watch, clean)
     words = shlex.join(("mailbox", "INBOX", "subject", f"[{lab.site.name}]"))
     on(lab, the(lab, Role.STORE).name, f"doveadm expunge -u {lab.site.admin_mail} {words}")
@@ -55,12 +56,19 @@ def test_a_folder_on_watch_gets_the_newest_archives(lab: Lab) -> None:
     with tuned(lab, f'[backup]\ncopy = "{PLACE}"\n'):
         lab.mastio("backup", "now", store)
         nightly(lab)
-        (why,) = told(lab, "archives were not pruned or not copied")
-        assert f"folder {PLACE} is not there" in why
         on(lab, watch, f"mkdir {PLACE}")
+        nightly(lab)
+        (why,) = told(lab, TOLD)
+        assert "on the same disk as the archives" in why, "no disk is mounted there"
+        on(lab, watch, f"mount -t tmpfs tmpfs {PLACE}")
         nightly(lab)
         (copied,) = archives(lab, watch, store)
         assert copied in lab.mastio("backup", "list", store)
+        # Another disk than the one that had them is no copy.
+        on(lab, watch, f"umount {PLACE}; mount -t tmpfs tmpfs {PLACE}")
+        nightly(lab)
+        assert any("is gone" in it for it in told(lab, TOLD, count=2))
+        assert archives(lab, watch, store) == []
 
 
 def test_a_host_beyond_the_site_gets_them_by_ssh(lab: Lab) -> None:
@@ -109,7 +117,7 @@ def test_a_host_beyond_the_site_gets_them_by_ssh(lab: Lab) -> None:
     other = lab.run(store, ["cut", "-d ", "-f1,2", "/etc/ssh/ssh_host_ed25519_key.pub"]).stdout
     with tuned(lab, place(other.decode().strip())):
         nightly(lab)
-        (why,) = told(lab, "archives were not pruned or not copied")
+        (why,) = told(lab, TOLD)
         assert "Host key verification failed" in why or "Connection closed by remote host" in why, (
             why
         )

@@ -159,8 +159,9 @@ def key(app: App, machine: str) -> Exit:
 def copy_key(app: App) -> Exit:
     """Print the line for authorized_keys(5) at the host of the second copy (`backup.copy`).
 
-    It lets watch reach borg there, in that folder, and nothing else. With `--append-only` added after `borg serve`, not
-    even who has broken into watch can destroy the copies; you then have to run `borg compact` there from time to time.
+    It lets watch reach borg there, in that folder, and nothing else. With `--append-only` added after `borg serve`,
+    what somebody on watch deletes can be brought back at that host, as long as nobody compacts: before you run
+    `borg compact` there, see that no archive is missing (borg's manual, "Append-only mode").
     """
     site = app.site()
     if not site.backup.copied_by_ssh:
@@ -206,6 +207,8 @@ def _faults(state: dict[str, Any]) -> Iterator[str]:
         yield "there is no archive yet"
     elif time.time() - state["newest"] > state["limit"]:
         yield f"the newest archive is of {_when(state['newest'])}: too old"
+    if state["copied"] and time.time() - state["copied"] > state["copy_limit"] > 0:
+        yield f"the second copy has the archive of {_when(state['copied'])}: too old"
     if state["last"].get("error"):
         yield f"the last backup failed: {state['last']['error']}"
     for words in state["refused"]:

@@ -10,26 +10,28 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from mastio import files
-from mastio.lab import paths
 
 KNOB = Path("/proc/sys/fs/inotify/max_user_instances")
 ENOUGH = 1024
 """Instances; a machine's systemd and daemons hold six."""
 
 
+LEDGER = Path("/run/mastio/room")
+"""One for the box, as the bound is."""
+
+
 @contextmanager
-def _ledger() -> Iterator[tuple[Path, Path]]:
+def _ledger(folder: Path) -> Iterator[tuple[Path, Path]]:
     """The file with the box's own bound, and the folder with the names of the labs that are up."""
-    folder = paths.runtime("").parent / "room"
     (folder / "labs").mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         files.hold(lock, patience=3)
         yield folder / "former", folder / "labs"
 
 
-def make(site: str, knob: Path = KNOB) -> None:
+def make(site: str, knob: Path = KNOB, ledger: Path = LEDGER) -> None:
     """Makes room for the lab `site`. A box that does not let it is left as it is: one lab fits."""
-    with _ledger() as (former, labs), suppress(OSError):
+    with _ledger(ledger) as (former, labs), suppress(OSError):
         (labs / site).touch()
         bound = int(knob.read_text())
         if bound < ENOUGH:
@@ -37,10 +39,11 @@ def make(site: str, knob: Path = KNOB) -> None:
             knob.write_text(f"{ENOUGH}\n")
 
 
-def give_back(site: str, knob: Path = KNOB) -> None:
-    """The lab `site` needs no room any more."""
-    with _ledger() as (former, labs), suppress(OSError):
+def give_back(site: str, knob: Path = KNOB, ledger: Path = LEDGER) -> None:
+    """The lab `site` needs no room any more. A bound that somebody else has set meanwhile stays."""
+    with _ledger(ledger) as (former, labs), suppress(OSError):
         (labs / site).unlink(missing_ok=True)
         if former.exists() and not any(labs.iterdir()):
-            knob.write_text(former.read_text())
+            if int(knob.read_text()) == ENOUGH:
+                knob.write_text(former.read_text())
             former.unlink()

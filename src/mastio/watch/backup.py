@@ -108,8 +108,8 @@ class Work:
             try:
                 with backing.alone():
                     backing.tidy(self.site.backup)
-                    if self.site.backup.copy:
-                        copy(backing, self.site)
+                if self.site.backup.copy:
+                    copy(backing, self.site)
             except (MastioError, OSError, ValueError, TypeError) as error:
                 words = (
                     error.message
@@ -129,6 +129,7 @@ class Work:
                     "archives": len(known.archives), "octets": it.size() if it.repository.made() else 0,
                     "last": known.last, "refused": known.refused, "damaged": known.damaged,
                     "checked": known.checked, "copied": known.copied,
+                    "copy_limit": backups.COPY if self.site.backup.copy else 0.0,
                 }
                 for name, it in self.all.items()
                 for known in (it.known,)

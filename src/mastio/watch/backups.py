@@ -12,6 +12,8 @@ from mastio.watch.alarm import Alarm
 from mastio.watch.backing import Known, Record
 
 DAY = 86_400.0
+COPY = 3 * DAY
+"""The age of the newest archive in the second copy, in seconds, from which it is too old."""
 _JUMP, _LEAST = 10, 1 << 30
 """An archive adds too much when it is so many times the most that any of the last ones added, and so many octets."""
 _ENOUGH = 3
@@ -137,6 +139,17 @@ class Alarms:
                 f"{machine}: no new backup since {when}" if late else f"{machine}: the newest backup is young enough",
                 f"Newest archive: {when if it.newest else 'none'}. On watch: systemctl status 'mastio-backup@*' "
                 "'mastio-backup-*.timer'", bad=late,
+            )  # fmt: skip
+            if not self._site.backup.copy:
+                continue
+            copied = it.copied or since
+            late = self._now - copied > COPY
+            when = f"{datetime.fromtimestamp(copied, UTC):%Y-%m-%d %H:%M} UTC"
+            self._say(
+                f"backup copy age {machine}", Severity.HIGH,
+                f"{machine}: no second copy since {when}" if late else f"{machine}: the second copy is young enough",
+                f"Newest archive in {self._site.backup.copy}: {when if it.copied else 'none'}. On watch: "
+                "journalctl -u mastio-backup@daily", bad=late,
             )  # fmt: skip
 
     def seen(self, machine: str, by: str, why: str) -> None:

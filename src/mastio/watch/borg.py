@@ -60,7 +60,7 @@ class Repository:
 
     def make(self) -> None:
         """Makes it, empty; its key stands in it, locked by the passphrase."""
-        self.run("init", "--encryption", "repokey-blake2", "--make-parent-dirs", self.name)
+        self.run("init", "--encryption", "repokey-blake2", self.name)
 
     def archives(self) -> list[Archive]:
         """All, the oldest first, also those that were not finished."""

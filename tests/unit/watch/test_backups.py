@@ -1,6 +1,7 @@
 """What is said of backups: each alarm fires, and its clean twin does not."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -78,6 +79,17 @@ def test_who_never_had_an_archive_is_late_in_the_end() -> None:
         alarms = backups.Alarms(SITE, NOW)
         alarms.of_age({"store": Known()}, ["store"], since)
         assert alarms.found[0].well is not late
+
+
+@pytest.mark.parametrize(("days", "late"), [(2, False), (4, True)])
+def test_a_second_copy_that_does_not_come_is_told(days: float, late: bool) -> None:
+    site = replace(SITE, backup=replace(SITE.backup, copy="/mnt/copies"))
+    alarms = backups.Alarms(site, NOW)
+    alarms.of_age({"store": Known(newest=NOW, copied=NOW - days * 86_400)}, ["store"], NOW - 1e6)
+    assert [(it.about, it.well) for it in alarms.found] == [
+        ("backup age store", True),
+        ("backup copy age store", not late),
+    ]
 
 
 def test_damage_and_what_could_not_be_tidied_are_told() -> None:
