@@ -55,7 +55,6 @@ def test_a_folder_on_watch_gets_the_newest_archives(lab: Lab) -> None:
     watch, store = the(lab, Role.WATCH).name, the(lab, Role.STORE).name
     with tuned(lab, f'[backup]\ncopy = "{PLACE}"\n'):
         lab.mastio("backup", "now", store)
-        nightly(lab)
         on(lab, watch, f"mkdir {PLACE}")
         nightly(lab)
         (why,) = told(lab, TOLD)

@@ -55,15 +55,18 @@ def _unlock(target: Repository, backing: Backing) -> None:
     """The copy is there, and its key locked by the passphrase that the site has now (`mastio secrets rotate`)."""
     wanted, locked = Path(KEYS, backing.machine).read_text(), backing.noted("copy-passphrase")
     place = backing.noted("copy-place")
-    if target.made():
-        if locked.exists() and (old := locked.read_text()) != wanted:
+    if locked.exists() and (old := locked.read_text()) != wanted:
+        try:  # before it is asked for anything else, which the new passphrase would not open
             target.relock(old, wanted)
-    elif place.exists() and place.read_text() == target.name:
-        raise MastioError(
-            f"{target.name}, where copies were, is gone",
-            hint="bring its disk back; to begin anew, name another folder in `backup.copy`",
-        )
-    else:
+        except MastioError as error:
+            if "does not exist" not in error.message:
+                raise
+    if not target.made():
+        if place.exists() and place.read_text() == target.name:
+            raise MastioError(
+                f"{target.name}, where copies were, is gone",
+                hint="bring its disk back; to begin anew, name another folder in `backup.copy`",
+            )
         target.make()
     put(place, target.name)
     put(locked, wanted)
