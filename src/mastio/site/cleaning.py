@@ -54,7 +54,10 @@ CLEANING: tuple[Key, ...] = (
         "attachments that a click would run (programs, scripts, shortcuts, disk images), also in archives",
     ),
     _attachments("macro_documents", "office documents with macros"),
-    _attachments("encrypted_archives", "archives with a password, which no scanner can look into"),
+    _attachments(
+        "encrypted_archives",
+        "archives that no scanner can look through: with a password, too deep, too large",
+    ),
     Key(
         "filter.trusted_forwarders",
         Kind.TEXTS,

@@ -65,7 +65,7 @@ def build(ctx: Context, relays: Iterable[Address]) -> HostState:
         etc(ctx, "rspamd/mastio/house.lua", values),
         File(RULES, json.dumps(rules(ctx.site, relays), indent=1) + "\n"),
         File("/etc/rspamd/local.d/greylist.conf", "# See greylisting.lua.\nenabled = false;\n"),
-        File(CONTAINERS, deeper()),
+        File(CONTAINERS, deeper(ctx.site.policy)),
     )
     if leanings:
         files = (*files, etc(ctx, "rspamd/local.d/settings.conf", {"leanings": leanings}))
@@ -98,15 +98,20 @@ def rules(site: Site, relays: Iterable[Address]) -> dict[str, object]:
     }
 
 
-def deeper() -> str:
+def deeper(policy: Policy) -> str:
     """ClamAV's container signatures (clamav docs, "Container Metadata Signatures"), for archives in archives.
 
-    `Heuristics.` in the name lets any finding of malware go before.
+    `Heuristics.` in the name lets any finding of malware go before. Of a file larger than MaxFileSize
+    (clamd.conf) ClamAV looks at the beginning alone and says nothing of it: hence `Large`.
     """
+    large = (policy.message_size + 1) * 1024 * 1024 + 1
     kinds = {"Dangerous": rf"\.({'|'.join(DANGEROUS)})$", "Macros": r"vbaProject\.bin$"}
-    return "".join(
-        f"Heuristics.Mastio.{kind}:*:*:(?i){pattern}:*:*:*:*:*:*\n"
-        for kind, pattern in kinds.items()
+    return (
+        "".join(
+            f"Heuristics.Mastio.{kind}:*:*:(?i){pattern}:*:*:*:*:*:*\n"
+            for kind, pattern in kinds.items()
+        )
+        + f"Heuristics.Mastio.Large:*:*:*:*:{large}-{2**32 - 1}:*:*:*:*\n"
     )
 
 

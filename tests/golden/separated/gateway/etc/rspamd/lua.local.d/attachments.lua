@@ -56,6 +56,8 @@ local DEEPER = {
   CLAM_MACROS = { "macro_documents", "a document with macros" },
   CLAM_VIRUS_MACRO = { "macro_documents", "a document with macros" },
   CLAM_VIRUS_ENCRYPTED = { "encrypted_archives", "an archive with a password" },
+  CLAM_LARGE = { "encrypted_archives", "an archive not looked through to the end" },
+  CLAM_PARTIAL = { "encrypted_archives", "an archive not looked through to the end" },
 }
 
 local function leaves(task)

@@ -1,0 +1,135 @@
+"""A virus scanner that cannot look to the end says so: nothing passes because it was slow, starved or short of room.
+
+Each message is shown beside its clean twin, and each fault ends without hands once its cause is gone.
+`test_scanners_die` has the same under load, with scanners that are killed and stopped.
+"""
+
+import io
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from email.message import EmailMessage
+
+import pytest
+
+from mastio.site.model import Role
+from tests.lab import mail
+from tests.lab.conftest import TheLab as Lab
+from tests.lab.mail import CAROL, message, the, token
+from tests.lab.test_filter import EICAR, attached
+from tests.lab.test_quarantine import held
+
+pytestmark = pytest.mark.lab
+
+CONF = "/etc/clamav/clamd.conf"
+CLAMD = "clamav-daemon.service"
+SOON = 30
+
+
+@pytest.fixture
+def alice(lab: Lab) -> tuple[str, str]:
+    return next(iter(lab.accounts.items()))
+
+
+def nested(depth: int) -> bytes:
+    """The test virus, so many archives deep."""
+    data = EICAR.encode()
+    for number in range(depth):
+        data = packed(f"{number}.zip" if number else "a.txt", data)
+    return data
+
+
+def packed(name: str, data: bytes) -> bytes:
+    """A small archive of much."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def send(lab: Lab, to: str, data: bytes, word: str = "") -> tuple[int, str]:
+    return mail.deliver(lab, attached("a.zip", data, CAROL, to, word or token()))
+
+
+def soon(lab: Lab, letter: EmailMessage, code: int) -> None:
+    """The same message gets this answer before long."""
+    end = time.monotonic() + SOON
+    while (said := mail.deliver(lab, letter))[0] != code:
+        assert time.monotonic() < end, said
+        time.sleep(0.5)
+
+
+@contextmanager
+def clamd(lab: Lab, *settings: str) -> Iterator[None]:
+    """ClamAV's daemon with other settings for a while."""
+    gateway = the(lab, Role.GATEWAY_IN).name
+    begin = f"systemctl restart {CLAMD}; for i in $(seq 100); do clamdscan --ping 1 && break; sleep 0.1; done"
+
+    def run(script: str, stdin: bytes = b"") -> None:
+        assert lab.run(gateway, ["sh", "-c", f"{script}; {begin}"], stdin).code == 0
+
+    before = lab.run(gateway, ["cat", CONF]).stdout
+    keys = {it.partition(" ")[0].encode() for it in settings}
+    kept = [it for it in before.splitlines() if it.partition(b" ")[0] not in keys]
+    try:
+        run(f"cat > {CONF}", b"\n".join([*kept, *(it.encode() for it in settings), b""]))
+        yield
+    finally:
+        run(f"cat > {CONF}", before)
+
+
+def test_an_archive_too_deep_to_be_looked_through_is_filed_away(
+    lab: Lab, alice: tuple[str, str]
+) -> None:
+    word = token()
+    assert send(lab, alice[0], nested(12))[0] == 554, "as deep as it looks, it finds what is there"
+    assert send(lab, alice[0], nested(25), word)[0] == 250
+    (entry,) = held(lab, word)
+    assert "not looked through" in entry["reason"]
+    assert not mail.inbox(lab, *alice, word, patience=1)
+    lab.mastio("quarantine", "delete", "--yes", entry["id"])
+
+
+def test_a_file_in_an_archive_that_is_looked_at_in_part_only_is_filed_away(
+    lab: Lab, alice: tuple[str, str]
+) -> None:
+    large, word = b"\0" * 60_000_000, token()
+    for inner in (packed("a.bin", large), packed("b.zip", packed("a.bin", large))):
+        assert send(lab, alice[0], inner, word)[0] == 250
+    entries = held(lab, word, 2)
+    assert len(entries) == 2
+    for entry in entries:
+        assert "not looked through" in entry["reason"]
+        lab.mastio("quarantine", "delete", "--yes", entry["id"])
+    clean = token()
+    assert send(lab, alice[0], packed("a.bin", large[:5_000_000]), clean)[0] == 250
+    assert mail.inbox(lab, *alice, clean)
+
+
+def test_who_is_too_slow_to_look_to_the_end_asks_to_come_again(
+    lab: Lab, alice: tuple[str, str]
+) -> None:
+    slow = attached("a.zip", packed("a.bin", b"\0" * 20_000_000), CAROL, alice[0], token())
+    with clamd(lab, "MaxScanTime 1"):
+        code, text = mail.deliver(lab, slow)
+        assert code == 451 and "scanner" in text, (code, text)
+    soon(lab, slow, 250)
+
+
+def test_who_has_no_room_to_work_asks_to_come_again(lab: Lab, alice: tuple[str, str]) -> None:
+    gateway = the(lab, Role.GATEWAY_IN).name
+
+    def allow(mode: str) -> None:
+        script = f"chmod {mode} /tmp/systemd-private-*-{CLAMD}-*/tmp"
+        assert lab.run(gateway, ["sh", "-c", script]).code == 0
+
+    allow("0")
+    try:
+        for text in ("Good day.", EICAR):
+            code, said = mail.deliver(lab, message(CAROL, alice[0], token(), text))
+            assert code == 451 and "scanner" in said, (code, said)
+    finally:
+        allow("1777")
+    soon(lab, message(CAROL, alice[0], token(), EICAR), 554)
+    soon(lab, message(CAROL, alice[0], token()), 250)
