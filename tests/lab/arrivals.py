@@ -1,6 +1,8 @@
 """Lines that the machines write, and where they arrive on watch."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import token
@@ -47,3 +49,36 @@ def talk(lab: Lab) -> None:
         for machine in waiting:
             write(lab, machine, f"sign of life {word}")
         waiting -= set(arrived(lab, word, len(SENDERS), 3))
+
+
+def many(word: str, count: int) -> None:
+    """Write that many numbered lines to the local syslog socket."""
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
+        one.connect("/dev/log")
+        for number in range(count):
+            one.send(f"<22>probe: {word} line {number:05}.".encode())
+
+
+def complete(lab: Lab, word: str, count: int, patience: float) -> set[int]:
+    """Which of `many` lines are missing on watch, when they are all there or patience ends."""
+    end = time.monotonic() + patience
+    while True:
+        found = {
+            int(it.rpartition("line ")[2].rstrip(".")) for it in kept(lab, word).get("store", [])
+        }
+        missing = set(range(count)) - found
+        if not missing or time.monotonic() > end:
+            return missing
+        time.sleep(1)
+
+
+@contextmanager
+def held_up(lab: Lab, machine: str) -> Iterator[None]:
+    """The machine's rsyslog does not get its turn, as when it is busy."""
+    try:
+        assert lab.run(machine, ["systemctl", "kill", "-s", "STOP", "rsyslog"]).code == 0
+        yield
+    finally:
+        assert lab.run(machine, ["systemctl", "kill", "-s", "CONT", "rsyslog"]).code == 0

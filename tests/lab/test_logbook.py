@@ -13,10 +13,10 @@ from mastio.cli.logs import PINS
 from mastio.context import LOGS
 from mastio.roles.logbook import STATE
 from mastio.site.model import Role
-from tests.lab.arrivals import arrived, talk
+from tests.lab.arrivals import arrived, held_up, many, talk
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
-from tests.lab.mail import inbox, the, token
+from tests.lab.mail import inbox, remote, the, token
 from tests.lab.tuned import tuned
 
 pytestmark = pytest.mark.lab
@@ -233,6 +233,29 @@ def test_a_sign_that_never_came_is_told(lab: Lab, pulse: Pulse) -> None:
     later(lab, 120)
     assert "2 signs of life have not come" in listen(lab)["gap"]
     assert f"{VICTIM} gap" in alarmed(lab)
+
+
+def test_lines_that_never_reached_rsyslog_are_told(lab: Lab, pulse: Pulse) -> None:
+    setting, again = "net.unix.max_dgram_qlen", ["systemctl", "restart", "syslog.socket"]
+    sign, word, count = ["systemctl", "start", "mastio-alive.service"], token(), 200
+    before = lab.run(VICTIM, ["sysctl", "-n", setting]).stdout.decode().strip()
+    assert lab.run(VICTIM, sign).code == 0
+    assert "lost lines" not in listen(lab)
+    try:
+        assert lab.run(VICTIM, ["sysctl", "-q", f"{setting}=16"]).code == 0
+        assert lab.run(VICTIM, again).code == 0
+        with held_up(lab, VICTIM):
+            remote(lab, VICTIM, many, word=word, count=count)
+    finally:
+        assert lab.run(VICTIM, ["sysctl", "-q", f"{setting}={before}"]).code == 0
+        assert lab.run(VICTIM, again).code == 0
+    end = (
+        time.monotonic() + 60
+    )  # journald says so each half minute at most, when it has something to do
+    while not (lost := listen(lab).get("lost lines", "")) and time.monotonic() < end:
+        assert lab.run(VICTIM, sign).code == 0
+        time.sleep(1)
+    assert "(journald to rsyslog)" in lost and f"{VICTIM} lost lines" in alarmed(lab)
 
 
 def test_a_clock_that_jumps_is_told(lab: Lab, pulse: Pulse) -> None:

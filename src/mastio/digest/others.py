@@ -242,11 +242,14 @@ def _quota(name: str, reader: Reader) -> Program:
 
 
 def _losses(name: str, reader: Reader) -> Program:
-    """A queue that has thrown lines away says so each minute, with all since its start: what grows is counted."""
+    """A queue that has thrown lines away says so each minute, with all since its start: what grows is counted.
+
+    What journald could not hand on counts each time.
+    """
     known = reader.memory.lost.setdefault(reader.machine, {})
 
     def handler(text: bytes, line: bytes) -> None:
-        one = losses.loss(text.decode("utf-8", "replace"))
+        one = losses.loss(name, text.decode("utf-8", "replace"))
         if one and (more := losses.grown(known, one)):
             reader.tally.counts["trouble.logs lost"] += more
             what = f"{reader.machine}: log lines thrown away, the queue was full ({one.queue[:80]})"
@@ -300,7 +303,7 @@ _MAKERS: dict[bytes, Callable[[str, Reader], Program]] = {
     b"mastio-quarantine": _quarantine,
     REPORTS.encode(): _reports,
     b"mastio-quota": _quota,
-    losses.TAG.encode(): _losses,
+    **dict.fromkeys((it.encode() for it in losses.TAGS), _losses),
     b"systemd": _systemd,
     b"nginx": _nginx,
     intrusion.TAG.encode(): intrusion.program,

@@ -31,7 +31,7 @@ from mastio.watch.bell import Bell
 from mastio.watch.settings import load
 from mastio.watch.tail import fresh
 
-_MARKS = re.compile(rf" (?:{life.TAG}|{losses.TAG}): ".encode())
+_MARKS = re.compile(rf" (?:{'|'.join((life.TAG, *losses.TAGS))})(?:\[\d+\])?: ".encode())
 _NAMED = 3
 """How many things a subject names."""
 _PAUSE = 900.0
@@ -69,8 +69,9 @@ def _within(data: bytes) -> Iterator[Sign | Loss]:
         start, end = data.rfind(b"\n", 0, mark.start()) + 1, data.find(b"\n", mark.end())
         stamp, _, rest = data[start:end].decode(errors="replace").partition(" ")
         # The tag is the fifth word: nobody else's text is taken for a sign.
-        tag, _, text = rest.split(" ", 3)[-1].partition(": ")
-        if tag == losses.TAG and (lost := losses.loss(text)):
+        sender, _, text = rest.split(" ", 3)[-1].partition(": ")
+        tag = sender.partition("[")[0]
+        if tag in losses.TAGS and (lost := losses.loss(tag, text)):
             yield lost
         if tag != life.TAG:
             continue

@@ -9,7 +9,7 @@ from mastio.digest.lines import Memory
 from mastio.digest.summary import Summary
 from mastio.reports.read import IDENT, figures
 from tests.unit.digest.lines import INNER, MX, QID, line, read
-from tests.unit.digest.test_losses import LINE
+from tests.unit.digest.test_losses import LINE, MISSED
 
 STRANGER = "203.0.113.66"
 
@@ -116,7 +116,7 @@ def lost(*numbers: int, queue: str = "", memory: Memory | None = None) -> Summar
     texts = (
         LINE.format(it).replace("action-3", queue) if queue else LINE.format(it) for it in numbers
     )
-    lines = (line("store", losses.TAG, it, level="syslog.warning") for it in texts)
+    lines = (line("store", losses.COUNTERS, it, level="syslog.warning") for it in texts)
     return read(*lines, memory=memory)
 
 
@@ -133,6 +133,14 @@ def test_a_queue_that_lost_lines_once_is_told_once_and_with_their_number() -> No
     assert lost(5, memory=reborn).below("trouble") == {"logs lost": 5}, "a new start"
 
 
+def test_what_journald_could_not_hand_on_counts_each_time() -> None:
+    texts = (MISSED, MISSED, "Something new.")
+    summary = read(*(line("store", losses.MISSED, it, level="daemon.info") for it in texts))
+    words = "store: log lines thrown away, the queue was full (journald to rsyslog)"
+    assert summary.below("trouble") == {"logs lost": 2 * 1272}
+    assert summary.top("trouble") == [(words, 2 * 1272)]
+
+
 def test_forged_queues_do_not_fill_the_memory() -> None:
     memory = Memory()
     for number in range(2 * losses.QUEUES):
@@ -142,4 +150,4 @@ def test_forged_queues_do_not_fill_the_memory() -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "main Q: origin=core.queue discarded.full=many"])
 def test_a_counter_that_makes_no_sense_is_passed_over(text: str) -> None:
-    assert not read(line("store", losses.TAG, text)).below("trouble")
+    assert not read(line("store", losses.COUNTERS, text)).below("trouble")

@@ -61,6 +61,7 @@ def build(ctx: Context) -> HostState:
             # Its reload disturbs nobody, and with it systemd reads anew how units are started again.
             Unit("dbus.service", (f"{_SYSTEMD}/dbus.service.d/", f"{_MANAGER}/"), reload=True),
             Unit("systemd-journald.service", reads=("/etc/systemd/journald.conf.d/",)),
+            Unit("syslog.socket", ("/etc/sysctl.d/", f"{_SYSTEMD}/syslog.socket.d/")),
             Unit(
                 "rsyslog.service",
                 # The sender resolves watch's name once: a changed /etc/hosts must reach it.
@@ -151,6 +152,7 @@ def _logs(ctx: Context) -> tuple[File, ...]:
     watches = () if ctx.machine.has(Role.WATCH) else _calls(ctx, services.SYSLOG)
     return (
         File("/etc/rsyslog.conf", ctx.render(__file__, "rsyslog.conf.j2", watches=watches)),
+        _drop_in(ctx, "syslog.socket"),
         _drop_in(ctx, "rsyslog.service"),
         File("/etc/ulogd.conf", ctx.render(__file__, "ulogd.conf.j2", group=LOG_GROUP)),
         _drop_in(ctx, "ulogd2.service"),

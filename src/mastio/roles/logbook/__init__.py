@@ -14,6 +14,10 @@ from mastio.timers import Timer, timers
 STATE = "/var/lib/mastio/logbook"
 """On watch: the chain of seals, the next key, and what was heard of the machines."""
 ALIVE = "/usr/local/lib/mastio/alive"
+MISSED = "mastio-missed"
+"""The tag of lines in which a machine says again what its journald could not hand on."""
+_FORWARD_MISSED = "0027229ca0644181a76c4e92458afa2e"
+"""By this id journald says what it could not hand on (SD_MESSAGE_FORWARD_SYSLOG_MISSED, sd-messages.h)."""
 _UNITS = "/etc/systemd/system"
 TIMERS = (
     Timer("seal", "the hourly seal", "hourly", active="1min"),
@@ -24,7 +28,8 @@ TIMERS = (
 
 def build(ctx: Context) -> HostState:
     """A machine's part in it."""
-    files = [File(ALIVE, ctx.render(__file__, "alive.j2"), mode=0o755)]
+    alive = ctx.render(__file__, "alive.j2", message=_FORWARD_MISSED, tag=MISSED)
+    files = [File(ALIVE, alive, mode=0o755)]
     files += [
         File(
             f"{_UNITS}/mastio-alive.{kind}",
