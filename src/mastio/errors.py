@@ -23,7 +23,7 @@ class Exit(IntEnum):
     CANT_CREATE = 73
     """The box lacks something: disk, a program, a free port."""
     LOCKED = 75
-    """Another mastio is at work on the same site or lab."""
+    """Another mastio is at work on the same site or lab, or has changed the vault meanwhile."""
     NOPERM = 77
     """Needs root."""
     INTERRUPTED = 130

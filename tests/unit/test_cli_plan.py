@@ -18,6 +18,7 @@ from mastio.cli.plan import apply_, plan
 from mastio.errors import Exit, MastioError
 from mastio.state import File, HostState
 from mastio.transport import Transport, unavailable
+from mastio.vault import Vault
 
 
 class Nearby(Transport):
@@ -111,3 +112,25 @@ def test_apply_to_a_machine_that_is_away(app: Fake) -> None:
     result = run(apply_, app, "--yes")
     assert result.return_value == Exit.UNAVAILABLE
     assert "failed" in result.output
+
+
+def test_apply_with_a_vault_that_was_rotated_meanwhile(
+    app: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the question and its answer, say: what was rotated away must not come back to the machines."""
+    monkeypatch.setenv("MASTIO_IDENTITY", str(tmp_path / "keys" / "identity"))
+    mine = app.__dict__["vault"] = Vault.open(
+        tmp_path
+    )  # as `App.vault` has it once it was asked for
+    mine.put("host/near/key", "former")
+    mine.save()
+    other = Vault.open(tmp_path)
+    other.put("host/near/key", "rotated")
+    other.save()
+    error = run(apply_, app, "--yes").exception
+    assert isinstance(error, MastioError)
+    assert error.code is Exit.LOCKED
+    assert "another command has changed it" in error.message
+    assert (tmp_path / "conf").read_text() == "one\n"
+    app.__dict__["vault"] = Vault.open(tmp_path)
+    app.must_be_current()

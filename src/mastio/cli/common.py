@@ -85,6 +85,11 @@ class App:
         vault.save()
         return vault
 
+    def must_be_current(self) -> None:
+        """MastioError when the vault that states were made from is no longer the site's: it was rotated meanwhile."""
+        if "vault" in vars(self):
+            self.vault.must_be_current()
+
     @property
     def in_lab(self) -> bool:
         """Whether commands go straight into the lab's machines (not over ssh)."""

@@ -82,6 +82,8 @@ def bring(
         work = any(not one.plan.empty for one in ready.values())
         if work and ask and not click.confirm("Apply?", err=True):
             return None, Exit.CHANGES
+        if work:
+            app.must_be_current()
         with _progress() if work and not quiet else nullcontext(_quiet) as on_event:
             outcomes = apply_all(transport, ready, on_event)
     lost = {
