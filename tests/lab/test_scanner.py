@@ -5,6 +5,7 @@ Each message is shown beside its clean twin, and each fault ends without hands o
 """
 
 import io
+import random
 import time
 import zipfile
 from collections.abc import Iterator
@@ -40,11 +41,12 @@ def nested(depth: int) -> bytes:
     return data
 
 
-def packed(name: str, data: bytes) -> bytes:
-    """A small archive of much."""
+def packed(name: str, data: bytes, *more: tuple[str, bytes]) -> bytes:
+    """An archive, small where it can be."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(name, data)
+        for its_name, its_data in ((name, data), *more):
+            archive.writestr(its_name, its_data)
     return buffer.getvalue()
 
 
@@ -115,6 +117,21 @@ def test_who_is_too_slow_to_look_to_the_end_asks_to_come_again(
         code, text = mail.deliver(lab, slow)
         assert code == 451 and "scanner" in text, (code, text)
     soon(lab, slow, 250)
+
+
+def test_who_answers_with_an_error_has_found_nothing_clean(
+    lab: Lab, alice: tuple[str, str]
+) -> None:
+    """Rspamd itself takes what is neither OK nor FOUND for nothing, and the message passes."""
+    noise = random.Random(1).randbytes(9000)
+    bad, good = packed("a.txt", EICAR.encode(), ("b.bin", noise)), packed("b.bin", noise)
+    assert send(lab, alice[0], bad)[0] == 554
+    with clamd(lab, "StreamMaxLength 1K"):  # "INSTREAM size limit exceeded. ERROR"
+        for archive in (bad, good):
+            code, said = send(lab, alice[0], archive)
+            assert code == 451 and "scanner" in said, (code, said)
+    soon(lab, attached("a.zip", good, CAROL, alice[0], token()), 250)
+    assert send(lab, alice[0], bad)[0] == 554
 
 
 def test_who_has_no_room_to_work_asks_to_come_again(lab: Lab, alice: tuple[str, str]) -> None:

@@ -16,7 +16,7 @@ from mastio.state import Command, Directory, File, HostState
 RULES = "/etc/rspamd/mastio/rules.json"
 CONTAINERS = "/var/lib/clamav/mastio.cdb"
 """ClamAV's signatures of what may not be inside archives, however deep."""
-LUA = ("authenticity", "attachments", "lists", "topics", "greylisting")
+LUA = ("scanner", "authenticity", "attachments", "lists", "topics", "greylisting")
 LIVE = ("allow", "allow-networks", "block", "block-networks")
 
 
