@@ -2,16 +2,18 @@
 
     way("host/store/key", site, vault)            "mastio secrets rotate host/store"
     way("dkim/fortress.test/k1r", site, vault)    "mastio dkim rotate fortress.test --compromised"
+    plain(["public/mx.fortress.test/key"], …)     refuses: that has an order to keep
     ELSEWHERE                                     secrets that no vault has, and why each is as it is
 
 What a secret guards decides how it goes: most are replaced by the next apply; a key that stands in DNS follows
 another that stood there before. A test asks for a way for whatever a vault may hold, and goes it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mastio.context import AUTHORITIES
+from mastio.errors import Exit, MastioError
 from mastio.roles.certificates import given
 from mastio.site.model import Site
 
@@ -88,4 +90,22 @@ def way(name: str, site: Site, vault: Mapping[str, str]) -> str:
         host = rest.partition("/")[0]
         what = "give" if given(host) in vault else "rotate"
         return f"mastio certificates {what} {host}"
-    return f"mastio secrets rotate {name.removesuffix('/key').removesuffix('/cert')}"
+    return f"{_PLAIN}{name.removesuffix('/key').removesuffix('/cert')}"
+
+
+_PLAIN = "mastio secrets rotate "
+
+
+def plain(names: Iterable[str], site: Site, vault: Mapping[str, str]) -> None:
+    """MastioError when one of the secrets must not just be made anew: what strangers know of it would be false.
+
+    Nothing brings a server a certificate for a key that an authority has not signed for beforehand.
+    """
+    for name in names:
+        command = way(name, site, vault)
+        if command and not command.startswith(_PLAIN):
+            raise MastioError(
+                f"{name}: what follows it must be in DNS, or signed by an authority, before it is used",
+                hint=f"nothing was changed; `{command}` keeps the order",
+                code=Exit.USAGE,
+            )

@@ -7,10 +7,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from mastio import certificates, pki, renewal, rotation, secrets
 from mastio.build import build
+from mastio.cli.common import App
+from mastio.cli.secrets import rotate
 from mastio.context import Internet
+from mastio.errors import Exit, MastioError
 from mastio.renewal import Step
 from mastio.roles.certificates import given
 from mastio.site.model import Acme, Backup, Challenge, Site
@@ -86,6 +90,57 @@ def go(command: str, vault: Vault, site: Site) -> None:
                 pass
         case _:
             raise AssertionError(command)
+
+
+@pytest.mark.parametrize(("kind", "site"), CASES)
+def test_what_has_an_order_to_keep_is_refused_with_its_command(
+    kind: str, site: Site, tmp_path: Path
+) -> None:
+    vault = filled(kind, site, tmp_path)
+    host = site.mx_host
+    what = "give" if kind == "given" else "rotate"
+    for pattern, command in (
+        (f"public/{host}", f"mastio certificates {what} {host}"),
+        ("public/*", f"mastio certificates rotate {site.webmail_host}"),
+        (f"public/{site.webmail_host}/cert", f"mastio certificates rotate {site.webmail_host}"),
+        ("dkim/*/k1r", "mastio dkim rotate fortress.test --compromised"),
+    ):
+        with pytest.raises(MastioError, match="must be in DNS, or signed") as refused:
+            rotation.plain(secrets.select(vault, [pattern]), site, vault)
+        assert f"`{command}`" in refused.value.hint
+        assert refused.value.code is Exit.USAGE
+
+
+@pytest.mark.parametrize(("kind", "site"), CASES)
+def test_what_has_none_is_not_refused(kind: str, site: Site, tmp_path: Path) -> None:
+    vault = filled(kind, site, tmp_path)
+    for name in vault:
+        if rotation.way(name, site, vault).startswith("mastio secrets rotate"):
+            rotation.plain([name], site, vault)
+    names = ["host/*", "ca", "public-ca", "backup/*", "webmail/*"]
+    if kind != "given":
+        names.append(secrets.following(site.mx_host))
+    rotation.plain(secrets.select(vault, names), site, vault)
+
+
+def test_the_command_refuses_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MASTIO_IDENTITY", str(tmp_path / "keys" / "identity"))
+    folder = tmp_path / "site"
+    vault = Vault(folder, dict(filled("", demo_site(), folder)))
+    vault.rekey()  # writes it
+    before = (folder / "secrets.age").read_bytes()
+    app = App(str(folder))
+    app.__dict__["_site"] = demo_site()
+    refused = CliRunner().invoke(
+        rotate, ["public/mx.fortress.test"], obj=app, standalone_mode=False
+    )
+    assert isinstance(refused.exception, MastioError)
+    assert (folder / "secrets.age").read_bytes() == before
+    done = CliRunner().invoke(rotate, ["webmail/des-key"], obj=app, standalone_mode=False)
+    assert "new: webmail/des-key" in done.output
+    assert (folder / "secrets.age").read_bytes() != before
 
 
 def test_a_next_key_is_made_anew_by_its_whole_name_alone(tmp_path: Path) -> None:

@@ -54,8 +54,8 @@ def list_(app: App, as_json: bool) -> None:
 def rotate(app: App, names: tuple[str, ...]) -> None:
     """Make the secrets that match NAMES anew (wildcards allowed); `mastio apply` brings them out.
 
-    Mail waits in queues for that apply, and none is lost. Keys of which DNS knows have commands of their own, which
-    keep the order (`mastio secrets list` names them).
+    Mail waits in queues for that apply, and none is lost. Keys of which DNS or a public authority must know before they
+    are used have commands of their own, which keep the order (`mastio secrets list` names them); here they are refused.
 
     \b
     mastio secrets rotate 'host/store'        the store's certificate
@@ -65,6 +65,7 @@ def rotate(app: App, names: tuple[str, ...]) -> None:
     from mastio import secrets as needs
 
     vault = app.vault
+    rotation.plain(needs.select(vault, names), app.site(), vault)
     made = needs.rotate(vault, app.site(), names)
     vault.save()
     for name in made:
