@@ -38,3 +38,11 @@ def hold(file: IO[Any], patience: float = 0.0) -> None:
             time.sleep(0.05)
         else:
             return
+
+
+def current(file: IO[Any], path: Path) -> bool:
+    """Whether an open file is still what `path` names: not replaced or deleted while its lock was waited for."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

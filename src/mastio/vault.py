@@ -18,7 +18,7 @@ from pathlib import Path
 import pyrage
 
 from mastio.errors import Exit, MastioError
-from mastio.files import hold
+from mastio.files import current, hold
 
 FILE = "secrets.age"
 _PATIENCE = 10.0
@@ -87,11 +87,7 @@ def _held(path: Path) -> Iterator[bytes | None]:
                     hint="nothing was saved; see what it waits for, then run this again",
                     code=Exit.LOCKED,
                 ) from None
-            try:
-                current = os.path.samestat(os.fstat(file.fileno()), path.stat())
-            except FileNotFoundError:
-                current = False
-            if current:
+            if current(file, path):
                 yield file.read()
                 return
 

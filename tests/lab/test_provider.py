@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,25 @@ from tests.lab.conftest import Quiet, tiny
 Lab(sys.argv[1]).up([tiny(name, tuple(sys.argv[3:])) for name in sys.argv[2].split()], Quiet())
 """
 
+ALONE = """
+import sys, time
+from mastio.errors import Exit, MastioError
+from mastio.lab.provider import Lab
+done = 0
+while done < int(sys.argv[2]):
+    try:
+        with Lab(sys.argv[1])._lock():
+            began = time.monotonic()
+            time.sleep(0.005)
+            ended = time.monotonic()
+    except MastioError as error:
+        assert error.code == Exit.LOCKED, error
+        continue
+    print(began, ended)
+    done += 1
+"""
+"""Holds a lab's lock so many times, and says from when to when."""
+
 
 @dataclass(frozen=True)
 class Traces:
@@ -47,6 +67,7 @@ class Traces:
     mounts: frozenset[str]
     namespaces: tuple[str, ...]
     groups: frozenset[str]
+    runtime: frozenset[str]
     links: str
     rules: str
 
@@ -64,6 +85,7 @@ class Traces:
             ),
             network.namespaces(site),
             frozenset(str(it) for it in Path("/sys/fs/cgroup").glob(f"**/*mastio*/{site}*")),
+            frozenset(it.name for it in paths.runtime(site).parent.glob(f"{site}*")),
             _output("ip", "-brief", "link"),
             _output("nft", "list", "ruleset"),
         )
@@ -248,6 +270,9 @@ def test_killed_while_it_builds_an_image_it_leaves_nothing(
     eventually(lambda: list(cache.glob("making.*/base/root/usr")), 60)
     kill(process)
     eventually(lambda: not Traces.of(site, tmp_path).processes)
+    # Its lock lies there, which nobody holds, until the next command.
+    assert replace(Traces.of(site, tmp_path), runtime=before.runtime) == before
+    Lab(site).down()
     assert Traces.of(site, tmp_path) == before
     assert not list((cache / "images").iterdir())
     with Images.held(Quiet().note):
@@ -302,6 +327,43 @@ def test_two_at_once_the_second_is_told(site: str) -> None:
     with Lab(site)._lock(), pytest.raises(MastioError) as error:
         Lab(site).down()
     assert error.value.code == Exit.LOCKED
+
+
+def test_a_command_to_a_lab_that_is_not_there_leaves_nothing(site: str, tmp_path: Path) -> None:
+    before = Traces.of(site, tmp_path)
+    assert not before.runtime
+    with pytest.raises(MastioError, match="no machine"):
+        Lab(site).reset("probe")
+    Lab(site).down(purge=True)
+    assert Traces.of(site, tmp_path) == before
+
+
+def test_whoever_waits_while_a_lab_goes_down_is_alone_afterwards(site: str) -> None:
+    """Its lock goes with it: two that hold one each, of which one is deleted, would both be at work."""
+    many, times = 6, 15
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", ALONE, site, str(times)],
+            cwd=REPOSITORY, stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": f"{REPOSITORY / 'src'}:{REPOSITORY}"},
+        )
+        for _ in range(many)
+    ]  # fmt: skip
+    try:
+        spans = sorted(
+            (float(began), float(ended))
+            for it in running
+            for began, ended in (
+                line.split() for line in it.communicate(timeout=60)[0].splitlines()
+            )
+        )
+    finally:
+        for it in running:
+            kill(it)
+    assert [it.returncode for it in running] == [0] * many
+    assert len(spans) == many * times
+    assert all(one[1] <= two[0] for one, two in pairwise(spans))
+    assert not list(paths.runtime(site).parent.glob(f"{site}*"))
 
 
 # --- the mirror is away

@@ -51,3 +51,13 @@ def test_a_lock_that_somebody_keeps_is_refused(tmp_path: Path) -> None:
         for patience in (0.0, 0.2):
             with pytest.raises(BlockingIOError):
                 files.hold(other, patience)
+
+
+def test_a_lock_that_its_holder_deleted_holds_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with path.open("w") as held:
+        assert files.current(held, path)
+        path.unlink()
+        assert not files.current(held, path)
+        with path.open("w") as following:
+            assert files.current(following, path) and not files.current(held, path)

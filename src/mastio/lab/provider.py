@@ -6,7 +6,7 @@
 
 Everything is found again by what the kernel knows: cages (`mastio.lab.cage`), namespaces and mounts
 carry the lab's name. So `down` needs no record of what a killed `up` had begun, and two labs never
-meet. One mastio at a time works on a lab; it holds RUNTIME.lock.
+meet. One mastio at a time works on a lab; it holds RUNTIME.lock, which goes with the lab.
 """
 
 import shutil
@@ -64,16 +64,24 @@ class Lab:
     def _lock(self) -> Iterator[None]:
         path = paths.runtime(self.site).with_suffix(".lock")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as lock:
-            try:
-                files.hold(lock, patience=3)
-            except BlockingIOError:
-                raise MastioError(
-                    f"another mastio is at work on the lab {self.site}",
-                    hint="wait until it has finished, or end it; `mastio lab down` then cleans up",
-                    code=Exit.LOCKED,
-                ) from None
-            yield
+        while True:
+            with path.open("w") as lock:
+                try:
+                    files.hold(lock, patience=3)
+                except BlockingIOError:
+                    raise MastioError(
+                        f"another mastio is at work on the lab {self.site}",
+                        hint="wait until it has finished, or end it; `mastio lab down` then cleans up",
+                        code=Exit.LOCKED,
+                    ) from None
+                if not files.current(lock, path):
+                    continue  # who held it has taken the lab down: there may be a new one, held by another
+                try:
+                    yield
+                finally:
+                    if not paths.runtime(self.site).exists():
+                        path.unlink()
+                return
 
     # --- up ---
 
