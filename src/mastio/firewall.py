@@ -1,7 +1,7 @@
 """From the flow matrix to nftables: the whole ruleset of one machine, as text that nft -f loads.
 
 Every machine drops what the matrix does not declare, in both directions; what it drops it logs first,
-rate-limited, to NFLOG group `LOG_GROUP` with a prefix that names the chain. Three kinds of machines
+rate-limited, to NFLOG group `nft.LOG_GROUP` with a prefix that names the chain. Three kinds of machines
 differ only in which chains they get:
 
 | | arrival, input, output | forward, inward, outward | limits per client |
@@ -20,12 +20,11 @@ table inet mastio { ...
 
 from collections.abc import Iterable, Iterator
 
+from mastio import nft
 from mastio.flows import ADMIN, INTERNET, Flow, FlowMatrix
 from mastio.services import Service
 from mastio.site.model import Address, Machine, Network
 
-LOG_GROUP = 77
-"""The NFLOG group that ulogd2 listens to on every machine."""
 CLIENT_CONNECTIONS = 256
 """How many connections to published services one client may hold (IPv4 address or IPv6 /64)."""
 CLIENT_RATE = "200/second burst 400 packets"
@@ -133,7 +132,7 @@ class _Table:
         yield "    accept"
         yield "}"
         yield "chain refuse {"
-        yield from _indent(_log_and("limit", "drop"))
+        yield from nft.indent(nft.log_and("limit", "drop"))
         yield "}"
 
     def _peer(self, endpoint: str, family: int, side: str) -> str | None:
@@ -160,7 +159,7 @@ class _Table:
             source = self._peer(flow.source, family, "saddr")
             target = self._peer(flow.target, family, "daddr")
             if source and target:
-                match = _port(flow.service, port)
+                match = nft.port(flow.service, port)
                 words = (source, target, match, extra, verdict, _comment(flow))
                 yield " ".join(word for word in words if word)
 
@@ -182,7 +181,7 @@ class _Table:
         midway = f"{_MIDWAY} goto forgotten"
         reset = "meta l4proto tcp reject with tcp reset"
         ends = [("spoofed", "drop"), ("nonsense", "drop"), ("forgotten", reset)]
-        return _chain(
+        return nft.chain(
             "arrival",
             "filter hook prerouting priority mangle; policy accept;",
             "iif lo accept",
@@ -201,7 +200,7 @@ class _Table:
         ) + [
             line
             for name, verdict in ends
-            for line in (f"chain {name} {{", *_indent(_log_and(name, verdict)), "}")
+            for line in (f"chain {name} {{", *nft.indent(nft.log_and(name, verdict)), "}")
         ]
 
     def _input(self) -> list[str]:
@@ -219,7 +218,7 @@ class _Table:
             door = self.matrix.door(flow)
             extra = "ct status dnat" if public or door != flow.service.port else ""
             rules += self._flow_rules(flow, "jump client" if outsider else "accept", extra, door)
-        return _chain(
+        return nft.chain(
             "input",
             "filter hook input priority filter; policy drop;",
             "iif lo accept",
@@ -231,7 +230,7 @@ class _Table:
             *rules,
             "# Broadcasts and multicasts are nobody's attack: not worth a line in the log.",
             "fib daddr type { broadcast, multicast, anycast } drop",
-            *_log_and("input", "drop"),
+            *nft.log_and("input", "drop"),
         )
 
     def _output(self) -> list[str]:
@@ -241,13 +240,13 @@ class _Table:
             for family in _FAMILIES:
                 target = self._peer(flow.target, family, "daddr")
                 if target and self._peer(flow.source, family, "saddr"):
-                    rules.append(f"{target} {_port(flow.service)} accept {_comment(flow)}")
+                    rules.append(f"{target} {nft.port(flow.service)} accept {_comment(flow)}")
         soliciting = (
             ("icmpv6 type nd-router-solicit ip6 hoplimit 255 accept",)
             if self.faces_internet
             else ()
         )
-        return _chain(
+        return nft.chain(
             "output",
             "filter hook output priority filter; policy drop;",
             "oif lo accept",
@@ -263,7 +262,7 @@ class _Table:
             *_echo(),
             *rules,
             "# Our own programs hear at once that they may not, instead of waiting for a timeout.",
-            *_log_and("output", "meta l4proto tcp reject with tcp reset"),
+            *nft.log_and("output", "meta l4proto tcp reject with tcp reset"),
             "reject with icmpx admin-prohibited",
         )
 
@@ -277,14 +276,14 @@ class _Table:
                 ip, source = _IP[family], self._peer(flow.source, family, "saddr")
                 own = [it for it in self.machine.addresses if it.version == family]
                 rules += [
-                    f"{source} {ip} daddr {it} {_port(flow.service)} dnat {ip} to "
+                    f"{source} {ip} daddr {it} {nft.port(flow.service)} dnat {ip} to "
                     f"{f'[{it}]' if family == 6 else it}:{door} {_comment(flow)}"
                     for it in own
                     if source
                 ]
         if not rules:
             return []
-        return _chain("doors", "nat hook prerouting priority dstnat; policy accept;", *rules)
+        return nft.chain("doors", "nat hook prerouting priority dstnat; policy accept;", *rules)
 
     def _forward(self) -> list[str]:
         rules: list[str] = []
@@ -293,13 +292,13 @@ class _Table:
                 rules += self._flow_rules(flow, "jump client", "ct status dnat")
             else:
                 rules += self._flow_rules(flow, "jump client" if flow.source == ADMIN else "accept")
-        return _chain(
+        return nft.chain(
             "forward",
             "filter hook forward priority filter; policy drop;",
             *_CONVERSATIONS,
             *_echo(),
             *rules,
-            *_log_and("forward", "drop"),
+            *nft.log_and("forward", "drop"),
         )
 
     def _inward(self) -> list[str]:
@@ -326,10 +325,10 @@ class _Table:
                     continue
                 ip = _IP[family]
                 rules.append(
-                    f"{match} {ip} daddr {{ {', '.join(public)} }} {_port(service)} "
-                    f"dnat {ip} to {_choice(ip, targets)} {_comment(flows[0])}"
+                    f"{match} {ip} daddr {{ {', '.join(public)} }} {nft.port(service)} "
+                    f"dnat {ip} to {nft.choice(ip, targets)} {_comment(flows[0])}"
                 )
-        return _chain("inward", "nat hook prerouting priority dstnat; policy accept;", *rules)
+        return nft.chain("inward", "nat hook prerouting priority dstnat; policy accept;", *rules)
 
     def _outward(self) -> list[str]:
         """What leaves wears the public address; the firewall's own calls wear the one peers know."""
@@ -347,12 +346,12 @@ class _Table:
                     f"fib saddr type local {ip} daddr @site{family} snat {ip} to {own[0]}"
                     ' comment "not the address of whichever zone it is sent to"'
                 )
-        return _chain("outward", "nat hook postrouting priority srcnat; policy accept;", *rules)
+        return nft.chain("outward", "nat hook postrouting priority srcnat; policy accept;", *rules)
 
     @staticmethod
     def _disguise() -> list[str]:
         """Only replies, and only outward: a TTL set on what is routed inward could feed a loop."""
-        return _chain(
+        return nft.chain(
             "disguise",
             "filter hook postrouting priority mangle; policy accept;",
             f"meta l4proto tcp ct direction reply ip daddr != @site4 ip ttl set {REPLY_TTL}",
@@ -381,37 +380,6 @@ def _echo() -> tuple[str, ...]:
     )
 
 
-def _log_and(name: str, verdict: str) -> tuple[str, str]:
-    """The end of a chain: tell ulogd2, not more than it can write, then give the verdict."""
-    return (
-        f'limit rate 10/second burst 50 packets log prefix "mastio {name}:" group {LOG_GROUP}',
-        f"counter {verdict}",
-    )
-
-
-def _port(service: Service, port: int = 0) -> str:
-    """The match for a service's port, or another one for it."""
-    port = port or service.port
-    if len(service.transports) == 1:
-        return f"{service.transports[0]} dport {port}"
-    return f"meta l4proto {{ {', '.join(sorted(service.transports))} }} th dport {port}"
-
-
-def _choice(ip: str, targets: list[str]) -> str:
-    if len(targets) == 1:
-        return targets[0]
-    pairs = ", ".join(f"{number} : {target}" for number, target in enumerate(targets))
-    return f"jhash {ip} saddr mod {len(targets)} map {{ {pairs} }}"
-
-
 def _comment(flow: Flow) -> str:
     """nft allows 128 bytes."""
     return f'comment "{f"{flow.source} to {flow.target}, {flow.service.name}: {flow.why}"[:120]}"'
-
-
-def _indent(lines: Iterable[str]) -> list[str]:
-    return [f"    {line}" for line in lines]
-
-
-def _chain(name: str, kind: str, *rules: str) -> list[str]:
-    return [f"chain {name} {{", *_indent((f"type {kind}", *rules)), "}"]

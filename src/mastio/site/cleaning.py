@@ -1,7 +1,8 @@
 """The keys of what the gateway and the store keep out: filtering, limits on users, bans."""
 
+from mastio.site.filter import Filter, Topic, Treatment
 from mastio.site.key import Key, Kind, names
-from mastio.site.model import Bans, Filter, Outbound, Topic, Treatment
+from mastio.site.model import Bans, Outbound
 
 
 def _whole(table: str, fields: type, name: str, meaning: str, most: float) -> Key:

@@ -15,7 +15,8 @@ from itertools import pairwise
 from typing import TypeVar
 
 from mastio.site import values
-from mastio.site.model import Filter, Leaning, Listing, Network, Policy, Topic, Treatment
+from mastio.site.filter import Filter, Leaning, Listing, Topic, Treatment
+from mastio.site.model import Network, Policy
 from mastio.site.problems import did_you_mean
 from mastio.site.read import Raw
 

@@ -10,6 +10,8 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from urllib.parse import urlsplit
 
+from mastio.site.filter import Filter
+
 DUTIES = ("postmaster", "abuse", "hostmaster", "root", "mailer-daemon")
 """What each domain owes the world (RFC 2142) and its machines: mail to these goes to `admin_mail`."""
 DMARC_REPORTS, TLS_REPORTS = "dmarc-reports", "tls-reports"
@@ -248,63 +250,6 @@ class Acme:
     """PEM certificates of an authority that is in nobody's list: an organisation's own, or a test's."""
     alarm_days: int = 14
     """With fewer days left to a certificate there is an alarm."""
-
-
-class Treatment(StrEnum):
-    """What becomes of a message with an attachment that a policy names."""
-
-    REJECT = "reject"
-    QUARANTINE = "quarantine"
-    """Delivered with a header by which the store files it away from the reader."""
-    MARK = "mark"
-
-
-class Topic(StrEnum):
-    """What spam is about, as far as words tell it."""
-
-    DRUGS = "drugs"
-    GAMBLING = "gambling"
-    ADULT = "adult"
-    CRYPTO = "crypto"
-    LOANS = "loans"
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """Senders: mail addresses, domains (with all below them) and client networks."""
-
-    addresses: tuple[str, ...] = ()
-    domains: tuple[str, ...] = ()
-    networks: tuple[Network, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Leaning:
-    """How the filter leans for the mail to one domain; what is None is as in the whole site."""
-
-    domain: str
-    spam_junk_score: float | None = None
-    spam_reject_score: float | None = None
-    greylist_score: float | None = None
-    welcome: Listing = field(default_factory=Listing)
-    block: Listing = field(default_factory=Listing)
-    topics: tuple[tuple[Topic, float], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """What the gateway lets in; thresholds for the whole site are in `Policy`."""
-
-    dangerous_attachments: Treatment = Treatment.REJECT
-    macro_documents: Treatment = Treatment.QUARANTINE
-    encrypted_archives: Treatment = Treatment.QUARANTINE
-    trusted_forwarders: tuple[str, ...] = ()
-    """Domains whose ARC seals (RFC 8617) are believed when a forwarded message fails DMARC."""
-    welcome: Listing = field(default_factory=Listing)
-    block: Listing = field(default_factory=Listing)
-    topics: tuple[tuple[Topic, float], ...] = ()
-    """By what to multiply a topic's score; 1 where nothing is said."""
-    domains: tuple[Leaning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

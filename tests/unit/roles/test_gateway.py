@@ -13,7 +13,8 @@ from mastio.context import Context, Internet
 from mastio.flows import expand
 from mastio.roles import gateway
 from mastio.roles.gateway.files import CLAMD, MILTER, VALKEY
-from mastio.site.model import Alarms, Filter, Leaning, Listing, Site, Topic
+from mastio.site.filter import Filter, Leaning, Listing, Topic
+from mastio.site.model import Alarms, Site
 from mastio.state import HostState
 from tests.sites import demo_site, split_site, v4_site
 

@@ -5,7 +5,7 @@ from ipaddress import ip_network
 import pytest
 
 from mastio.site import parse
-from mastio.site.model import Filter, Topic, Treatment
+from mastio.site.filter import Filter, Topic, Treatment
 from mastio.site.problems import SiteFileError
 
 HEAD = """

@@ -17,8 +17,8 @@ A machine that resolves names on the internet brings its own resolv.conf; the ot
 
 from mastio import services
 from mastio.context import PKI, Context, Peer, bracketed
-from mastio.firewall import LOG_GROUP
 from mastio.flows import INTERNET
+from mastio.nft import LOG_GROUP
 from mastio.services import Service
 from mastio.site.model import Role
 from mastio.state import Check, Directory, File, HostState, Unit

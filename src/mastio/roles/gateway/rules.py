@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 from mastio.context import Context
 from mastio.roles.gateway.files import LISTS, RECIPIENTS, etc
-from mastio.site.model import Address, Leaning, Listing, Policy, Site, Topic
+from mastio.site.filter import Leaning, Listing, Topic
+from mastio.site.model import Address, Policy, Site
 from mastio.state import Command, Directory, File, HostState
 
 RULES = "/etc/rspamd/mastio/rules.json"
