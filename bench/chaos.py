@@ -187,7 +187,8 @@ class Chaos:
         )  # fmt: skip
         there, notices = self.there()
         wrong += [f"somebody was told that mail is lost: {it}" for it in notices]
-        return judge(promises, there, done, HANDED_OVER, waits), done, wrong
+        names = {self.site.mx_host: GATEWAY}
+        return judge(promises, there, done, HANDED_OVER, waits, names), done, wrong
 
     def _settle(self, deadline: float) -> None:
         """Returns when nothing waits any more."""

@@ -2,7 +2,8 @@
 
 A message that is there twice was handed over twice at one hop: the same queue id up to there, two ids from there on,
 as its `Received` fields say. That is allowed where the one who handed it over could not know that it had arrived: its
-answer was lost (RFC 5321, 4.5.3.2.6, RFC 1047). So something must have gone wrong there at that time.
+answer was lost (RFC 5321, 4.5.3.2.6, RFC 1047). So something must have gone wrong there at that time, or its sender,
+who waits for seconds and not for ten minutes as that RFC wants, was gone when the answer came.
 """
 
 import re
@@ -29,6 +30,8 @@ class Promise:
     tries: int
     unsure: int
     """How often all was sent, and no answer came."""
+    late: int = 0
+    """How often of these the sender did not wait for it any longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +102,10 @@ def hops(head: str) -> tuple[tuple[str, str], ...]:
 
 def judge(
     promises: Sequence[Promise], copies: Iterable[Copy], faults: Sequence[Done], before: Mapping[str, str],
-    queued: frozenset[int] = frozenset(),
+    queued: frozenset[int] = frozenset(), names: Mapping[str, str] | None = None,
 ) -> Result:  # fmt: skip
     """Compare. `before` says who hands over to whom: `{"store": "gateway"}` for a hop into the store; `queued` are
-    the numbers in the site's queues."""
+    the numbers in the site's queues; `names` are machines by the names that they have outside."""
     there: dict[int, list[Copy]] = defaultdict(list)
     for copy in copies:
         there[copy.number].append(copy)
@@ -115,7 +118,7 @@ def judge(
         found = there[promise.number]
         astray += [it for it in found if (it.mailbox, it.folder) != (promise.recipient, "INBOX")]
         if len(found) > 1:
-            twins.append(_twin(promise, found, faults, before))
+            twins.append(_twin(promise, found, faults, before, names or {}))
     refused = tuple(it for it in promises if it.code != 250)
     return Result(
         len(kept),
@@ -129,8 +132,9 @@ def judge(
 
 
 def _twin(
-    promise: Promise, copies: Sequence[Copy], faults: Sequence[Done], before: Mapping[str, str]
-) -> Twin:
+    promise: Promise, copies: Sequence[Copy], faults: Sequence[Done], before: Mapping[str, str],
+    names: Mapping[str, str],
+) -> Twin:  # fmt: skip
     rows = [it.hops for it in copies]
     for step in zip(*rows, strict=False):
         if len({number for _, number in step}) > 1:
@@ -138,11 +142,12 @@ def _twin(
             break
     else:
         return Twin(promise.number, "", "")
-    machine = by.split(".")[0]
-    first = step == tuple(row[0] for row in rows)
+    machine = names.get(by) or by.split(".")[0]
+    # What a user submits does not say so to others: its first hop may be the second.
+    first = machine == promise.first and step == tuple(row[0] for row in rows)
     if first and not promise.unsure:
         return Twin(promise.number, by, "")
-    touched = {machine, promise.first if first else machine, before.get(machine, ""), FIREWALL}
+    touched = {machine, "" if first else before.get(machine, ""), FIREWALL}
     begin, end = min(it.at for it in copies), max(it.at for it in copies)
     why = [
         it.fault.words
@@ -150,4 +155,6 @@ def _twin(
         if it.began <= end and it.ended >= begin - MARGIN
         and (it.fault.kind in ("cut", "bad") or it.fault.target in touched)
     ]  # fmt: skip
+    if not why and first and promise.late:
+        why = ["its sender did not wait for the answer any longer"]
     return Twin(promise.number, by, why[-1] if why else "")

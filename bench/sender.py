@@ -9,6 +9,7 @@ envelope sender. With `tell` each step that counts is a line of JSON on stdout a
 listens knows where each message was when this machine dies:
 
     ["dot", 7]                           all of message 7 was sent, its answer is awaited
+    ["late", 7]                          the answer did not come in time: it was given up
     ["end", 7, 250, "2.0.0 Ok …", 2, 81.5]    the last answer, the number of tries, when
 """
 
@@ -34,6 +35,7 @@ def send(address: str, port: int, source: str, name: str, mails: list[Any], sess
     import time
 
     outcomes: list[Any] = [None] * len(mails)
+    waiting: set[int] = set()  # messages of which all was sent
     way: dict[str, Any] = {"host": address, "port": port}
     if source:
         way["local_addr"] = (source, 0)
@@ -73,7 +75,9 @@ def send(address: str, port: int, source: str, name: str, mails: list[Any], sess
             if reply[0] == 354:
                 writer.write(content.encode("latin-1"))
                 say("dot", number)
+                waiting.add(number)
                 reply = await answer()
+                waiting.discard(number)
                 writer.write(b"QUIT\r\n")
             return reply
         finally:
@@ -95,6 +99,9 @@ def send(address: str, port: int, source: str, name: str, mails: list[Any], sess
                     code, text = await asyncio.wait_for(attempt(number), patience)
                 except (TimeoutError, OSError, ValueError) as error:
                     code, text = 0, repr(error)
+                    if number in waiting and isinstance(error, TimeoutError):
+                        say("late", number)
+                    waiting.discard(number)
                 again = code < 200 or 400 <= code < 500
                 # A person whose password is right tries again: an authenticator that dies is told as a 535.
                 again = again or (bool(password) and code == 535)

@@ -56,6 +56,8 @@ class Stream:
     promises: dict[int, Promise] = field(default_factory=dict)
     unsure: dict[int, int] = field(default_factory=dict)
     """Messages of which all was sent, and how often."""
+    late: dict[int, int] = field(default_factory=dict)
+    """Messages whose answer was no longer waited for, and how often."""
 
     def go(self, began: float, deadline: float) -> list[Promise]:
         """Until each message has its verdict, or the deadline has passed."""
@@ -89,6 +91,9 @@ class Stream:
             ):
                 what, index, *rest = json.loads(line)
                 mail = left[index]
+                if what == "late":
+                    self.late[mail.number] = self.late.get(mail.number, 0) + 1
+                    continue
                 if what == "dot":
                     sent[mail.number] = sent.get(mail.number, 0) + 1
                     continue
@@ -97,7 +102,14 @@ class Stream:
                 # The last one was answered.
                 unsure = dots - 1 if code == 250 else dots
                 self.promises[mail.number] = Promise(
-                    mail.number, mail.recipient, self.first, code, text, tries, unsure
+                    mail.number,
+                    mail.recipient,
+                    self.first,
+                    code,
+                    text,
+                    tries,
+                    unsure,
+                    self.late.get(mail.number, 0),
                 )
         finally:
             for number, dots in sent.items():

@@ -8,8 +8,10 @@ BOX = "a@fortress.test"
 MX, STORE = "mx.fortress.test", "store.lab.internal"
 
 
-def promise(number: int, code: int = 250, unsure: int = 0) -> Promise:
-    return Promise(number, BOX, "gateway", code, "", 1, unsure)
+def promise(
+    number: int, code: int = 250, unsure: int = 0, late: int = 0, first: str = "gateway"
+) -> Promise:
+    return Promise(number, BOX, first, code, "", 1, unsure, late)
 
 
 def copy(number: int, gateway: str = "G", store: str = "S", box: str = BOX, folder: str = "INBOX",
@@ -21,6 +23,7 @@ def done(kind: str = "power", target: str = "store", began: float = 90, ended: f
     return Done(Fault(0, kind, target, 5), began, ended)
 
 
+NAMES = {MX: "gateway"}
 WAITING = {"store": "gateway", "gateway": "store"}
 
 
@@ -71,8 +74,24 @@ def test_twice_at_the_store_needs_a_reason_there_and_then(faults: list[Done], wh
 def test_a_sender_who_had_his_answer_sends_once() -> None:
     twice = [copy(1, gateway="G"), copy(1, gateway="H")]
     faults = [done(target="gateway")]
-    assert judge([promise(1, unsure=1)], twice, faults, WAITING).good
-    assert judge([promise(1)], twice, faults, WAITING).unexplained
+    assert judge([promise(1, unsure=1)], twice, faults, WAITING, names=NAMES).good
+    assert judge([promise(1)], twice, faults, WAITING, names=NAMES).unexplained
+
+
+def test_a_sender_who_does_not_wait_sends_twice() -> None:
+    twice = [copy(1, gateway="G"), copy(1, gateway="H")]
+    found = judge([promise(1, unsure=1, late=1)], twice, [], WAITING, names=NAMES)
+    assert found.good and "did not wait" in found.twins[0].why
+    assert judge([promise(1, unsure=1)], twice, [], WAITING, names=NAMES).unexplained
+    twice = [copy(1), copy(1, store="T")]
+    assert judge([promise(1, unsure=1, late=1)], twice, [], WAITING, names=NAMES).unexplained
+
+
+def test_what_a_user_submits_was_at_the_store_before_the_first_hop_that_it_tells() -> None:
+    twice = [copy(1, gateway="G"), copy(1, gateway="H")]
+    own = promise(1, first="store")
+    assert judge([own], twice, [done(target="store")], WAITING, names=NAMES).good
+    assert judge([own], twice, [done(target="watch")], WAITING, names=NAMES).unexplained
 
 
 def test_hops_are_read_from_the_first_on() -> None:

@@ -1,8 +1,10 @@
 """The benchmarks' sender, against a server in a thread: it tries again what was deferred, nothing else."""
 
+import json
 import socket
 import socketserver
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -63,6 +65,8 @@ class Dialogue(socketserver.StreamRequestHandler):
         elif name == "never" or (name == "later" and first):
             self.wfile.write(b"451 later\r\n")
         else:
+            if name == "slow" and first:
+                time.sleep(0.5)
             self.server.received.append(b"".join(lines))
             self.wfile.write(b"250 queued\r\n")
 
@@ -93,6 +97,17 @@ def test_accepted_and_refused_at_once(server: Server) -> None:
 
 def test_deferred_and_broken_are_tried_again(server: Server) -> None:
     assert outcomes(server, "later", "broken") == [(250, 2), (250, 2)]
+
+
+def test_who_does_not_wait_for_the_answer_says_so(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mails = [[SENDER, f"{it}@here.test", "Subject: x\n\nhi\n"] for it in ("slow", "alice")]
+    port = server.server_address[1]
+    send("127.0.0.1", port, "", "me.test", mails, 2, [0.5], patience=0.2, tell=True)
+    told = [json.loads(it)[:2] for it in capsys.readouterr().out.splitlines()]
+    assert [it for it in told if it[1] == 0] == [["dot", 0], ["late", 0], ["dot", 0], ["end", 0]]
+    assert [it for it in told if it[1] == 1] == [["dot", 1], ["end", 1]]
 
 
 def test_patience_ends(server: Server) -> None:
