@@ -1,0 +1,203 @@
+"""What the site file may say of the filter, beyond `test_filter`: treatments, lists of networks and of one domain,
+thresholds and weights of one domain.
+
+The lab's own domain is tuned; a second one, that has only what the whole site has, gets the same message
+and has another verdict. Together with `test_filter` each treatment is seen with each kind of attachment.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from mastio.lab import internet, outside
+from mastio.site.model import Role
+from tests.lab import mail
+from tests.lab.conftest import TheLab as Lab
+from tests.lab.mail import CAROL, message, token
+from tests.lab.test_filter import (
+    FILED,
+    LET_IN,
+    ODD,
+    PILLS,
+    REFUSED,
+    arrives,
+    attached,
+    fires,
+    send,
+    somebody,
+)  # fmt: skip
+from tests.lab.test_quarantine import held
+
+pytestmark = pytest.mark.lab
+
+BETS = "Casino, jackpot, poker and betting."
+"""One topic: not suspicious, where nobody gives it more weight."""
+UNWANTED = f"unwanted.{outside.DOMAIN}"
+FIRST = ("mark", "reject", "mark")
+MARK = "X-Mastio-Attachment"
+
+
+def tuned(lab: Lab, dangerous: str, macros: str, encrypted: str) -> str:
+    networks = ", ".join(
+        f'"{it}/{29 if it.version == 4 else 125}"' for it in internet.admin(lab.site)
+    )
+    return f"""
+[policy]
+greylist_delay = 4
+greylist_score = 4.0
+spam_junk_score = 8.0
+
+[filter]
+dangerous_attachments = "{dangerous}"
+macro_documents = "{macros}"
+encrypted_archives = "{encrypted}"
+block = [{networks}]
+
+[filter.domains."{lab.site.domains[0]}"]
+greylist_score = 7.0
+spam_reject_score = 9.0
+welcome = ["{outside.DOMAIN}", "{outside.PLAIN}"]
+block = ["{UNWANTED}"]
+topics.gambling = 3
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def first(lab: Lab) -> Iterator[None]:
+    file = lab.folder / "site.toml"
+    before = file.read_text()
+    machines = [it.name for it in lab.site.carrying(Role.GATEWAY_IN, Role.GATEWAY_OUT)]
+    file.write_text(before + tuned(lab, *FIRST))
+    try:
+        lab.mastio("apply", "--yes", *machines)
+        yield
+    finally:
+        file.write_text(before)
+        lab.mastio("apply", "--yes", *machines)
+
+
+@pytest.fixture(scope="module")
+def alice(lab: Lab) -> tuple[str, str]:
+    return next(iter(lab.accounts.items()))
+
+
+@pytest.fixture(scope="module")
+def other(lab: Lab, alice: tuple[str, str]) -> Iterator[str]:
+    """Alice's address in a second domain."""
+    domain = f"{token()}.test"
+    lab.mastio("domain", "add", domain)
+    lab.mastio("alias", "add", f"alice@{domain}", alice[0])
+    yield f"alice@{domain}"
+    lab.mastio("alias", "delete", f"alice@{domain}")
+    lab.mastio("domain", "delete", domain)
+
+
+# --- lists
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_blocked_network_is_refused(lab: Lab, alice: tuple[str, str], version: int) -> None:
+    sender = somebody()
+    letter = message(sender, alice[0], token()).as_string()
+    source = next(it for it in internet.admin(lab.site) if it.version == version)
+    commands = (f"MAIL FROM:<{sender}>", f"RCPT TO:<{alice[0]}>", "DATA")
+    fires(mail.talk(lab, commands, letter, version=version, source=source)[-1], "not wanted")
+    assert send(lab, letter, sender, alice[0], version=version)[0] == 250
+
+
+def test_a_domain_blocks_a_domain_with_all_below_it(
+    lab: Lab, alice: tuple[str, str], other: str
+) -> None:
+    envelope = somebody(outside.DOMAIN)
+    for domain in (UNWANTED, f"below.{UNWANTED}"):
+        letter = message(somebody(domain), alice[0], token())
+        fires(send(lab, letter, envelope, alice[0], forged=False), "not wanted")
+        assert send(lab, letter, envelope, other, forged=False)[0] == 250
+    wanted = message(somebody(f"not{UNWANTED}"), alice[0], token())
+    assert send(lab, wanted, envelope, alice[0], forged=False)[0] == 250
+
+
+def test_a_domain_welcomes_a_domain_that_is_proven(
+    lab: Lab, alice: tuple[str, str], other: str
+) -> None:
+    sender, word = somebody(outside.DOMAIN), token()
+    letter = message(sender, alice[0], word, ODD)
+    assert send(lab, letter, sender, other, forged=False)[0] == 451
+    assert send(lab, letter, sender, alice[0], forged=False)[0] == 250
+    assert arrives(lab, alice, word)
+    # Nothing proves who writes in this one's name; it is welcome as well.
+    forged = somebody()
+    fires(send(lab, message(forged, alice[0], token(), ODD), forged, alice[0]))
+
+
+# --- thresholds and weights
+
+
+@pytest.mark.parametrize(
+    ("text", "here", "there"),
+    [(PILLS, 250, 451), (ODD, 554, 451), (BETS, 451, 250)],
+    ids=["greylist_score", "spam_reject_score", "topic"],
+)
+def test_one_message_has_another_verdict_in_another_domain(
+    lab: Lab, alice: tuple[str, str], other: str, text: str, here: int, there: int
+) -> None:
+    one, two = somebody(), somebody()  # who was let in once would be known
+    said = [
+        send(lab, message(sender, to, token(), text), sender, to)[0]
+        for sender, to in ((one, alice[0]), (two, other))
+    ]
+    assert said == [here, there]
+
+
+# --- attachments
+
+
+def marked(lab: Lab, alice: tuple[str, str], name: str, reason: str) -> None:
+    word = token()
+    letter = attached(*{**REFUSED, **FILED, **LET_IN}[name], CAROL, alice[0], word)
+    letter[MARK] = "a forged reason"
+    assert send(lab, letter, CAROL, alice[0], forged=False)[0] == 250
+    got = arrives(lab, alice, word).get_all(MARK) or []
+    assert len(got) == bool(reason) and reason in "".join(got), got
+
+
+def refused(lab: Lab, alice: tuple[str, str], name: str) -> None:
+    letter = attached(*FILED[name], CAROL, alice[0], token())
+    fires(send(lab, letter, CAROL, alice[0], forged=False), "refused")
+
+
+def test_what_is_marked_arrives_and_says_what_it_has(lab: Lab, alice: tuple[str, str]) -> None:
+    marked(lab, alice, "script", "a file of type .js")
+    marked(lab, alice, "in-zip", "a file of type .exe")
+    marked(lab, alice, "in-nested-zip", "a dangerous file in an archive")
+    marked(lab, alice, "password", "an archive with a password")
+    marked(lab, alice, "nested-zip", "")
+    refused(lab, alice, "macros")
+    virus = attached(*REFUSED["virus-in-nested-zip"], CAROL, alice[0], token())
+    fires(send(lab, virus, CAROL, alice[0], forged=False), "malware")
+
+
+@pytest.fixture
+def otherwise(lab: Lab) -> None:
+    """Other treatments, until the module ends."""
+    file = lab.folder / "site.toml"
+    file.write_text(
+        file.read_text().replace(tuned(lab, *FIRST), tuned(lab, "quarantine", "mark", "reject"))
+    )
+    lab.mastio("apply", "--yes", mail.the(lab, Role.GATEWAY_IN).name)
+
+
+def test_each_kind_can_be_treated_otherwise(
+    lab: Lab, alice: tuple[str, str], otherwise: None
+) -> None:
+    word = token()
+    for name in ("script", "in-nested-zip"):
+        letter = attached(*REFUSED[name], CAROL, alice[0], word)
+        assert send(lab, letter, CAROL, alice[0], forged=False)[0] == 250
+    entries = held(lab, word, 2)
+    assert len(entries) == 2
+    assert not mail.inbox(lab, *alice, word, patience=1), "its reader has it all the same"
+    lab.mastio("quarantine", "delete", "--yes", *(it["id"] for it in entries))
+    refused(lab, alice, "password")
+    marked(lab, alice, "macros", "a document with macros")
+    marked(lab, alice, "document", "")
