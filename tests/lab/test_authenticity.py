@@ -3,15 +3,19 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
 from email.message import EmailMessage
 from typing import Any
 
 import pytest
 
-from mastio import services
+from mastio import secrets, services
+from mastio.dns import rings
 from mastio.lab import internet, outside
 from mastio.lab.outside import domains
 from mastio.site.model import Role
+from mastio.vault import Vault
 from tests.lab import mail
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
@@ -78,10 +82,25 @@ def test_outgoing_mail_is_signed_by_both_keys(lab: Lab, alice: tuple[str, str]) 
     assert set(verdicts.values()) == {"pass"}, verdicts
 
 
+def signed_for(lab: Lab, days: int) -> None:
+    """The keys of all domains, as they are when they have signed for so long."""
+    vault = Vault.open(lab.folder)
+    for domain in lab.site.domains:
+        ring = secrets.ring_of(vault, domain)
+        since = secrets.today() - timedelta(days=days)
+        aged = tuple(replace(it, since=since) for it in ring)
+        vault.put(rings.name(domain), rings.unparse(aged))
+    assert vault.save()
+
+
 @pytest.fixture
 def rotated(lab: Lab) -> Iterator[dict[str, str]]:
-    """The DKIM keys rotated in the vault, not yet on the machines: selector → state."""
-    lab.mastio("dkim", "rotate")
+    """The DKIM keys rotated in the vault, since they are due, not yet on the machines: selector → state."""
+    assert "nothing is due" in lab.mastio("dkim", "rotate", "--if-due")
+    signed_for(lab, lab.site.policy.dkim_days - 1)
+    assert "nothing is due" in lab.mastio("dkim", "rotate", "--if-due"), "a day too early"
+    signed_for(lab, lab.site.policy.dkim_days)
+    assert "to be published" in lab.mastio("dkim", "rotate", "--if-due")
     yield {it["selector"]: it["state"] for it in json.loads(lab.mastio("dkim", "list", "--json"))}
 
 

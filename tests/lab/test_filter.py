@@ -299,6 +299,37 @@ def test_the_greylist_outlives_a_restart(lab: Lab, alice: tuple[str, str]) -> No
     assert send(lab, letter, sender, alice[0])[0] == 250
 
 
+def test_nothing_suspicious_passes_while_the_greylist_is_away(
+    lab: Lab, alice: tuple[str, str]
+) -> None:
+    """Valkey neither answers nor is gone: the message has to come again, and then is greylisted like any."""
+    sender, proven, gateway = (
+        somebody(),
+        somebody(outside.DOMAIN),
+        mail.the(lab, Role.GATEWAY_IN).name,
+    )
+    letter = message(sender, alice[0], token(), PILLS)
+
+    def signal(name: str) -> None:
+        argv = ["systemctl", "kill", f"--signal={name}", "valkey-server.service"]
+        assert lab.run(gateway, argv).code == 0
+
+    signal("STOP")
+    try:
+        code, text = send(lab, letter, sender, alice[0])
+        assert code == 451 and "the greylist is not ready" in text, text
+        ordinary = message(proven, alice[0], token())
+        assert send(lab, ordinary, proven, alice[0], forged=False)[0] == 250
+    finally:
+        signal("CONT")
+    end = time.monotonic() + 30
+    while "greylisted" not in (text := send(lab, letter, sender, alice[0])[1]):
+        assert "not ready" in text and time.monotonic() < end, text
+        time.sleep(0.5)
+    time.sleep(5)
+    assert send(lab, letter, sender, alice[0])[0] == 250
+
+
 def _ready(lab: Lab, gateway: str) -> None:
     """Rspamd goes and comes with Valkey, and binds its socket when it has read its rules."""
     for _ in range(60):

@@ -191,3 +191,27 @@ def test_mail_that_comes_back_counts(lab: Lab, new_user: Callable[..., User]) ->
     while user[0] not in paused(lab) and time.monotonic() < end:
         time.sleep(1)
     assert paused(lab)[user[0]] == "3 bounces in a day, more than 2"
+
+
+def test_a_machine_that_submits_too_much_in_a_minute_is_told_to_come_later(
+    lab: Lab, new_user: Callable[..., User]
+) -> None:
+    one, other = new_user(f"{NEWSLETTER}"), new_user()
+    send(lab, one, token())
+    most, store = 3, the(lab, Role.STORE).name
+    file = lab.folder / "site.toml"
+    before = file.read_text()
+    few = f"[outbound]\nmachine_messages_per_minute = {most}\n"
+    file.write_text(before.replace("[outbound]\n", few))
+    try:
+        lab.mastio("apply", "--yes", store)
+        said = [submit(lab, *one, message(one[0], CAROL, token())) for _ in range(most + 1)]
+        assert said[-1][0] == 450 and "too much mail" in said[-1][1], said
+        # All users together: another one has to come later too, and is not paused for it.
+        assert submit(lab, *other, message(other[0], CAROL, token()))[0] == 450
+        assert other[0] not in paused(lab)
+        assert held(lab, other[0]) == []
+    finally:
+        file.write_text(before)
+        lab.mastio("apply", "--yes", store)
+    send(lab, other, token())
