@@ -5,10 +5,10 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from mastio.roles.backup.door import Walk
+from mastio.roles.backup.door import Walk, not_found
 
 FOLDERS = ("Maildir", "Maildir/.Junk", "Maildir/.Archive")
 _LAG = 3
@@ -18,6 +18,13 @@ _MOVE = st.tuples(
 )
 
 
+# One that is moved away before borg comes, and back under its name afterwards.
+@example(
+    messages=11,
+    moves=[(0, 0, "Maildir", ""), (0, 2, "Maildir/.Archive", ""), (27, 2, "Maildir", ""),
+           (31, 2, "Maildir/.Archive", "")],
+    deliveries=set(),
+)  # fmt: skip
 @settings(deadline=None, max_examples=60)
 @given(
     messages=st.integers(1, 12),
@@ -40,6 +47,7 @@ def test_nothing_that_stays_is_missed(
             if path.is_dir():
                 os.utime(path, (1e9, 1e9))
         taken: set[str] = set()
+        gone: list[bytes] = []
         clock = iter(range(10_000))
 
         def borg(paths: Iterable[bytes]) -> None:
@@ -48,8 +56,12 @@ def test_nothing_that_stays_is_missed(
             for path in (*paths, *[b""] * _LAG):
                 behind.append(Path(os.fsdecode(path)))
                 happen(next(clock))
-                if len(behind) > _LAG and (one := behind.pop(0)).is_file():
-                    taken.add(one.name.partition(":")[0])
+                if len(behind) > _LAG:
+                    one = behind.pop(0)
+                    if one.is_file():
+                        taken.add(one.name.partition(":")[0])
+                    elif not one.exists():
+                        gone.append(os.fsencode(one))
 
         def happen(step: int) -> None:
             for at, number, folder, flags in moves:
@@ -62,5 +74,17 @@ def test_nothing_that_stays_is_missed(
         walk = Walk([os.fsencode(home)])
         borg(walk.first())
         for _ in range(5):
+            walk.missed(gone)
+            gone.clear()
             borg(walk.again())
         assert {f"{it}.host" for it in where} <= taken
+
+
+def test_what_borg_did_not_find_is_told_from_its_words() -> None:
+    path = "/var/vmail/büro: x/cur/1.host:2,S"
+    said = "[Errno 2] No such file or directory: '/var/vmail/büro: x/cur/1.host:2,S'"
+    for step in ("stat: ", "open: ", ""):
+        assert not_found(f"{path}: {step}{said}") == path.encode()
+    assert not_found("No such file or directory") == b""
+    assert not_found("/var/vmail: stat: [Errno 13] Permission denied: '/var/vmail'") is None
+    assert not_found("Creating archive at /x") is None

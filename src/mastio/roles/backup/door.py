@@ -30,12 +30,14 @@ import time
 from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import IO, Any
 
 SETTINGS, PASSPHRASE = "/etc/mastio/backup.json", "/etc/mastio/backup.passphrase"
 FOLDER = Path("/var/lib/mastio/backup-here")
 REFUSED = 77
 _NAME = re.compile(r"[a-z0-9-]+-\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+_NOT_FOUND = re.compile(r"(.+?): (?:\w+: )?(?:\[Errno 2\]|file not found)", re.DOTALL)
 _PASSES = 8
 """How often what changed is listed again; each time there is less."""
 _SOON = 50_000_000
@@ -69,6 +71,16 @@ class Walk:
             path for path, (changed, _) in self._known.items() if _changed(path) != changed
         ]:
             yield from self._below(folder)
+
+    def missed(self, paths: Iterable[bytes]) -> None:
+        """Borg did not find them: what comes back under its name is new, as a message that is marked and unmarked."""
+        lost: dict[bytes, set[int]] = {}
+        for path in paths:
+            folder, _, name = path.rpartition(b"/")
+            lost.setdefault(folder, set()).add(hash(name))
+        for folder in lost.keys() & self._known.keys():
+            left = (it for it in self._known[folder][1] if it not in lost[folder])
+            self._known[folder] = -1, array("q", left)
 
     def _below(self, folder: bytes) -> Iterator[bytes]:
         pending = [folder]
@@ -109,8 +121,14 @@ class Feeder:
     def __init__(self, walk: Walk, pipe: IO[bytes]) -> None:
         self._walk, self._pipe = walk, pipe
         self.gone = 0
-        """Paths that borg has not found any more."""
+        """How many paths borg has not found any more."""
+        self._lost: SimpleQueue[bytes] = SimpleQueue()
         self.count = 0
+
+    def lost(self, path: bytes) -> None:
+        """Borg has not found it; said from another thread."""
+        self.gone += 1
+        self._lost.put(path)
 
     def feed(self) -> None:
         """To the end of its paths; a pipe that broke says that borg has ended, and why is borg's to tell."""
@@ -119,6 +137,7 @@ class Feeder:
                 self._give(self._walk.first())
                 for _ in range(_PASSES):
                     gone = self.gone
+                    self._walk.missed([self._lost.get() for _ in range(self._lost.qsize())])
                     if not self._give(self._walk.again()) and gone == self.gone:
                         break
         except BrokenPipeError:
@@ -236,8 +255,8 @@ def _archive(name: str, own: dict[str, Any], place: Path) -> int:
     def hear(lines: IO[bytes]) -> None:
         for line in lines:
             text = _message(line)
-            if "No such file or directory" in text or "file not found" in text:
-                feeder.gone += 1
+            if (path := not_found(text)) is not None:
+                feeder.lost(path)
             elif text:
                 words.append(text)
 
@@ -271,6 +290,13 @@ def _message(line: bytes) -> str:
         return str(told.get("message", "")) if told.get("type") == "log_message" else ""
     except ValueError:
         return line.decode(errors="replace").strip()
+
+
+def not_found(words: str) -> bytes | None:
+    """The path that borg has not found, by its words; empty when they do not name it, None when all were found."""
+    if found := _NOT_FOUND.match(words):
+        return found[1].encode("utf-8", "surrogateescape")
+    return b"" if "No such file or directory" in words or "file not found" in words else None
 
 
 def relay() -> int:
