@@ -14,12 +14,17 @@ from email.message import EmailMessage
 
 import pytest
 
+from mastio import services
+from mastio.context import Internet
+from mastio.lab import outside
 from mastio.site.model import Role
 from tests.lab import mail
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import CAROL, message, the, token
+from tests.lab.sabotage import on
 from tests.lab.test_filter import EICAR, attached
 from tests.lab.test_quarantine import held
+from tests.unit.roles.test_gateway import built, text
 
 pytestmark = pytest.mark.lab
 
@@ -150,3 +155,48 @@ def test_who_has_no_room_to_work_asks_to_come_again(lab: Lab, alice: tuple[str, 
         allow("1777")
     soon(lab, message(CAROL, alice[0], token(), EICAR), 554)
     soon(lab, message(CAROL, alice[0], token()), 250)
+
+
+def test_signatures_come_through_watchs_proxy_and_from_the_sites_mirrors_alone(lab: Lab) -> None:
+    """freshclam with the site's settings fetches a file of the lab: nobody but ClamAV can sign those of its mirrors."""
+    gateway, watch = the(lab, Role.GATEWAY_IN).name, the(lab, Role.WATCH).name
+    place, served, name = "/var/lib/clamav/test", "/var/lib/signatures-test", "lab.ndb"
+    settings = text(built(lab.site, gateway, Internet()), "/etc/clamav/freshclam.conf")
+    others = ("NotifyClamd", "MaxAttempts", "DatabaseDirectory")
+    kept = [it for it in settings.splitlines() if it.split()[0] not in others]
+    own = (
+        f"DatabaseDirectory {place}",
+        "MaxAttempts 1",
+        f"DatabaseCustomURL https://{outside.MX}/{name}",
+        *(f"ExcludeDatabase {it}" for it in ("main", "daily", "bytecode")),
+    )
+    config = "\n".join((*kept, *own, "")).encode()
+    signature = f"Lab.{token()}:0:*:{token().encode().hex()}"
+    trusted = lab.run(outside.MACHINE, ["cat", outside.TRUSTED]).stdout
+    on(lab, gateway, f"mkdir {place}; chown clamav: {place}; cat > {place}.conf", config)
+    on(lab, gateway, f"cat > {place}.pem", trusted)
+    fetch = (
+        f"CURL_CA_BUNDLE={place}.pem freshclam --config-file={place}.conf --stdout 2>&1 || true; "
+        f"cat {place}/{name} || true"
+    )
+    serve = (
+        f"mkdir {served}; echo '{signature}' > {served}/{name}; systemctl stop nginx.service; "
+        f"systemd-run --quiet --collect --unit=signatures-test --working-directory={served} "
+        f"openssl s_server -accept {services.HTTPS.port} -cert /etc/exim4/tls.pem -key /etc/exim4/tls.key -WWW"
+    )
+    file = lab.folder / "site.toml"
+    before = file.read_text()
+    try:
+        on(lab, outside.MACHINE, serve)
+        said = on(lab, gateway, fetch)
+        assert "Connecting via watch" in said and signature not in said, said
+        file.write_text(f'{before}\n[proxy]\nmirrors = ["{outside.MX}"]\n')
+        lab.mastio("apply", "--yes", watch)
+        said = on(lab, gateway, fetch)
+        assert signature in said, said
+    finally:
+        file.write_text(before)
+        lab.mastio("apply", "--yes", watch)
+        on(lab, gateway, f"rm -rf {place} {place}.conf {place}.pem")
+        end = f"systemctl stop signatures-test; systemctl start nginx.service; rm -rf {served}"
+        on(lab, outside.MACHINE, end)
