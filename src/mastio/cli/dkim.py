@@ -50,7 +50,9 @@ def list_(app: App, as_json: bool) -> None:
     "--if-due", is_flag=True, help="Only the domains whose keys have signed policy.dkim_days."
 )
 @click.option(
-    "--compromised", is_flag=True, help="The signing keys are stolen: out of DNS with them at once."
+    "--compromised",
+    is_flag=True,
+    help="The keys are stolen: out of DNS at once with those that sign and those that have signed.",
 )
 @click.option(
     "--unchecked", is_flag=True, help="Do not ask DNS whether the next keys are published."

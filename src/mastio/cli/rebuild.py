@@ -123,7 +123,7 @@ def _newest(restoring: Restoring, target: Machine, without: bool) -> Archive | N
 
 def _anew(app: App, machine: str) -> None:
     from mastio.cli.lab import Progress
-    from mastio.lab import ground
+    from mastio.lab import ground, ssh
     from mastio.lab.model import machines
     from mastio.lab.provider import Lab
 
@@ -132,6 +132,7 @@ def _anew(app: App, machine: str) -> None:
     if machine in {it.name for it in lab.machines()}:  # not when an earlier run was cut short here
         lab.reset(machine)
     lab.up(machines(site, ground.states(site, app.vault)), progress)
+    ssh.write(site)  # it has another host key
 
 
 def _apply(app: App, machine: str, tell: object) -> None:

@@ -101,13 +101,17 @@ def due(ring: Ring, today: date, days: int) -> bool:
 
 
 def rotate(ring: Ring, today: date, *, compromised: bool = False) -> Ring:
-    """The next generation signs, the signing one retires (at once when `compromised`), a new one comes."""
+    """The next generation signs, the signing one retires, a new one comes.
+
+    When they are `compromised`, what signs and what has signed is gone at once: who has one may have the others,
+    and a retired key signs for whoever has it as long as it is published.
+    """
     moved = [
         Generation(it.number, State.SIGNING if it.state is State.NEXT else State.RETIRING, today)
         if it.state is not State.RETIRING
         else it
         for it in ring
-        if not (compromised and it.state is State.SIGNING)
+        if it.state is State.NEXT or not compromised
     ]
     fresh = Generation(max(it.number for it in ring) + 1, State.NEXT, today)
     return (*tidy(tuple(moved), today), fresh)

@@ -36,6 +36,11 @@ def test_a_compromised_key_is_gone_at_once() -> None:
     assert states(ring) == [(2, "signing"), (3, "next")]
 
 
+def test_retired_keys_go_with_a_compromised_one() -> None:
+    ring = rings.rotate(rings.rotate(rings.begin(START), START), START, compromised=True)
+    assert states(ring) == [(3, "signing"), (4, "next")]
+
+
 def test_it_is_due_when_it_has_signed_its_days() -> None:
     ring = rings.begin(START)
     assert not rings.due(ring, START + timedelta(179), 180)
