@@ -25,7 +25,8 @@ from mastio.site.model import Address, Machine, Role
 from tests.lab.conftest import TheLab as Lab
 
 CAROL = f"{outside.USER}@{outside.DOMAIN}"
-PATIENCE = 60
+PATIENCE = 100
+"""Seconds: who defers a message once, on a busy box, tries again after 60 (Postfix's main.cf here)."""
 """How long a message may take from one end to the other, in seconds; it needs about one."""
 LIMIT = 300
 """After so many seconds a helper on a machine is given up."""
