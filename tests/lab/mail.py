@@ -26,8 +26,8 @@ from tests.lab.conftest import TheLab as Lab
 
 CAROL = f"{outside.USER}@{outside.DOMAIN}"
 PATIENCE = 100
-"""Seconds: who defers a message once, on a busy box, tries again after 60 (Postfix's main.cf here)."""
-"""How long a message may take from one end to the other, in seconds; it needs about one."""
+"""How long a message may take from one end to the other, in seconds; it needs about one, or about 61 when it is
+deferred once on a busy box (the site's minimal_backoff_time)."""
 LIMIT = 300
 """After so many seconds a helper on a machine is given up."""
 
