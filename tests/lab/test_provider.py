@@ -279,6 +279,21 @@ def test_killed_while_it_builds_an_image_it_leaves_nothing(
         assert not list(cache.glob("making.*"))
 
 
+def test_a_machine_whose_image_is_gone_is_told(
+    site: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has deleted the cache, or named another."""
+    Lab(site).up([tiny()], Quiet())
+    Lab(site).down()
+    with monkeypatch.context() as there:
+        there.setenv("MASTIO_CACHE", str(tmp_path / "empty"))
+        for wanted in (tiny(), tiny("probe", ("cowsay",))):
+            with pytest.raises(MastioError, match="the image that it stands on is gone") as error:
+                Lab(site).up([wanted], Quiet())
+            assert "lab reset probe" in error.value.hint
+    Lab(site).up([tiny()], Quiet())
+
+
 def test_killed_while_it_builds_a_layer_the_next_one_builds_it(site: str, tmp_path: Path) -> None:
     before = Traces.of(site, tmp_path)
     Lab(site).up([tiny()], Quiet())

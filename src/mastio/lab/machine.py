@@ -256,14 +256,18 @@ class Machine:
             )
         return record
 
+    def must_stand(self, image: Image) -> None:
+        """MastioError when the image's folders are gone: somebody has deleted the cache."""
+        lost = [it for it in image.lowers() if not Path(it).is_dir()]
+        if lost:
+            raise MastioError(
+                f"{self.name}: the image that it stands on is gone ({lost[0]})",
+                hint=f"`mastio lab reset {self.name}` makes it anew; what it held is lost",
+            )
+
     def _mount(self, image: Image) -> None:
         if not mounted(self.label):
-            lost = [it for it in image.lowers() if not Path(it).is_dir()]
-            if lost:
-                raise MastioError(
-                    f"{self.name}: the image that it stands on is gone ({lost[0]})",
-                    hint=f"`mastio lab reset {self.name}` makes it anew; what it held is lost",
-                )
+            self.must_stand(image)
             overlay(
                 self.label, self.root, image.lowers(), self.folder / "upper", self.folder / "work"
             )

@@ -133,6 +133,7 @@ class Lab:
             for wanted, record in changed:
                 machine = Machine(self.site, wanted.name)
                 if set(wanted.packages) - set(record.machine.packages):
+                    machine.must_stand(record.image)
                     progress.note(f"{wanted.name}: more packages")
                     recipe = Recipe(wanted.packages, wanted.debconf)
                     images.add(record.image, machine.folder, recipe)
