@@ -10,6 +10,7 @@ from hashlib import sha256
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY_DAYS = 3650
@@ -164,9 +165,16 @@ def authority(name: str, days: int = AUTHORITY_DAYS) -> tuple[str, str]:
     return _private(key), certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
+_TALKS = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+_SIGNS = (
+    ExtendedKeyUsageOID.EMAIL_PROTECTION,
+)  # what openssl-cms(1) wants of a signer; no door takes it
+
+
 def issue(
-    ca_key: str, ca_cert: str, *dns_names: str, days: int = LEAF_DAYS, key_pem: str = ""
-) -> tuple[str, str]:
+    ca_key: str, ca_cert: str, *dns_names: str, days: int = LEAF_DAYS, key_pem: str = "",
+    purposes: tuple[x509.ObjectIdentifier, ...] = _TALKS,
+) -> tuple[str, str]:  # fmt: skip
     """A certificate for `dns_names`, server and client alike: its private key, and itself.
 
     The key is a new one unless `key_pem` gives it. None outlives its authority: one that nobody renews is
@@ -189,9 +197,7 @@ def issue(
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(
-            x509.ExtendedKeyUsage(
-                [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-            ),
+            x509.ExtendedKeyUsage(purposes),
             critical=False,
         )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -201,3 +207,21 @@ def issue(
         .sign(signer, hashes.SHA256())
     )
     return _private(key), certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def sign(ca_key: str, ca_cert: str, signer: str, data: bytes) -> bytes:
+    """A detached CMS signature (RFC 5652, DER) over `data` by a new key, which is then forgotten.
+
+    The authority's certificate for it is in the signature, is good for signing alone, and lives as long as the
+    authority: it is there to be looked at later.
+    """
+    key_pem, cert_pem = issue(ca_key, ca_cert, signer, days=AUTHORITY_DAYS, purposes=_SIGNS)
+    key = serialization.load_pem_private_key(key_pem.encode(), None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TypeError("a key made here is an EC key")
+    builder = pkcs7.PKCS7SignatureBuilder().set_data(data)
+    builder = builder.add_signer(
+        x509.load_pem_x509_certificate(cert_pem.encode()), key, hashes.SHA256()
+    )
+    options = [pkcs7.PKCS7Options.DetachedSignature, pkcs7.PKCS7Options.Binary]
+    return builder.sign(serialization.Encoding.DER, options)

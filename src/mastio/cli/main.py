@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("importing", "Bring mail over: from another IMAP server, a Maildir, mbox"),
     "rebuild": ("rebuild", "Bring a machine back from nothing"),
     "drill": ("drill", "What if: a break-in, a loss; nothing is changed"),
+    "evidence": ("evidence", "How the site stands, signed, for an auditor"),
     "renew": ("renew", "Renew certificates, the authority and DKIM keys that are due"),
     "secrets": ("secrets", "List and rotate generated secrets"),
     "domain": ("accounts", "Mail domains"),
