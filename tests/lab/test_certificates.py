@@ -219,6 +219,7 @@ def test_a_key_that_dns_does_not_show_does_not_take_its_turn(lab: Lab, by_http: 
         assert (done.returncode, done.stdout) == (2, "")
         assert "does not show the next key" in done.stderr
     finally:
+        vault = Vault.open(lab.folder)  # the command has written it, too
         vault.put(name, former)
         vault.save()
 

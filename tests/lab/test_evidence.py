@@ -10,6 +10,7 @@ import pytest
 from mastio.cli.evidence import COMMANDS
 from mastio.context import PKI
 from mastio.errors import Exit
+from mastio.lab.machine import Machine
 from mastio.site.model import Role
 from mastio.vault import Vault
 from tests.lab.conftest import TheLab as Lab
@@ -76,7 +77,7 @@ def test_it_is_for_its_owner_and_has_no_secret(
 
 def test_what_cannot_be_had_is_named_and_the_rest_is_there(lab: Lab, tmp_path: Path) -> None:
     webmail = the(lab, Role.WEBMAIL).name
-    lab.mastio("lab", "reset", webmail)
+    Machine(lab.site.name, webmail).stop()
     try:
         code, about, folder = collected(lab, tmp_path / "part.tar.gz")
     finally:

@@ -51,8 +51,11 @@ def followed(lab: Lab, *words: str) -> Iterator["queue.Queue[dict[str, Any]]"]:
             yield said
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(PATIENCE)
-            reader.join(PATIENCE)
+            try:
+                process.wait(PATIENCE)
+            finally:
+                process.kill()
+                reader.join(PATIENCE)
 
 
 def readers(lab: Lab) -> str:

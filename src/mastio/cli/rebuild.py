@@ -19,6 +19,11 @@ from mastio.restoring.whole import everything, state
 from mastio.site.model import Machine, Role
 from mastio.transport import Transport, last_line
 
+_WAITS = b"deferred transport"
+"""Why mail waits that `defer_transports` holds, as qmgr(8) says it."""
+_SOON = 30.0
+"""Seconds within which a reload is over."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rebuilt:
@@ -173,7 +178,21 @@ def _mail_waits(app: App, target: Machine, tell: object) -> Iterator[None]:
     for it in gateways:
         _must(transport, it, "postconf", "-X", "defer_transports")
         _must(transport, it, "postfix", "reload")
-        _must(transport, it, "postqueue", "-f")
+        _try_all(transport, it)
+
+
+def _try_all(transport: Transport, machine: str) -> None:
+    """Has all that waited tried at once; who hears it first may be a queue manager that the reload is just ending."""
+    end = time.monotonic() + _SOON
+    while True:
+        _must(transport, machine, "postqueue", "-f")
+        if _WAITS not in transport.run(machine, ["postqueue", "-j"]).stdout:
+            return
+        if (
+            time.monotonic() > end
+        ):  # it is tried by itself within two minutes (minimal_backoff_time)
+            return
+        time.sleep(1)
 
 
 def _must(transport: Transport, machine: str, *argv: str) -> None:
