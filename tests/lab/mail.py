@@ -271,6 +271,9 @@ def at_carols(lab: Lab, word: str, patience: float = PATIENCE) -> list[Message]:
     texts = remote(
         lab, outside.MACHINE, maildir, folder=outside.MAILDIR, word=word, patience=patience
     )
+    if not texts:  # where it is, and why: this is seen when a test fails
+        for machine in (the(lab, Role.STORE).name, the(lab, Role.GATEWAY_OUT).name):
+            print(machine, lab.run(machine, ["postqueue", "-j"]).stdout.decode())
     return [message_from_string(text) for text in texts]
 
 

@@ -103,7 +103,10 @@ def hashed(user: str) -> dict[str, Any]:
                 content = Path(it.path).read_bytes()
             except OSError:
                 continue  # moved or removed while we looked
-            rows[base] = [hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest(), changed]
+            same = content.replace(b"\r\n", b"\n").replace(
+                b"\0", b"\x80"
+            )  # as the scratch store tells it by IMAP
+            rows[base] = [hashlib.sha256(same).hexdigest(), changed]
     return {"user": user, "folders": found}
 
 

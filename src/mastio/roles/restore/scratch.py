@@ -97,8 +97,8 @@ def _last(said: bytes) -> str:
 
 
 def digest(content: bytes) -> str:
-    """A message's, whichever way its lines end: Dovecot keeps them with LF and says CRLF."""
-    return hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest()
+    """A message's, as IMAP has it: Dovecot keeps LF and says CRLF, and says 0x80 for NUL (RFC 3501, 4.3)."""
+    return hashlib.sha256(content.replace(b"\r\n", b"\n").replace(b"\0", b"\x80")).hexdigest()
 
 
 def folders(maildir: Path) -> Iterator[tuple[str, Path]]:
