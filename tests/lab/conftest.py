@@ -10,6 +10,7 @@ All need root. Images come from the usual cache, so a second run is quick.
 
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -172,6 +173,16 @@ def lab(own_lab: None) -> Iterator[TheLab]:
         provider.down(purge=True)
     elif not (was_up or os.environ.get("MASTIO_KEEP_LAB")):
         provider.down()
+
+
+@pytest.fixture
+def somebody(lab: TheLab) -> Iterator[tuple[str, str]]:
+    """A user of this test alone, whose password and filters may be changed; address and password."""
+    address = f"t{secrets.token_hex(6)}@{lab.site.domains[0]}"
+    password = f"t{secrets.token_hex(12)}"
+    lab.mastio("user", "add", address, "--password-stdin", stdin=password + "\n")
+    yield address, password
+    lab.mastio("user", "delete", address, "--purge")
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -38,15 +38,6 @@ def alice(lab: Lab) -> tuple[str, str]:
     return next(iter(lab.accounts.items()))
 
 
-@pytest.fixture
-def somebody(lab: Lab) -> Iterator[tuple[str, str]]:
-    """A user of this test alone, whose password and filters may be changed."""
-    address, password = f"{token()}@{lab.site.domains[0]}", token() + token()
-    lab.mastio("user", "add", address, "--password-stdin", stdin=password + "\n")
-    yield address, password
-    lab.mastio("user", "delete", address, "--purge")
-
-
 def test_carols_mail_is_read_and_answered(
     lab: Lab, webmail: Webmail, alice: tuple[str, str]
 ) -> None:

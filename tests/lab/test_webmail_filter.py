@@ -1,6 +1,5 @@
 """What the gateway refuses of a webmail user's mail: its sender reads why, in the same browser."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,15 +12,6 @@ from tests.lab.mail import CAROL, token
 from tests.lab.test_filter import EICAR
 
 pytestmark = pytest.mark.lab
-
-
-@pytest.fixture
-def somebody(lab: Lab) -> Iterator[tuple[str, str]]:
-    """A user of this test alone: nothing else has come back to them."""
-    address, password = f"{token()}@{lab.site.domains[0]}", token() + token()
-    lab.mastio("user", "add", address, "--password-stdin", stdin=password + "\n")
-    yield address, password
-    lab.mastio("user", "delete", address, "--purge")
 
 
 def test_a_virus_attached_in_the_form_does_not_leave_and_its_sender_reads_why(
