@@ -1,4 +1,4 @@
-"""Watch's receiver is stopped, and dies, while all machines write: every line is accounted for."""
+"""Watch's receiver is stopped, dies, and cannot write, while machines write: every line is accounted for."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -37,15 +37,20 @@ def steady(word: str, count: int, seconds: float) -> None:
             time.sleep(max(0.0, began + seconds * number / count - time.monotonic()))
 
 
-def missing(lab: Lab, word: str) -> dict[str, int]:
-    """How many of each machine's lines are not on watch. Some come twice (docs/decisions/0032)."""
-    watch, found = the(lab, Role.WATCH).name, {}
-    for name in SENDERS:
-        search = f"grep -hoE '{word} line [0-9]{{5}}\\.' {LOGS}/{name}/*.log || true"
-        numbers = set(on(lab, watch, search).splitlines())
-        if left := COUNT - len(numbers):
-            found[name] = left
-    return found
+def missing(
+    lab: Lab, word: str, count: int = COUNT, senders: tuple[str, ...] = SENDERS
+) -> dict[str, int]:
+    """How many of each machine's lines are not on watch, after a while. Some come twice (docs/decisions/0032)."""
+    watch, end = the(lab, Role.WATCH).name, time.monotonic() + PATIENCE
+    while True:
+        found = {}
+        for name in senders:
+            search = f"grep -hoE '{word} line [0-9]{{5}}\\.' {LOGS}/{name}/*.log || true"
+            if left := count - len(set(on(lab, watch, search).splitlines())):
+                found[name] = left
+        if not found or time.monotonic() > end:
+            return found
+        time.sleep(2)
 
 
 def test_every_line_is_accounted_for(lab: Lab) -> None:
@@ -63,7 +68,21 @@ def test_every_line_is_accounted_for(lab: Lab) -> None:
             on(lab, watch, f"systemctl reset-failed rsyslog.service; systemctl start {UNITS}")
         for it in writing:
             it.result()
-    end = time.monotonic() + PATIENCE
-    while (left := missing(lab, word)) and time.monotonic() < end:
-        time.sleep(2)
+    left = missing(lab, word)
+    assert left == {}, left
+
+
+def test_no_line_is_said_to_be_there_before_it_is_written(lab: Lab) -> None:
+    """A receiver that cannot write (its file is a pipe that nobody reads) is killed: its sender has all it had."""
+    watch, word, count, sender = the(lab, Role.WATCH).name, token(), 300, "store"
+    file = f"{LOGS}/{sender}/$(date +%F).log"
+    anew = "systemctl kill -s HUP rsyslog.service"
+    try:
+        on(lab, watch, f"mv {file} {file}.aside; mkfifo {file}; {anew}")
+        remote(lab, sender, steady, word=word, count=count, seconds=1.0)
+        time.sleep(2)  # as many as go are on their way
+    finally:
+        on(lab, watch, f"systemctl kill -s KILL rsyslog.service; rm {file}; mv {file}.aside {file}")
+        on(lab, watch, f"systemctl reset-failed rsyslog.service; systemctl start {UNITS}")
+    left = missing(lab, word, count, (sender,))
     assert left == {}, left
