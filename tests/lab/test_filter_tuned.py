@@ -5,6 +5,7 @@ The lab's own domain is tuned; a second one, that has only what the whole site h
 and has another verdict. Together with `test_filter` each treatment is seen with each kind of attachment.
 """
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -201,3 +202,40 @@ def test_each_kind_can_be_treated_otherwise(
     refused(lab, alice, "password")
     marked(lab, alice, "macros", "a document with macros")
     marked(lab, alice, "document", "")
+
+
+# --- what is tried with other settings of the domain
+
+
+def domain_with(lab: Lab, lines: str) -> None:
+    """Other settings for the domain, until the module ends."""
+    file = lab.folder / "site.toml"
+    text, mark = file.read_text(), f'[filter.domains."{lab.site.domains[0]}"]\n'
+    file.write_text(text[: text.index(mark)] + mark + lines)
+    lab.mastio("apply", "--yes", mail.the(lab, Role.GATEWAY_IN).name)
+
+
+def test_a_domain_files_in_junk_from_a_score_of_its_own(
+    lab: Lab, alice: tuple[str, str], other: str
+) -> None:
+    domain_with(lab, "greylist_score = 4.0\nspam_junk_score = 4.1\n")
+    here, there, senders = token(), token(), (somebody(), somebody())
+    letters = [
+        (message(sender, to, word, PILLS), sender, to)
+        for sender, to, word in zip(senders, (alice[0], other), (here, there), strict=True)
+    ]
+    assert [send(lab, *it)[0] for it in letters] == [451, 451]
+    time.sleep(5)
+    assert [send(lab, *it)[0] for it in letters] == [250, 250]
+    assert arrives(lab, alice, here, "Junk")
+    assert arrives(lab, alice, there)
+
+
+def test_a_domain_welcomes_a_network(lab: Lab, alice: tuple[str, str], other: str) -> None:
+    networks = ", ".join(f'"{it}"' for it in internet.stranger(lab.site))
+    domain_with(lab, f"welcome = [{networks}]\n")
+    for version in (4, 6):
+        for to, code in ((alice[0], 250), (other, 451)):
+            sender = somebody()
+            letter = message(sender, to, token(), ODD)
+            assert send(lab, letter, sender, to, version=version)[0] == code, (to, version)
