@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mastio import services
+from mastio.roles.store.outbound import STATE as COUNTS
 from mastio.site.model import Role
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
@@ -164,6 +165,18 @@ def test_many_new_people_in_one_message_hold_it(lab: Lab, new_user: Callable[...
     assert code == 250, words
     assert paused(lab)[user[0]] == "5 new recipients in a day, more than 4"
     assert held(lab, user[0])[0]["recipients"] == known
+
+
+def test_what_the_store_itself_tells_is_no_mail_that_comes_back(
+    lab: Lab, new_user: Callable[..., User]
+) -> None:
+    user = new_user()
+    for number in range(MESSAGES + 1):
+        send(lab, user, f"{token()} {number}")
+    assert inbox(lab, *user, "Your outgoing mail is being held")
+    bounces = f"sqlite3 {COUNTS} \"SELECT count(*) FROM bounce WHERE user = '{user[0]}'\""
+    store = the(lab, Role.STORE).name
+    assert lab.run(store, ["sh", "-c", bounces]).stdout.split() == [b"0"]
 
 
 def to_many(

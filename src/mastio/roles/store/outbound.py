@@ -314,7 +314,8 @@ def _mail(config: dict[str, Any], recipient: str, subject: str, text: str) -> No
     )
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834
     mail.set_content(text)
-    argv = ["/usr/sbin/sendmail", "-f", "", "--", recipient]
+    # Not the null sender: it would come back into the store as a bounce, and count.
+    argv = ["/usr/sbin/sendmail", "-f", config["sender"], "--", recipient]
     subprocess.run(argv, input=mail.as_bytes(), check=True)
 
 
