@@ -45,7 +45,7 @@ def test_what_somebody_put_in_its_place_is_rebuilt_over_ssh(
 ) -> None:
     """As elsewhere than in the lab: a fresh Debian 13 at its addresses, root's key in it and nothing of ours."""
     name, app, provider = the(lab, Role.WEBMAIL).name, App(str(lab.folder)), Provider(lab.site.name)
-    lab.mastio("backup", "now", name)
+    lab.mastio("backup", "now")
     provider.reset(name)
     provider.up(machines(lab.site, ground.states(lab.site, app.vault)), Quiet())
     ssh.write(lab.site)  # the pin of a host key that has changed is the administrator's affair

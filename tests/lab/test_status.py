@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mastio.context import ALARMS
-from mastio.roles.inspection import METRICS
+from mastio.roles.inspection import FOLDER, METRICS
 from mastio.site.model import Role
 from tests.lab import mail
 from tests.lab.browser import RESULTS
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.lab
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_open(lab: Lab) -> None:
-    """No alarms of other tests."""
-    lab.run(mail.the(lab, Role.WATCH).name, ["sh", "-c", f"rm -rf {ALARMS}/*"])
+    """No alarms of other tests, and nothing that watch by itself saw of what they broke."""
+    lab.run(mail.the(lab, Role.WATCH).name, ["sh", "-c", f"rm -rf {ALARMS}/* {FOLDER}/*"])
 
 
 def status(lab: Lab) -> tuple[int, dict[str, Any]]:
