@@ -131,13 +131,13 @@ def test_what_the_full_set_alone_looks_for_is_found(lab: Lab) -> None:
                  (GUARD,)),
         Sabotage("a program replaced", "watch", "echo >> /usr/bin/pldd", "P4", ("/usr/bin/pldd",)),
         postfix("a banner", "N4 N8", "smtpd_banner = $myhostname ESMTP Postfix (Debian/GNU)"),
-        _obeys_what_came_before_tls(),
+        _obeys_what_came_before_tls("R7"),
     )  # fmt: skip
     alone(lab, frozenset[str]().union(*(one.expected for one in broken)), *broken)
     assert json.loads(lab.mastio("ban", "list", "--json")) == []
 
 
-def _obeys_what_came_before_tls() -> Sabotage:
+def _obeys_what_came_before_tls(fails: str) -> Sabotage:
     """No setting makes Postfix do it: before it stands a program with the defect (CVE-2011-0411), and with no other."""
     port, program = services.SMTP.port, "/run/standin.py"
     behind = f"127.0.0.1:{_BEHIND}"
@@ -149,7 +149,7 @@ def _obeys_what_came_before_tls() -> Sabotage:
     return Sabotage(
         "commands pass into TLS", "gateway",
         f"printf %s {shlex.quote(_DEFECT)} >{program}; "
-        f"postconf -M {shlex.quote(screen)} {shlex.quote(spawn)}", "R7", ("/etc/postfix/master.cf",),
+        f"postconf -M {shlex.quote(screen)} {shlex.quote(spawn)}", fails, ("/etc/postfix/master.cf",),
         "postfix reload 2>/dev/null; sleep 2", undo=f"rm {program}",
     )  # fmt: skip
 
