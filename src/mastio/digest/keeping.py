@@ -8,7 +8,6 @@ A step counts when `pending.json` has its name; each hour says which step it had
 """
 
 import fcntl
-import gc
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -48,7 +47,7 @@ class Keeping:
         """Reads what the files below `logs` (`<machine>/<day>.log`) have more than the last time; how many
         lines that were. `scans` is when watch itself scanned, in seconds since the epoch.
         """
-        with self._alone(), _without_collector():
+        with self._alone():
             self._finish()
             state = self._state()
             memory = Memory(state.get("memory"))
@@ -125,18 +124,6 @@ class Keeping:
         known = sorted(self.hours.glob("*.json"))
         for path in known[: -24 * DAYS]:
             path.unlink()
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Python's search for cycles costs a seventh of the time, and finds one for each file that was read."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def blocks(
