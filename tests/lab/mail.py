@@ -268,20 +268,9 @@ def submit(
 
 def at_carols(lab: Lab, word: str, patience: float = PATIENCE) -> list[Message]:
     """What arrived in carol's Maildir."""
-
-    def look() -> list[str]:
-        found: list[str] = remote(
-            lab, outside.MACHINE, maildir, folder=outside.MAILDIR, word=word, patience=patience
-        )
-        return found
-
-    texts = look()
-    if not texts and patience >= PATIENCE:
-        # What another test left (a resolver that takes a name server for dead) makes mail wait: it must not be lost.
-        for machine in (the(lab, Role.STORE).name, the(lab, Role.GATEWAY_OUT).name):
-            print(machine, lab.run(machine, ["postqueue", "-j"]).stdout.decode())
-            lab.run(machine, ["postqueue", "-f"])
-        texts = look()
+    texts = remote(
+        lab, outside.MACHINE, maildir, folder=outside.MAILDIR, word=word, patience=patience
+    )
     return [message_from_string(text) for text in texts]
 
 

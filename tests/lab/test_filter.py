@@ -388,20 +388,3 @@ def test_allow_and_show(lab: Lab, alice: tuple[str, str]) -> None:
         assert send(lab, again, sender, alice[0])[0] == 250
     finally:
         lab.mastio("greylist", "forget", sender)
-
-
-@pytest.mark.parametrize("version", [4, 6])
-def test_networks_are_let_in_or_refused_by_command(
-    lab: Lab, alice: tuple[str, str], version: int
-) -> None:
-    network = str(next(it for it in internet.stranger(lab.site) if it.version == version))
-    other = 10 - version
-    for verb, code in (("allow", 250), ("block", 554)):
-        lab.mastio("greylist", verb, network)
-        try:
-            here, there = somebody(), somebody()
-            one, two = (message(it, alice[0], token(), PILLS) for it in (here, there))
-            assert send(lab, one, here, alice[0], version=version)[0] == code
-            assert send(lab, two, there, alice[0], version=other)[0] == 451
-        finally:
-            lab.mastio("greylist", "forget", network)

@@ -131,6 +131,20 @@ def test_a_domain_welcomes_a_domain_that_is_proven(
     fires(send(lab, message(forged, alice[0], token(), ODD), forged, alice[0]))
 
 
+@pytest.mark.parametrize("version", [4, 6])
+def test_networks_are_let_in_or_refused_by_command(lab: Lab, other: str, version: int) -> None:
+    network = str(next(it for it in internet.stranger(lab.site) if it.version == version))
+    for verb, code in (("allow", 250), ("block", 554)):
+        lab.mastio("greylist", verb, network)
+        try:
+            here, there = somebody(), somebody()
+            one, two = (message(it, other, token(), PILLS) for it in (here, there))
+            assert send(lab, one, here, other, version=version)[0] == code
+            assert send(lab, two, there, other, version=10 - version)[0] == 451
+        finally:
+            lab.mastio("greylist", "forget", network)
+
+
 # --- thresholds and weights
 
 

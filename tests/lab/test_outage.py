@@ -17,6 +17,7 @@ pytestmark = pytest.mark.lab
 COUNT, SECONDS = 4000, 6.0
 PATIENCE = 90
 UNITS = "syslog.socket rsyslog.service"
+BACK = f"systemctl reset-failed rsyslog.service; systemctl start {UNITS}"
 AWAY = (
     f"systemctl stop {UNITS}; sleep 2; systemctl start {UNITS}; "
     "for i in 1 2 3; do sleep 0.7; systemctl kill -s KILL rsyslog.service; done"
@@ -65,7 +66,7 @@ def test_every_line_is_accounted_for(lab: Lab) -> None:
         try:
             on(lab, watch, AWAY)
         finally:
-            on(lab, watch, f"systemctl reset-failed rsyslog.service; systemctl start {UNITS}")
+            on(lab, watch, BACK)
         for it in writing:
             it.result()
     left = missing(lab, word)
@@ -83,6 +84,6 @@ def test_no_line_is_said_to_be_there_before_it_is_written(lab: Lab) -> None:
         time.sleep(2)  # as many as go are on their way
     finally:
         on(lab, watch, f"systemctl kill -s KILL rsyslog.service; rm {file}; mv {file}.aside {file}")
-        on(lab, watch, f"systemctl reset-failed rsyslog.service; systemctl start {UNITS}")
+        on(lab, watch, BACK)
     left = missing(lab, word, count, (sender,))
     assert left == {}, left

@@ -86,8 +86,9 @@ def the_set_with(lab: Lab, expected: frozenset[str]) -> dict[str, Any]:
     return report
 
 
-def alone(lab: Lab, expected: frozenset[str], *broken: Sabotage) -> dict[str, list[str]]:
-    """What is broken makes exactly the expected checks fail, and none of them when it is whole again; what they saw."""
+def alone(lab: Lab, *broken: Sabotage) -> dict[str, list[str]]:
+    """What is broken makes exactly its checks fail, and none of them when it is whole again; what they saw."""
+    expected = frozenset[str]().union(*(one.expected for one in broken))
     with sabotaged(lab, *broken):
         report = the_set_with(lab, expected)
     found = having(report, "failed")
@@ -100,7 +101,7 @@ def alone(lab: Lab, expected: frozenset[str], *broken: Sabotage) -> dict[str, li
 
 @pytest.mark.parametrize("broken", rounds(SABOTAGE), ids=lambda it: "+".join(x.name for x in it))
 def test_what_is_broken_is_found_and_nothing_else(lab: Lab, broken: list[Sabotage]) -> None:
-    alone(lab, frozenset[str]().union(*(one.expected for one in broken)), *broken)
+    alone(lab, *broken)
 
 
 def test_a_weak_password_is_found(lab: Lab) -> None:
@@ -133,7 +134,7 @@ def test_what_the_full_set_alone_looks_for_is_found(lab: Lab) -> None:
         postfix("a banner", "N4 N8", "smtpd_banner = $myhostname ESMTP Postfix (Debian/GNU)"),
         _obeys_what_came_before_tls("R7"),
     )  # fmt: skip
-    alone(lab, frozenset[str]().union(*(one.expected for one in broken)), *broken)
+    alone(lab, *broken)
     assert json.loads(lab.mastio("ban", "list", "--json")) == []
 
 
@@ -199,7 +200,7 @@ def test_a_parked_domain_that_takes_mail_is_found(lab: Lab) -> None:
     with tuned(lab, settings):
         lab.mastio("lab", "up")  # the lab's name servers publish what the site asks for
         assert "D10" in having(verify(lab, "--only", "D10"), "passed")
-        found = alone(lab, one.expected, one)
+        found = alone(lab, one)
     assert len(found["D10"]) == 3, found
 
 

@@ -103,9 +103,8 @@ def hashed(user: str) -> dict[str, Any]:
                 content = Path(it.path).read_bytes()
             except OSError:
                 continue  # moved or removed while we looked
-            same = content.replace(b"\r\n", b"\n").replace(
-                b"\0", b"\x80"
-            )  # as the scratch store tells it by IMAP
+            # As the scratch store tells it by IMAP: mastio-scratch, digest().
+            same = content.replace(b"\r\n", b"\n").replace(b"\0", b"\x80")
             rows[base] = [hashlib.sha256(same).hexdigest(), changed]
     return {"user": user, "folders": found}
 
