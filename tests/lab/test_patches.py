@@ -84,6 +84,8 @@ if sys.argv[1] == "first":
             file.write(f"deb [trusted=yes] file:{{top}}/{{label}} {{name}} main\\n")
     quiet("systemctl", "daemon-reload")
     quiet("systemctl", "start", "tick.service")
+elif sys.argv[1] == "worse":
+    archive("Debian", "trixie", *deb("other", "3.0", {{"usr/share/other/x": b"3"}}, "systemctl stop nginx.service"))
 else:
     archive("Debian-Security", "trixie-security", *deb("tick", "1.2", tick, "systemctl stop nginx.service"))
 """
@@ -245,7 +247,9 @@ def test_its_key_has_updates_installed_and_reboots_that_are_due_no_more(
     for words in ([], ["id"], ["update x"], ["update; id"], ["update\nid"]):
         refused = lab.run(watch, [*ssh, *words])
         assert (
-            refused.code == 77 and b"not update or reboot" in refused.stderr and not refused.stdout
+            refused.code == 77
+            and b"not update, upgrade or reboot" in refused.stderr
+            and not refused.stdout
         )
     refused = lab.run(watch, [*ssh, "reboot"])
     assert refused.code == 77 and b"no reboot is due" in refused.stderr
@@ -290,6 +294,40 @@ def test_an_update_that_breaks_a_machine_ends_the_round(
     code, found = patches(lab, "run", store)
     assert code == 0, found
     assert found["machines"][0]["updated"] == [["tick", "1.0", "1.1"]]
+
+
+def test_an_upgrade_brings_all_packages_and_stops_at_the_first_that_is_worse(
+    lab: Lab, webmail: str, store: str
+) -> None:
+    both = ("--only", webmail, "--only", store)
+    python(lab, webmail, _MAKE, "worse")
+    on(lab, webmail, "apt-get -q update")
+    # A file that is not as this version has it stands for what an older one brought.
+    on(lab, store, "apt-get -q update; echo '# older' >>/usr/local/lib/mastio/mastio-patch")
+    done = mastio(lab.folder, "upgrade", "--plan", "--json", *both)
+    rows = json.loads(done.stdout)["machines"]
+    assert done.returncode == 2 and [it["machine"] for it in rows] == [webmail, store]
+    assert ["other", "1.0", "3.0"] in rows[0]["packages"]
+    assert ["other", "1.0", "2.0"] in rows[1]["packages"] and rows[1]["mastio"]["changes"]
+    assert mastio(lab.folder, "upgrade", *both).returncode == 64, "nobody was there to be asked"
+
+    done = mastio(lab.folder, "upgrade", "--yes", "--json", *both)
+    told = json.loads(done.stdout)
+    assert done.returncode == 1, told
+    assert told["mastio"] == [store], "mastio itself is on all before any package is"
+    assert told["stopped"]["machine"] == webmail and "nobody listens" in told["stopped"]["words"]
+    assert [it["machine"] for it in told["packages"]] == [webmail]
+    assert versions(lab, store)[0] == "other 1.0", "who comes after it is left alone"
+
+    on(lab, webmail, "systemctl start nginx.service")
+    done = mastio(lab.folder, "upgrade", "--yes", *both)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "other 1.0 → 2.0" in done.stdout and f"{store}: looking" in done.stderr
+    assert versions(lab, webmail)[0] == "other 3.0" and versions(lab, store)[0] == "other 2.0"
+    done = mastio(lab.folder, "integrity", "check", store)
+    assert done.returncode == 0, done.stdout
+    done = mastio(lab.folder, "upgrade", "--plan", *both)
+    assert (done.returncode, done.stdout.count("nothing that is known")) == (0, 2), done.stdout
 
 
 def test_a_week_without_updates_is_told(lab: Lab, store: str, watch: str) -> None:

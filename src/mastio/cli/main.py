@@ -29,6 +29,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "integrity": ("integrity", "What machines are made of, against a reference"),
     "digest": ("digest", "What the logs say of a day, and whether it needs a person"),
     "patches": ("patches", "Security updates, and what is vulnerable"),
+    "upgrade": (
+        "upgrade",
+        "This version of mastio, and all that Debian has newer, on the machines",
+    ),
     "backup": ("backup", "Archives of mail and accounts, and of what the filter learned"),
     "restore": ("restore", "Bring back what was archived"),
     "import": ("importing", "Bring mail over: from another IMAP server, a Maildir, mbox"),

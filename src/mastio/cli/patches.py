@@ -53,9 +53,9 @@ def status(app: App, as_json: bool, every: bool = False) -> Exit:
     Exits with 1 when something is to be done (the last update failed, a fix or a reboot waits, support has ended),
     69 when something is not known (a machine is silent, was not updated for a week, or the tracker's data are old).
     """
-    rows = list(_ask(app, ["status"]))
+    rows = list(ask(app, ["status"]))
     last = rows.pop()
-    followed = _follow(app, last["seals"])
+    followed = follow(app, last["seals"])
     if as_json:
         click.echo(json.dumps({"machines": rows, "integrity_followed": followed}, indent=2))
     else:
@@ -80,16 +80,16 @@ def run(app: App, machines: tuple[str, ...], as_json: bool) -> Exit:
     Exits with 1 when one could not be updated or is not as well as before; those after it are then left alone.
     """
     records, left = [], []
-    for event in _ask(app, ["run", *machines], {"by": who()}):
+    for event in ask(app, ["run", *machines], {"by": who()}):
         if "record" in event:
             records.append(event["record"])
             if not as_json:
-                _print_record(event["record"])
+                print_record(event["record"])
         elif "left" in event:
             left = event["left"]
         elif "step" in event and not as_json:
             click.echo(f"{event['machine']}: {event['step']}", err=True)
-    _follow(app, [it["seal"] for it in records])
+    follow(app, [it["seal"] for it in records])
     if as_json:
         click.echo(json.dumps({"machines": records, "left": left}, indent=2))
     elif left:
@@ -97,14 +97,15 @@ def run(app: App, machines: tuple[str, ...], as_json: bool) -> Exit:
     return Exit.FAILED if any(it["error"] or it["worse"] for it in records) else Exit.OK
 
 
-def _ask(app: App, words: Sequence[str], order: object = None) -> Iterator[dict[str, Any]]:
+def ask(app: App, words: Sequence[str], order: object = None) -> Iterator[dict[str, Any]]:
+    """What watch's part for updates says."""
     watches = app.site().carrying(Role.WATCH)
     if not watches:
         raise MastioError("this site has no watch: nobody installs updates", code=Exit.USAGE)
     return onwatch.events(app.transport(), watches[0].name, "patching", words, order)
 
 
-def _follow(app: App, seals: Sequence[Sequence[str]]) -> int:
+def follow(app: App, seals: Sequence[Sequence[str]]) -> int:
     """Lets the site folder's seal follow updates that are seen here; how many."""
     return Integrity(app.site(), app.transport(), app.folder).follow(seals)
 
@@ -176,7 +177,8 @@ def _print_tracker(rows: list[dict[str, Any]], *, fetches: bool) -> None:
         click.echo(f"  → {do}: {url} to {FOLDER}/tracker/{release} on watch")
 
 
-def _print_record(it: dict[str, Any]) -> None:
+def print_record(it: dict[str, Any]) -> None:
+    """What was done on a machine."""
     good = not it["error"] and not it["worse"]
     what = f"{len(it['updated'])} packages updated" if it["updated"] else "nothing to update"
     parts = [what, *(["rebooted"] if it["rebooted"] else []), *(["reboots now"] if it["rebooting"] else []),

@@ -4,6 +4,7 @@
 |---|---|
 | `window` | the tracker's data anew, then one round over all machines (`rounds`) |
 | `run` | the same now, all machines or those named; stdin: JSON, `by` whom |
+| `upgrade` | as `run`, with all that Debian has, not its security fixes alone |
 | `late` | finish what watch's own reboot cut short; raise an alarm for machines that were not updated for a week |
 | `status` | what is known of each machine, and what waits there |
 
@@ -236,14 +237,16 @@ def say(what: Any) -> None:
         sys.stdout.flush()
 
 
-def _round(kept: Kept, site: Site, machines: list[str], by: str, round_: Round) -> list[Alarm]:
+def _round(
+    kept: Kept, site: Site, machines: list[str], by: str, round_: Round, word: str = "update"
+) -> list[Alarm]:
     names = [it.name for it in site.machines]
     if wrong := sorted({*machines} - {*names}):
         raise MastioError(
             f"no such machine: {', '.join(wrong)}", hint=f"this site has {', '.join(names)}", code=Exit.USAGE
         )  # fmt: skip
     with kept.alone():
-        done, left = round_.run(machines or names, by, kept.keep)
+        done, left = round_.run(machines or names, by, kept.keep, word)
     say({"left": left})
     return told(site.name, done, left, time.time())
 
@@ -280,8 +283,9 @@ def run(what: str, machines: list[str]) -> Exit:
                 if own["tracker"]:
                     _fetch(kept, site, settings, own["tracker"])
                 found += _round(kept, site, [], "the window", round_)
-            case "run":
-                found += _round(kept, site, machines, json.load(sys.stdin)["by"], round_)
+            case "run" | "upgrade":
+                by, word = json.load(sys.stdin)["by"], "upgrade" if what == "upgrade" else "update"
+                found += _round(kept, site, machines, by, round_, word)
             case "late":
                 found += rebooted(kept, site, settings.machine, round_, time.time())
                 found += overdue(kept, site, time.time(), since)
@@ -299,7 +303,7 @@ def run(what: str, machines: list[str]) -> Exit:
     failed = bell.ring(settings, time.time()) if what != "status" else []
     for words in failed:
         print(words, file=sys.stderr)
-    return Exit.UNAVAILABLE if failed and what != "run" else Exit.OK
+    return Exit.UNAVAILABLE if failed and what not in ("run", "upgrade") else Exit.OK
 
 
 def main(what: str, machines: list[str]) -> int:
@@ -316,6 +320,6 @@ def main(what: str, machines: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] not in [[it] for it in ("window", "run", "late", "status")]:
-        sys.exit("window, run, late or status?")
+    if sys.argv[1:2] not in [[it] for it in ("window", "run", "upgrade", "late", "status")]:
+        sys.exit("window, run, upgrade, late or status?")
     sys.exit(main(sys.argv[1], sys.argv[2:]))

@@ -111,6 +111,23 @@ def worse(before: Mapping[str, str], after: Verdicts) -> tuple[str, ...]:
     )
 
 
+def verdicts(ground: Ground, machine: str) -> dict[str, tuple[str, str]]:
+    """How the fast checks find a machine, from itself."""
+    checks = [it for it in registry.choose(ground.site, full=False) if it.id not in _ELSEWHERE]
+    run = runner.run(ground, checks, lambda *_: None, at=(machine,))
+    return {it.key: (str(it.verdict), "; ".join(it.seen)) for it in run.findings}
+
+
+def patiently(
+    before: Mapping[str, str], look: Callable[[], Verdicts], seconds: float
+) -> tuple[str, ...]:
+    """What is `worse`, once services have had some seconds."""
+    end = time.monotonic() + seconds
+    while (found := worse(before, look())) and time.monotonic() < end:
+        time.sleep(_PAUSE)
+    return found
+
+
 class Round:
     """Updates machines of `site`."""
 
@@ -122,13 +139,16 @@ class Round:
         self._patience = patience
 
     def run(
-        self, machines: Iterable[str], by: str, keep: Callable[[Record], None]
+        self, machines: Iterable[str], by: str, keep: Callable[[Record], None], word: str = "update"
     ) -> tuple[list[Record], list[str]]:
-        """What was done, and the machines that were left alone since one before them is not well."""
+        """What was done, and the machines that were left alone since one before them is not well.
+
+        `word` is what `mastio-patch` is told: update, upgrade.
+        """
         names, done = order(self._site, machines), []
         while names:
             with self._undisturbed():
-                record = self._one(names.pop(0), by)
+                record = self._one(names.pop(0), by, word)
             if record.updated and record.good and not record.rebooting:
                 record = self._settled(record)
             keep(record)
@@ -138,13 +158,13 @@ class Round:
                 break
         return done, names
 
-    def _one(self, machine: str, by: str) -> Record:
+    def _one(self, machine: str, by: str, word: str) -> Record:
         record = Record(machine, by, time.time())
         try:
             self._step(machine, "looking")
             before = {key: verdict for key, (verdict, _) in self.verdicts(machine).items()}
-            self._step(machine, "updating")
-            told = self._ask(machine, "update", _MOST)
+            self._step(machine, "updating" if word == "update" else "upgrading")
+            told = self._ask(machine, word, _MOST)
             record = replace(
                 record, updated=tuple((it[0], it[1], it[2]) for it in told["updated"]),
                 gone=tuple(told["gone"]), restarted=tuple(told["restarted"]), left=tuple(told["left"]),
@@ -178,10 +198,7 @@ class Round:
     def _compare(self, record: Record, before: Mapping[str, str]) -> tuple[str, ...]:
         """What is worse, once services have had their time."""
         patience = self._patience * (_AFTER_REBOOT if record.rebooted else 1)
-        end = time.monotonic() + patience
-        while (found := worse(before, self.verdicts(record.machine))) and time.monotonic() < end:
-            time.sleep(_PAUSE)
-        return found
+        return patiently(before, lambda: self.verdicts(record.machine), patience)
 
     def back(self, record: Record) -> Record:
         """Watch's own record, once it has rebooted."""
@@ -196,12 +213,7 @@ class Round:
         """How the fast checks find the machine, from itself."""
         with self._looking() as transport:
             ground = Ground(self._site, expand(self._site), transport, outside=False)
-            checks = [
-                it for it in registry.choose(self._site, full=False)
-                if it.id not in _ELSEWHERE
-            ]  # fmt: skip
-            run = runner.run(ground, checks, lambda *_: None, at=(machine,))
-        return {it.key: (str(it.verdict), "; ".join(it.seen)) for it in run.findings}
+            return verdicts(ground, machine)
 
     @contextmanager
     def _looking(self) -> Iterator[FromWatch]:

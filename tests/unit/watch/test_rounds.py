@@ -29,8 +29,11 @@ class Pretended(Round):
         self.told, self.after, self.asked = told, after, []  # type: ignore[var-annotated]
 
     def verdicts(self, machine: str) -> dict[str, tuple[str, str]]:
-        now = self.after.get(machine, "passed") if (machine, "update") in self.asked else "passed"
+        now = self.after.get(machine, "passed") if self.asked_to(machine) else "passed"
         return {f"H1@{machine}": (now, "seen")}
+
+    def asked_to(self, machine: str) -> bool:
+        return any((machine, word) in self.asked for word in ("update", "upgrade"))
 
     def _ask(self, machine: str, word: str, seconds: float) -> dict[str, Any]:
         self.asked.append((machine, word))
@@ -50,9 +53,9 @@ class Pretended(Round):
         self.asked.append((record.machine, "settle"))
         return record
 
-    def go(self) -> tuple[list[Record], list[str]]:
+    def go(self, word: str = "update") -> tuple[list[Record], list[str]]:
         kept: list[Record] = []
-        done, left = self.run(ALL, "me", kept.append)
+        done, left = self.run(ALL, "me", kept.append, word)
         assert kept == done
         return done, left
 
@@ -125,3 +128,10 @@ def test_watch_tells_of_its_own_reboot_when_it_is_back() -> None:
     assert back.rebooted and not back.rebooting and back.good and ("watch", "settle") in one.asked
     one.after = {"watch": "failed"}
     assert one.back(last).worse == ("H1@watch: seen",)
+
+
+def test_an_upgrade_is_a_round_in_which_machines_are_told_another_word() -> None:
+    one = Pretended({"store": FIX}, {"store": "failed"})
+    done, left = one.go("upgrade")
+    assert ("store", "upgrade") in one.asked and ("store", "update") not in one.asked
+    assert done[-1].worse and left == ["firewall", "watch"]

@@ -1,8 +1,9 @@
 #!/usr/bin/python3 -IS
-"""Installs this machine's security updates: the forced command of watch's key for that (authorized_keys, sshd(8)).
+"""Installs this machine's updates: the forced command of watch's key for that (authorized_keys, sshd(8)).
 
     mastio-patch update    fetch the lists, install what Debian-Security has (unattended-upgrade(8)), restart what
                            still runs old code; one line of JSON says what was done
+    mastio-patch upgrade   the same with all that Debian has, as point releases bring it; nothing is removed for it
     mastio-patch reboot    reboot, if an update waits for that (/run/reboot-required)
 
 All else is refused with exit code 77, and said in the log. So whoever holds the key can have installed what Debian
@@ -38,6 +39,9 @@ _ENV = {
     "LC_ALL": "C.UTF-8", "HOME": "/root", "DEBIAN_FRONTEND": "noninteractive",
 }  # fmt: skip
 _INFO = "/var/lib/dpkg/info"
+_SECURITY = ["unattended-upgrade", "-v"]
+# What would remove a package stays back: a person decides on that (apt-get(8)).
+_ALL = ["apt-get", "-q", "-y", "--with-new-pkgs", "upgrade"]
 
 
 class RefusedError(Exception):
@@ -121,7 +125,7 @@ def _restartable(unit: str) -> bool:
     return facts.get("Type") != "oneshot" and facts.get("ActiveState") in ("active", "reloading")
 
 
-def update() -> dict[str, Any]:
+def update(installer: list[str] = _SECURITY) -> dict[str, Any]:
     """What was done."""
     begin, wrong = time.monotonic(), []
     before, files = versions(), listed()
@@ -129,9 +133,9 @@ def update() -> dict[str, Any]:
     if code:
         wrong.append(f"the lists of packages cannot be fetched: {_last(said)}")
     else:
-        code, said = _run(["unattended-upgrade", "-v"], INSTALL)
+        code, said = _run(installer, INSTALL)
         if code:
-            wrong.append(f"unattended-upgrade failed: {_last(said)}")
+            wrong.append(f"{installer[0]} failed: {_last(said)}")
     after = versions()
     updated = changes(before, after)
     restarted, left, failed = restart() if updated else ([], order(old_units() - {""}), [])
@@ -189,13 +193,13 @@ def reboot() -> dict[str, Any]:
     return {"error": _last(said) if code else ""}
 
 
-WORDS = {"update": update, "reboot": reboot}
+WORDS = {"update": update, "upgrade": lambda: update(_ALL), "reboot": reboot}
 
 
 def judged(words: list[str]) -> str:
     """The one word; RefusedError for all else."""
     if len(words) != 1 or words[0] not in WORDS:
-        raise RefusedError("not update or reboot")
+        raise RefusedError("not update, upgrade or reboot")
     return words[0]
 
 
