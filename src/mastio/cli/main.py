@@ -13,6 +13,7 @@ from mastio.errors import Exit, MastioError
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("site", "Write a new, commented site file"),
     "check": ("site", "Check the site file; every error at once"),
+    "migrate": ("site", "Rewrite a site file of an older schema"),
     "flows": ("flows", "Show the flow matrix, or draw it"),
     "adopt": ("adopt", "Take machines that are there already: first contact"),
     "plan": ("plan", "Show what apply would change"),

@@ -1,5 +1,6 @@
 """`mastio init` writes a new site file, `mastio check` reads one and tells all that is wrong with it."""
 
+import difflib
 import json
 import os
 import re
@@ -11,7 +12,10 @@ import click
 
 from mastio.cli.common import SITE_FILE, App, pass_app
 from mastio.errors import Exit, MastioError
+from mastio.files import put
+from mastio.site import migrate as migrations
 from mastio.site import parse
+from mastio.site.keys import SCHEMA
 from mastio.site.model import Reach, Site, Topology
 from mastio.site.write import Start, write
 
@@ -152,7 +156,8 @@ def _create(path: Path, text: str) -> None:
 def check(app: App, as_json: bool) -> Exit | None:
     """Read the site file and show what it means, or everything that is wrong with it.
 
-    Exits with 0 when the file is good, 65 when it is not.
+    A file of an older schema is understood; it is told that `mastio migrate` rewrites it. Exits with 0 when the
+    file is good, 65 when it is not.
     """
     try:
         site = app.site()
@@ -165,10 +170,57 @@ def check(app: App, as_json: bool) -> Exit | None:
         ]
         click.echo(json.dumps({"ok": False, "problems": problems}, indent=2, ensure_ascii=False))
         return Exit.DATA
+    number = migrations.schema(app.site_file.read_text())
+    if number != SCHEMA:
+        words = (
+            f"{app.site_file}: schema {number} is read as {SCHEMA}; `mastio migrate` rewrites it"
+        )
+        click.secho(words, fg="yellow", err=True)
     click.echo(
         json.dumps(_plain(site), indent=2, ensure_ascii=False) if as_json else _summary(site)
     )
     return None
+
+
+@click.command()
+@click.option("--plan", "dry", is_flag=True, help="Show what would change, and change nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@pass_app
+def migrate(app: App, dry: bool, as_json: bool) -> Exit:
+    """Rewrite the site file in this version's schema; comments and order stay.
+
+    Shows the difference, and keeps the former file beside it (site.toml.schema-N). Nothing has to be rewritten at
+    once: an older schema is understood as it is. Exits with 0 when the file is of this schema (now), 2 with --plan
+    when it is not, 65 when it cannot be: a newer schema, or something is wrong in it.
+    """
+    path = app.site_file
+    app.site()  # all that is wrong with it
+    old = path.read_text()
+    new, number = migrations.current(old, str(path)), migrations.schema(old)
+    rows = difflib.unified_diff(
+        old.splitlines(keepends=True), new.splitlines(keepends=True), f"{path.name} (schema {number})",
+        f"{path.name} (schema {SCHEMA})",
+    )  # fmt: skip
+    diff, copy = "".join(rows), path.with_name(f"{path.name}.schema-{number}")
+    if diff and not dry:
+        if copy.exists() and copy.read_text() != old:
+            raise MastioError(
+                f"{copy} is there already, with something else in it",
+                hint="move it away: the former site file is kept there",
+                code=Exit.CANT_CREATE,
+            )
+        put(copy, old, path.stat().st_mode & 0o777)
+        put(path, new, path.stat().st_mode & 0o777)
+    if as_json:
+        kept = str(copy) if diff and not dry else ""
+        told = {"schema": number, "newest": SCHEMA, "diff": diff, "kept": kept}
+        click.echo(json.dumps(told, indent=2, ensure_ascii=False))
+    elif diff:
+        click.echo(diff, nl=False)
+        click.echo("nothing was changed" if dry else f"rewrote {path}; the former file is {copy}")
+    else:
+        click.echo(f"{path} is of schema {SCHEMA}, the newest: nothing to do")
+    return Exit.CHANGES if diff and dry else Exit.OK
 
 
 def _plain(site: Site) -> dict[str, object]:

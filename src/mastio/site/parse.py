@@ -2,8 +2,9 @@
 
     site = parse.load(Path("demo/site.toml"))
 
-Reading goes in steps, and each goes on after a mistake, so that one run tells everything: `read`
-(syntax, keys, types), then the values here, then `layout` (zones, machines, addresses). Every mistake
+A file of an older schema is read as if it were rewritten (`migrate`). Reading goes in steps, and each
+goes on after a mistake, so that one run tells everything: `read` (syntax, keys, types), then the values
+here, then `layout` (zones, machines, addresses). Every mistake
 is a `Problem` with file, line, key, what is wrong and what is allowed; together they are one
 `SiteFileError`. docs/reference/site-file.md describes the format.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mastio.errors import Exit, MastioError
-from mastio.site import acme, filtering, values
+from mastio.site import acme, filtering, migrate, values
 from mastio.site.layout import lay_out
 from mastio.site.model import (
     DUTIES,
@@ -71,7 +72,7 @@ def parse(text: str, name: str, folder: Path | None = None) -> Site:
 
     With `folder`, paths in the file are relative to it, and must exist.
     """
-    raw = read(text, name)
+    raw = read(migrate.current(text, name), name)
     site = _site(raw, folder)
     raw.problems.raise_if_any()
     return site
