@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "restore": ("restore", "Bring back what was archived"),
     "import": ("importing", "Bring mail over: from another IMAP server, a Maildir, mbox"),
     "rebuild": ("rebuild", "Bring a machine back from nothing"),
+    "decommission": ("decommission", "Take a machine out of the site for good"),
     "drill": ("drill", "What if: a break-in, a loss; nothing is changed"),
     "evidence": ("evidence", "How the site stands, signed, for an auditor"),
     "renew": ("renew", "Renew certificates, the authority and DKIM keys that are due"),
