@@ -7,6 +7,7 @@ whom to call, `ctx.callers(DELIVERY)` who may call; each refuses what the policy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import jinja2
 
 from mastio import services
 from mastio.errors import MastioError
-from mastio.flows import ADMIN, INTERNET, FlowMatrix
+from mastio.flows import ADMIN, INTERNET, VPN, FlowMatrix
 from mastio.services import Service
 from mastio.site.model import Address, Machine, Site
 from mastio.state import Listener
@@ -117,7 +118,7 @@ class Context:
         return tuple(
             self._peer(flow.source)
             for flow in self.matrix.into(self.machine.name)
-            if flow.service == service and flow.source not in (INTERNET, ADMIN)
+            if flow.service == service and flow.source not in (INTERNET, ADMIN, VPN)
         )
 
     def door(self, service: Service, caller: Peer) -> int:
@@ -129,12 +130,25 @@ class Context:
             if it.service == service and it.source == caller.machine
         )
 
+    def peoples(self, service: Service) -> tuple[tuple[Address, int], ...]:
+        """Where people's own programs arrive for `service`; nothing when none may."""
+        return tuple(
+            (address, self.matrix.door(flow))
+            for flow in self.matrix.into(self.machine.name)
+            if flow.service == service and flow.source == VPN
+            for address in self.machine.addresses
+        )
+
     def _peer(self, machine: str) -> Peer:
         return Peer(machine, self.site.internal_name(machine), self.site.machine(machine).addresses)
 
     def secret(self, name: str) -> str:
         """The generated secret `name`; KeyError names it when the vault lacks it."""
         return self._secrets[name]
+
+    def secrets(self, prefix: str) -> dict[str, str]:
+        """The secrets below `prefix`."""
+        return {name: text for name, text in self._secrets.items() if name.startswith(prefix)}
 
     def authorities(self) -> str:
         """The certificates (PEM) of all authorities that are believed inside the site."""
@@ -176,13 +190,16 @@ def bracketed(address: Address) -> str:
 
 def listeners(matrix: FlowMatrix, machine: Machine) -> tuple[Listener, ...]:
     """The sockets that the matrix makes a machine listen on."""
+    everywhere = (IPv4Address("0.0.0.0"), IPv6Address("::"))  # noqa: S104 — what the kernel binds
     return tuple(
         sorted(
             {
                 Listener(address, matrix.door(flow), transport)
                 for flow in matrix.into(machine.name)
                 for transport in flow.service.transports
-                for address in machine.addresses
+                for address in (
+                    everywhere if flow.service in services.EVERYWHERE else machine.addresses
+                )
             },
             key=lambda it: (it.port, it.transport, it.address.version, it.address.packed),
         )

@@ -21,7 +21,7 @@ table inet mastio { ...
 from collections.abc import Iterable, Iterator
 
 from mastio import nft
-from mastio.flows import ADMIN, INTERNET, Flow, FlowMatrix
+from mastio.flows import ADMIN, INTERNET, VPN, Flow, FlowMatrix
 from mastio.services import Service
 from mastio.site.model import Address, Machine, Network
 
@@ -37,6 +37,8 @@ REPLY_TTL = 128
 _FAMILIES = (4, 6)
 _IP = {4: "ip", 6: "ip6"}
 _OUTSIDERS = (INTERNET, ADMIN)
+_COUNTED = (INTERNET, ADMIN, VPN)
+"""Whose connections are limited."""
 
 
 def ruleset(site_matrix: FlowMatrix, machine: Machine) -> str:
@@ -81,13 +83,15 @@ class _Table:
     # --- what the site is, in packets -----------------------------------------------------------
 
     def _site_elements(self, family: int) -> list[str]:
-        """The site's own addresses: its zones, or without a firewall just its machines."""
+        """The site's own addresses: its zones, or without a firewall just its machines; and its devices' in the tunnel,
+        which are not the internet."""
         own: Iterable[Address | Network]
         if self.matrix.firewall:
             own = (network for zone in self.site.zones for network in zone.networks)
         else:
             own = (address for machine in self.site.machines for address in machine.addresses)
-        return [str(it) for it in sorted({it for it in own if it.version == family}, key=str)]
+        both = {*own, *self.site.vpn_networks}
+        return [str(it) for it in sorted({it for it in both if it.version == family}, key=str)]
 
     def _sets(self) -> Iterator[str]:
         for family in _FAMILIES:
@@ -142,14 +146,7 @@ class _Table:
             # A family that the site does not have outside leads nowhere: fail at once instead.
             known = any(it.version == family for it in self.site.public)
             return f"{ip} {side} != @site{family}" if known else None
-        found = [str(it) for it in self.matrix.networks(endpoint) if it.version == family]
-        if not found:
-            return None
-        return (
-            f"{ip} {side} {found[0]}"
-            if len(found) == 1
-            else f"{ip} {side} {{ {', '.join(found)} }}"
-        )
+        return nft.match(self.matrix.networks(endpoint), family, side)
 
     def _flow_rules(
         self, flow: Flow, verdict: str, extra: str = "", port: int = 0
@@ -157,7 +154,13 @@ class _Table:
         """A flow as rules, one for each address family that both ends have; `port`: when not the service's."""
         for family in _FAMILIES:
             source = self._peer(flow.source, family, "saddr")
-            target = self._peer(flow.target, family, "daddr")
+            # What the firewall itself offers the internet stands at the public address: nothing is translated.
+            own = self.is_firewall and flow.source == INTERNET and flow.target == self.machine.name
+            target = (
+                nft.match(self.site.public, family, "daddr")
+                if own
+                else self._peer(flow.target, family, "daddr")
+            )
             if source and target:
                 match = nft.port(flow.service, port)
                 words = (source, target, match, extra, verdict, _comment(flow))
@@ -172,6 +175,11 @@ class _Table:
                 "# Banned: new conversations and those that had begun. Never the site, whatever a set says.",
                 "ip saddr != @site4 ip saddr @banned4 counter drop",
                 "ip6 saddr != @site6 ip6 saddr @banned6 counter drop",
+                *(
+                    f"{ip} saddr {it} {ip} saddr @banned{it.version} counter drop"
+                    for it in self.site.vpn_networks
+                    for ip in (_IP[it.version],)
+                ),
             )
             if self.faces_internet
             else ()
@@ -212,11 +220,9 @@ class _Table:
         rules: list[str] = []
         for flow in self.matrix.into(self.machine.name):
             outsider = flow.source in _OUTSIDERS and self.faces_internet
-            # Through the public address only, never straight to the address inside.
-            public = self.is_firewall and flow.source == INTERNET
             # To its own door only as `_doors` has led it there.
             door = self.matrix.door(flow)
-            extra = "ct status dnat" if public or door != flow.service.port else ""
+            extra = "ct status dnat" if door != flow.service.port else ""
             rules += self._flow_rules(flow, "jump client" if outsider else "accept", extra, door)
         return nft.chain(
             "input",
@@ -226,7 +232,7 @@ class _Table:
             *_NEIGHBOURS,
             router,
             "icmpv6 type mld-listener-query ip6 saddr fe80::/10 accept",
-            *_echo(),
+            *self._echo(),
             *rules,
             "# Broadcasts and multicasts are nobody's attack: not worth a line in the log.",
             "fib daddr type { broadcast, multicast, anycast } drop",
@@ -259,7 +265,7 @@ class _Table:
             *_NEIGHBOURS,
             *soliciting,
             "icmpv6 type mld2-listener-report accept",
-            *_echo(),
+            *self._echo(),
             *rules,
             "# Our own programs hear at once that they may not, instead of waiting for a timeout.",
             *nft.log_and("output", "meta l4proto tcp reject with tcp reset"),
@@ -291,12 +297,14 @@ class _Table:
             if flow.source == INTERNET:
                 rules += self._flow_rules(flow, "jump client", "ct status dnat")
             else:
-                rules += self._flow_rules(flow, "jump client" if flow.source == ADMIN else "accept")
+                rules += self._flow_rules(
+                    flow, "jump client" if flow.source in _COUNTED else "accept"
+                )
         return nft.chain(
             "forward",
             "filter hook forward priority filter; policy drop;",
             *_CONVERSATIONS,
-            *_echo(),
+            *self._echo(),
             *rules,
             *nft.log_and("forward", "drop"),
         )
@@ -308,7 +316,7 @@ class _Table:
         """
         groups: dict[tuple[str, Service], list[Flow]] = {}
         for flow in self.matrix.flows:
-            if flow.source in _OUTSIDERS:
+            if flow.source in _OUTSIDERS and flow.target != self.machine.name:
                 groups.setdefault((flow.source, flow.service), []).append(flow)
         rules: list[str] = []
         for (source, service), flows in groups.items():
@@ -348,6 +356,17 @@ class _Table:
                 )
         return nft.chain("outward", "nat hook postrouting priority srcnat; policy accept;", *rules)
 
+    def _echo(self) -> Iterator[str]:
+        for family, ip, icmp in ((4, "ip", "icmp"), (6, "ip6", "icmpv6")):
+            match = [f"{ip} saddr @site{family} {ip} daddr @site{family}"]
+            # A device in the tunnel meets what the matrix says, and nothing else.
+            for network in (it for it in self.site.vpn_networks if it.version == family):
+                match += [f"{ip} saddr != {network}", f"{ip} daddr != {network}"]
+            yield (
+                f"{' '.join(match)} {icmp} type echo-request "
+                f'limit rate 10/second accept comment "ping inside the site"'
+            )
+
     @staticmethod
     def _disguise() -> list[str]:
         """Only replies, and only outward: a TTL set on what is routed inward could feed a loop."""
@@ -370,14 +389,6 @@ _NEIGHBOURS = (
     "# Neighbour discovery never crosses a router: hop limit 255 proves it (RFC 4861, 11.2).",
     "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } ip6 hoplimit 255 accept",
 )
-
-
-def _echo() -> tuple[str, ...]:
-    return tuple(
-        f"{ip} saddr @site{family} {ip} daddr @site{family} {icmp} type echo-request "
-        f'limit rate 10/second accept comment "ping inside the site"'
-        for family, ip, icmp in ((4, "ip", "icmp"), (6, "ip6", "icmpv6"))
-    )
 
 
 def _comment(flow: Flow) -> str:

@@ -18,12 +18,14 @@ from functools import cached_property
 
 from mastio import services
 from mastio.services import Service
-from mastio.site.model import Address, Machine, Network, Role, Site
+from mastio.site.model import Address, Clients, Machine, Network, Role, Site
 
 INTERNET = "internet"
 """The endpoint that stands for every address outside the site."""
 ADMIN = "admin"
 """The endpoint that stands for the administrators' declared networks."""
+VPN = "vpn"
+"""The endpoint that stands for people's devices in the site's tunnel."""
 
 
 class Protection(StrEnum):
@@ -34,6 +36,7 @@ class Protection(StrEnum):
     MUTUAL_TLS = "mutual TLS"
     USER = "TLS + user's password"
     KEYS = "ssh keys"
+    WIREGUARD = "WireGuard keys"
     DNSSEC = "DNSSEC"
     SIGNED = "signed packages"
     NETWORK = "the site's own network"
@@ -45,6 +48,7 @@ class Party(StrEnum):
 
     INTERNET = INTERNET
     ADMIN = ADMIN
+    VPN = VPN
     EVERYONE = "every machine"
 
 
@@ -59,6 +63,10 @@ class PolicyRow:
     why: str
     when: Callable[[Site], bool] = bool
     """Whether a site needs it: all do unless told otherwise."""
+
+
+def _vpn(site: Site) -> bool:
+    return site.clients is Clients.VPN
 
 
 _R, _P = Role, Protection
@@ -93,12 +101,15 @@ POLICY: tuple[PolicyRow, ...] = (
     PolicyRow(_R.WATCH, Party.INTERNET, services.SSH, _P.KEYS, "the second copy of backups",
               when=lambda site: site.backup.copied_by_ssh),
     PolicyRow(Party.ADMIN, _R.WATCH, services.SSH, _P.KEYS, "administrators come in"),
+    PolicyRow(Party.INTERNET, _R.FIREWALL, services.WIREGUARD, _P.WIREGUARD, "people's devices come in", when=_vpn),
+    PolicyRow(Party.VPN, _R.STORE, services.IMAPS, _P.USER, "read mail with programs of their own", when=_vpn),
+    PolicyRow(Party.VPN, _R.STORE, services.SUBMISSIONS, _P.USER, "submit mail by the same", when=_vpn),
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One permitted conversation: `source` and `target` are machine names, `internet` or `admin`."""
+    """One permitted conversation: `source` and `target` are machine names, `internet`, `admin` or `vpn`."""
 
     source: str
     target: str
@@ -128,6 +139,8 @@ class FlowMatrix:
 
     def door(self, flow: Flow) -> int:
         """The port where `flow` arrives: its service's, or the caller's own door (`services.DOORS`)."""
+        if flow.source == VPN:
+            return services.PEOPLES_DOORS.get(flow.service, flow.service.port)
         first = services.DOORS.get(flow.service)
         if first is None:
             return flow.service.port
@@ -161,6 +174,8 @@ class FlowMatrix:
         return tuple(flow for flow in self.forwarded if flow.source in (INTERNET, ADMIN))
 
     def _zone(self, endpoint: str) -> str:
+        if endpoint == VPN:
+            return VPN
         return INTERNET if endpoint in (INTERNET, ADMIN) else self.site.machine(endpoint).zone
 
     def networks(self, endpoint: str) -> tuple[Address | Network, ...]:
@@ -172,6 +187,8 @@ class FlowMatrix:
             return ()
         if endpoint == ADMIN:
             return self.site.admin_networks
+        if endpoint == VPN:
+            return self.site.vpn_networks
         return self.site.machine(endpoint).addresses
 
 
@@ -181,6 +198,8 @@ def _endpoints(site: Site, party: Role | Party) -> tuple[str, ...]:
             return (INTERNET,)
         case Party.ADMIN:
             return (ADMIN,) if site.admin_networks else ()
+        case Party.VPN:
+            return (VPN,) if site.vpn_networks else ()
         case Party.EVERYONE:
             return tuple(machine.name for machine in site.machines)
         case _:

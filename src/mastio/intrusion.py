@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mastio import services
-from mastio.flows import INTERNET, Flow, FlowMatrix
+from mastio.flows import INTERNET, VPN, Flow, FlowMatrix
 from mastio.services import Service, Transport
 from mastio.site.model import Address, Role
 
@@ -66,6 +66,7 @@ WIRES: dict[Service, Wire] = {
     services.PROXY: _PROXY,
     services.POLICIES: _PROXY,
     services.NTP: Wire("ntp"),
+    services.WIREGUARD: Wire(),
 }
 """What is spoken on each service."""
 
@@ -164,7 +165,7 @@ def _of(
     both = f"{client} any <> {server} {port}"
     begun = "established," if transport is Transport.TCP else ""
     asked = f"flow:{begun}to_server;"
-    priority = OUTSIDE if flow.source == INTERNET else INSIDE
+    priority = OUTSIDE if flow.source in (INTERNET, VPN) else INSIDE
     answered = OUTSIDE if INTERNET in (flow.source, flow.target) else INSIDE
     wanted = [it for it in (wire.first, wire.then) if it] or ["failed"]
     other = " ".join(f"app-layer-protocol:!{it};" for it in wanted)

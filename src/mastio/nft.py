@@ -7,6 +7,7 @@
 from collections.abc import Iterable
 
 from mastio.services import Service
+from mastio.site.model import Address, Network
 
 LOG_GROUP = 77
 """The NFLOG group that ulogd2 listens to on every machine."""
@@ -44,3 +45,12 @@ def choice(ip: str, targets: list[str]) -> str:
         return targets[0]
     pairs = ", ".join(f"{number} : {target}" for number, target in enumerate(targets))
     return f"jhash {ip} saddr mod {len(targets)} map {{ {pairs} }}"
+
+
+def match(addresses: Iterable[Address | Network], family: int, side: str) -> str | None:
+    """The match for any of `addresses` as `saddr` or `daddr`; None when there is none of the family."""
+    found = [str(it) for it in addresses if it.version == family]
+    if not found:
+        return None
+    any_of = found[0] if len(found) == 1 else f"{{ {', '.join(found)} }}"
+    return f"{'ip' if family == 4 else 'ip6'} {side} {any_of}"

@@ -11,7 +11,7 @@ import subprocess
 from html import escape
 
 from mastio.errors import Exit, MastioError
-from mastio.flows import ADMIN, INTERNET, POLICY, Flow, FlowMatrix, Party, Protection
+from mastio.flows import ADMIN, INTERNET, POLICY, VPN, Flow, FlowMatrix, Party, Protection
 from mastio.site.model import Machine, Role
 
 _COMMON = {(row.service, row.why) for row in POLICY if Party.EVERYONE in (row.source, row.target)}
@@ -20,6 +20,7 @@ _COLOURS = {
     Protection.MUTUAL_TLS: "#0b7a5e",
     Protection.USER: "#2458a6",
     Protection.KEYS: "#6b3fa0",
+    Protection.WIREGUARD: "#6b3fa0",
 }
 _OPEN = "#b3541e"
 """The colour of what crosses the wall under no key of the site's."""
@@ -79,6 +80,7 @@ def _outsiders(matrix: FlowMatrix) -> list[str]:
     looks = {
         INTERNET: ("the internet", "#fdf1e7", _OPEN),
         ADMIN: ("administrators", "#f3edf9", _COLOURS[Protection.KEYS]),
+        VPN: ("people's devices", "#eaf1fb", _COLOURS[Protection.USER]),
     }
     return [
         f"  {_quoted(name)} [label={_quoted(label)}, shape=ellipse, style=filled, "

@@ -4,12 +4,13 @@ Nothing here touches a disk: keys and certificates come and go as PEM text, and 
 them. Names in certificates are DNS names (RFC 9525: the common name is decoration, SAN decides).
 """
 
+from base64 import b64decode, b64encode
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -86,6 +87,17 @@ def ed25519_key() -> str:
 def server_key() -> str:
     """A new key as certificates here have it (EC P-256), PKCS #8 PEM."""
     return _private(ec.generate_private_key(ec.SECP256R1()))
+
+
+def wireguard_key() -> str:
+    """A new private key as wg(8) writes it."""
+    return b64encode(x25519.X25519PrivateKey.generate().private_bytes_raw()).decode()
+
+
+def wireguard_public(key: str) -> str:
+    """The public key of a private one."""
+    private = x25519.X25519PrivateKey.from_private_bytes(b64decode(key))
+    return b64encode(private.public_key().public_bytes_raw()).decode()
 
 
 def request(key_pem: str, *dns_names: str) -> str:

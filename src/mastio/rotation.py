@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from mastio.context import AUTHORITIES
 from mastio.errors import Exit, MastioError
 from mastio.roles.certificates import given
+from mastio.roles.vpn import DEVICES
 from mastio.site.model import Site
 
 _NO_SECRETS = ("/ring", "request", "/given", *(f"/{it}" for it in AUTHORITIES[1:]))
@@ -68,6 +69,10 @@ AFTER: tuple[tuple[str, str], ...] = (
         "print the key for paper anew (`mastio backup key`): the old sheet wants the old passphrase",
     ),
     ("copy/*", "give the host of the second copy what `mastio backup copy-key` prints"),
+    (
+        "vpn/key",
+        "give each device anew: `mastio vpn revoke`, then `mastio vpn add`; none knows the new key",
+    ),
     ("public/*/next", "put the new key's TLSA record into DNS (`mastio dns`)"),
     ("webmail/des-key", "whoever is logged in to the webmail logs in again"),
 )
@@ -84,6 +89,8 @@ def way(name: str, site: Site, vault: Mapping[str, str]) -> str:
         return ""
     if part == "dkim":
         return f"mastio dkim rotate {rest.partition('/')[0]} --compromised"
+    if name.startswith(DEVICES):
+        return f"mastio vpn revoke {name.removeprefix(DEVICES)}"
     if part == "ca-next":
         return "mastio secrets rotate ca"
     if part == "public" and not name.endswith("/next"):
@@ -103,6 +110,12 @@ def plain(names: Iterable[str], site: Site, vault: Mapping[str, str]) -> None:
     """
     for name in names:
         command = way(name, site, vault)
+        if name.startswith(DEVICES):
+            raise MastioError(
+                f"{name}: the device has the other half of this key",
+                hint=f"nothing was changed; `{command}`, then `mastio vpn add` it anew",
+                code=Exit.USAGE,
+            )
         if command and not command.startswith(_PLAIN):
             raise MastioError(
                 f"{name}: what follows it must be in DNS, or signed by an authority, before it is used",

@@ -21,6 +21,8 @@
 | `copy/<watch>/key`, `…/cert` | by which a watch brings the second copy of backups to another host |
 | `backup/<machine>/passphrase` | opens the machine's archives; it and watch have it |
 | `restore/<watch>/key`, `…/cert` | by which a watch brings what was archived back |
+| `vpn/key` | by which people's devices know the site's tunnel (`clients`) |
+| `vpn/devices/<name>` | a device: its public key, a shared one, its addresses (`mastio.vpn`) |
 | `<part>/<token>` | a random token that a role asks for |
 
 `ensure` makes what is missing or about to expire; `rotate` makes what it is told anew, and
@@ -37,9 +39,9 @@ from mastio import pki
 from mastio.context import AUTHORITIES
 from mastio.dns import rings
 from mastio.errors import Exit, MastioError
-from mastio.roles import backup, certificates, inspection, integrity, patching, restore
+from mastio.roles import backup, certificates, inspection, integrity, patching, restore, vpn
 from mastio.roles.registry import KEPT, PARTS
-from mastio.site.model import Challenge, Machine, Role, Site
+from mastio.site.model import Challenge, Clients, Machine, Role, Site
 from mastio.vault import Vault
 
 
@@ -93,6 +95,8 @@ def _singles(site: Site) -> dict[str, Callable[[], str]]:
     singles: dict[str, Callable[[], str]] = dict.fromkeys(map(following, hosts), pki.server_key)
     if site.acme.directory and site.acme.challenge is Challenge.DNS:
         singles[certificates.TSIG] = lambda: b64encode(random.token_bytes(32)).decode()
+    if site.clients is Clients.VPN:
+        singles[vpn.KEY] = pki.wireguard_key
     for part in PARTS:
         if site.carrying(*part.roles):
             singles |= dict.fromkeys(part.secrets, _token)
@@ -136,6 +140,8 @@ def ensure(vault: Vault, site: Site) -> tuple[str, ...]:
             vault.put(name, pki.request(vault[secret], *dns_names))
             made.append(name)
     marks = {certificates.given(host) for host in certificates.names(site)}
+    # Devices are somebody's: a policy that is tried for a day must not lose them.
+    marks |= {name for name in vault if name.startswith(vpn.DEVICES)}
     wanted = {f"{pair}/{half}" for pair in (*pairs, "ca", "public-ca") for half in ("key", "cert")}
     wanted |= {"ca-next/key", *AUTHORITIES}
     for name in set(vault) - wanted - set(singles) - set(_dkim(vault, site)) - set(asked) - marks:
@@ -284,6 +290,10 @@ def for_machine(vault: Mapping[str, str], site: Site, machine: Machine) -> dict[
         allowed.add(f"public/{site.mx_host}/key")
     if machine.has(Role.WEBMAIL):
         allowed.add(f"public/{site.webmail_host}/key")
+    if machine.has(Role.STORE):
+        allowed.add(f"public/{site.imap_host}/key")
+    if machine.has(Role.FIREWALL):
+        allowed |= {name for name in vault if name == vpn.KEY or name.startswith(vpn.DEVICES)}
     if machine.has(Role.GATEWAY_OUT):
         for domain in site.domains:
             allowed.add(rings.name(domain))

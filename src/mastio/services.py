@@ -47,12 +47,19 @@ SYSLOG = _tcp("syslog", 6514, "logs, by RELP over TLS")
 PROXY = _tcp("proxy", 3128, "Debian packages and signatures, allow-listed")
 POLICIES = _tcp("policies", 3129, "MTA-STS policies of receivers, hosts mta-sts.* only")
 NTP = Service("ntp", 123, (Transport.UDP,), "time (RFC 5905)")
+WIREGUARD = Service("wireguard", 51820, (Transport.UDP,), "the tunnel of people's devices")
 
 ALL: tuple[Service, ...] = (
     SMTP, DELIVERY, SUBMISSIONS, RELAY, IMAPS, SIEVE, PASSWORD, LEARN,
-    HTTP, HTTPS, DNS, SSH, SYSLOG, PROXY, POLICIES, NTP,
+    HTTP, HTTPS, DNS, SSH, SYSLOG, PROXY, POLICIES, NTP, WIREGUARD,
 )  # fmt: skip
 """Every service: what a scan looks for first, and how a port is called."""
 DOORS: dict[Service, int] = {SYSLOG: 6515}
 """Services to which each caller has a door of its own, and the first of their ports. Callers know the service's port
 alone; the target's firewall leads each to its door, and nobody reaches a door in another way."""
+PEOPLES_DOORS: dict[Service, int] = {SUBMISSIONS: 10465}
+"""Doors for people's own programs, where another certificate is shown than to the site's machines."""
+SILENT = frozenset((WIREGUARD,))
+"""Who does not know the right key gets no answer there at all: no look from outside finds them."""
+EVERYWHERE = frozenset((WIREGUARD,))
+"""The kernel binds them to all addresses of a machine; its firewall says which one counts."""

@@ -4,12 +4,13 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from mastio import certificates, pki, renewal, rotation, secrets
+from mastio import certificates, pki, renewal, rotation, secrets, vpn
 from mastio.build import build
 from mastio.cli.common import App
 from mastio.cli.secrets import rotate
@@ -17,7 +18,7 @@ from mastio.context import Internet
 from mastio.errors import Exit, MastioError
 from mastio.renewal import Step
 from mastio.roles.certificates import given
-from mastio.site.model import Acme, Backup, Challenge, Site
+from mastio.site.model import Acme, Backup, Challenge, Clients, Site
 from mastio.vault import Vault
 from mastio.verify.grants import EVERY_MACHINE, GRANTS
 from mastio.verify.model import Kind
@@ -27,6 +28,7 @@ ACME = Acme(
     directory="https://acme.test/dir", challenge=Challenge.DNS, dns_server="192.0.2.1"
 )  # fmt: skip
 COPIED = Backup(copy="ssh://copies@192.0.2.9/srv", copy_host_key=ADMIN_KEY)
+TUNNEL = (IPv4Network("10.77.200.0/24"),)
 PEM = "-----BEGIN PRIVATE KEY-----"
 
 
@@ -36,6 +38,7 @@ def sites() -> Iterator[tuple[str, Site]]:
     yield "public authority", replace(demo_site(), acme=ACME, backup=COPIED)
     yield "given", demo_site()
     yield "authority followed", demo_site()
+    yield "tunnel", replace(demo_site(), clients=Clients.VPN, vpn_networks=TUNNEL)
 
 
 def filled(kind: str, site: Site, folder: Path) -> Vault:
@@ -46,6 +49,8 @@ def filled(kind: str, site: Site, folder: Path) -> Vault:
         vault.put(secrets.following(site.mx_host), key)
         certificates.give(vault, site, site.mx_host, chain)
         assert given(site.mx_host) in vault
+    if kind == "tunnel":
+        vpn.add(vault, site, "phone")
     if kind == "authority followed":
         renewal.take(vault, site, Step.ANNOUNCE)
     return vault
@@ -88,6 +93,8 @@ def go(command: str, vault: Vault, site: Site) -> None:
                 certificates.give(vault, site, host, chain, key) is not certificates.Outcome.SHOWN
             ):
                 pass
+        case ["mastio", "vpn", "revoke", name]:
+            vpn.revoke(vault, site, name)
         case _:
             raise AssertionError(command)
 
@@ -99,9 +106,10 @@ def test_what_has_an_order_to_keep_is_refused_with_its_command(
     vault = filled(kind, site, tmp_path)
     host = site.mx_host
     what = "give" if kind == "given" else "rotate"
+    first = site.imap_host if kind == "tunnel" else site.webmail_host
     for pattern, command in (
         (f"public/{host}", f"mastio certificates {what} {host}"),
-        ("public/*", f"mastio certificates rotate {site.webmail_host}"),
+        ("public/*", f"mastio certificates rotate {first}"),
         (f"public/{site.webmail_host}/cert", f"mastio certificates rotate {site.webmail_host}"),
         ("dkim/*/k1r", "mastio dkim rotate fortress.test --compromised"),
     ):
@@ -184,3 +192,11 @@ def test_what_is_left_to_do_is_said_of_secrets_that_there_are(tmp_path: Path) ->
     known |= {name.removesuffix("/key") for name in known}
     for pattern, _ in rotation.AFTER:
         assert any(fnmatchcase(name, pattern) for name in known), pattern
+
+
+def test_a_device_is_not_made_anew_behind_its_back(tmp_path: Path) -> None:
+    site = dict(sites())["tunnel"]
+    vault = filled("tunnel", site, tmp_path)
+    with pytest.raises(MastioError, match="the other half") as refused:
+        rotation.plain(secrets.select(vault, ["vpn/*"]), site, vault)
+    assert "`mastio vpn revoke phone`" in (refused.value.hint or "")

@@ -47,6 +47,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "user": ("accounts", "Mailboxes"),
     "alias": ("accounts", "Addresses that lead elsewhere"),
     "sync": ("accounts", "Give the gateways the current list of recipients"),
+    "vpn": ("vpn", "People's devices in the site's tunnel, for mail programs of their own"),
     "quarantine": ("quarantine", "Mail that is held back"),
     "outbound": ("outbound", "Outgoing mail that is held"),
     "ban": ("ban", "Clients that the firewall keeps out"),

@@ -10,7 +10,7 @@ from mastio import services
 from mastio.dns import records as make
 from mastio.dns import rings, sts
 from mastio.dns.records import Record
-from mastio.site.model import DMARC_REPORTS, TLS_REPORTS, Address, Role, Site
+from mastio.site.model import DMARC_REPORTS, TLS_REPORTS, Address, Clients, Role, Site
 
 _CLIENT_SERVICES = ("imap", "imaps", "pop3", "pop3s", "submission", "submissions", "sieve")
 """What mail programs look for (RFC 6186, RFC 8314, RFC 5804)."""
@@ -43,7 +43,7 @@ def addresses(site: Site, role: Role) -> tuple[Address, ...]:
 def apexes(site: Site) -> tuple[str, ...]:
     """The names whose zones the records go into."""
     domains = (*site.domains, *site.dns.parked)
-    hosts = (site.mx_host, site.webmail_host)
+    hosts = (site.mx_host, site.webmail_host, *_programs(site))
     return (*domains, *(host for host in hosts if not _under(host, domains)))
 
 
@@ -55,6 +55,11 @@ def grouped(site: Site, found: Iterable[Record]) -> dict[str, tuple[Record, ...]
         above = [it for it in names if _under(record.owner, (it,))]
         groups[max(above, key=len, default="")].append(record)
     return {name: tuple(group) for name, group in groups.items() if group}
+
+
+def _programs(site: Site) -> tuple[str, ...]:
+    """The name for mail programs, where there may be any."""
+    return () if site.clients is Clients.WEBMAIL_ONLY else (site.imap_host,)
 
 
 def _under(name: str, above: Iterable[str]) -> bool:
@@ -75,7 +80,11 @@ def _hosts(site: Site, vault: Mapping[str, str]) -> Iterable[Record]:
         yield make.tlsa(mx, services.SMTP.port, pem).because(why)
     for record in make.hosts(webmail, addresses(site, Role.WEBMAIL)):
         yield record.because("the webmail")
-    for host in (mx, webmail):
+    if site.clients is Clients.VPN:
+        inside = tuple(it for one in site.carrying(Role.STORE) for it in one.addresses)
+        for record in make.hosts(site.imap_host, inside):
+            yield record.because("the store, for devices in the tunnel; nobody else gets there")
+    for host in (mx, webmail, *_programs(site)):
         if not _under(host, site.domains):
             yield from _caa(site, host)
 

@@ -149,6 +149,7 @@ class Machine:
                 f"--network-namespace-path=/run/netns/{self.label}",
                 # nspawn takes it away with a foreign namespace; the machine's firewall needs it.
                 "--capability=CAP_NET_ADMIN", "--resolv-conf=off", "--timezone=off",
+                *(f"--bind={it}" for it in record.machine.devices),
                 *(() if record.settled else _FIRST_BOOT),
             ],
             self._console, _NSPAWN_ENV, MEMORY_MIB,

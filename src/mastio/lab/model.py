@@ -16,6 +16,7 @@ from mastio.state import HostState
 from mastio.transport import OUTSIDE
 
 Interface = IPv4Interface | IPv6Interface
+_TUN = "/dev/net/tun"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,8 @@ class LabMachine:
     packages: tuple[str, ...] = ()
     debconf: tuple[str, ...] = ()
     links: tuple[Link, ...] = ()
+    devices: tuple[str, ...] = ()
+    """Device files of the box that it may use."""
 
     def record(self) -> dict[str, object]:
         """Plain data for a JSON file; `recall` reads it."""
@@ -53,7 +56,12 @@ def recall(data: Mapping[str, Any]) -> LabMachine:
         for link in data["links"]
     )
     return LabMachine(
-        data["name"], data["hostname"], tuple(data["packages"]), tuple(data["debconf"]), links
+        data["name"],
+        data["hostname"],
+        tuple(data["packages"]),
+        tuple(data["debconf"]),
+        links,
+        tuple(data.get("devices", ())),
     )
 
 
@@ -71,7 +79,15 @@ def machines(site: Site, states: Mapping[str, HostState]) -> tuple[LabMachine, .
     links = {it.name: _links(site, it, behind=behind) for it in site.machines}
     links[OUTSIDE] = (Link(internet.SEGMENT, _on_internet(internet.outside(site))),)
     return tuple(
-        LabMachine(name, name, tuple(sorted(states[name].packages)), states[name].debconf, its)
+        LabMachine(
+            name,
+            name,
+            tuple(sorted(states[name].packages)),
+            states[name].debconf,
+            its,
+            # A kernel without WireGuard has it done by a program, which needs this.
+            (_TUN,) if "wireguard-go" in states[name].packages else (),
+        )
         for name, its in links.items()
     )
 

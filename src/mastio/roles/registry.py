@@ -21,6 +21,7 @@ from mastio.roles import (
     resolver,
     restore,
     store,
+    vpn,
     watch,
     webmail,
 )
@@ -49,6 +50,7 @@ KEPT: dict[Role, Kept] = {
 PARTS: tuple[Part, ...] = (
     Part("common", tuple(Role), common.build),
     Part("firewall", (Role.FIREWALL,), firewall.build),
+    Part("vpn", (Role.FIREWALL,), vpn.build),
     Part("ids", (Role.FIREWALL,), ids.build),
     Part("resolver", (Role.GATEWAY_IN, Role.GATEWAY_OUT, Role.WATCH), resolver.build),
     Part("gateway", (Role.GATEWAY_IN, Role.GATEWAY_OUT), gateway.build),
@@ -61,7 +63,11 @@ PARTS: tuple[Part, ...] = (
     Part("integrity", tuple(Role), integrity.build),
     Part("digest", (Role.WATCH,), digest.build),
     Part("patching", tuple(Role), patching.build),
-    Part("certificates", (Role.GATEWAY_IN, Role.WEBMAIL, Role.WATCH), certificates.build),
+    Part(
+        "certificates",
+        (Role.GATEWAY_IN, Role.STORE, Role.WEBMAIL, Role.WATCH),
+        certificates.build,
+    ),
     Part("backup", tuple(Role), partial(backup.build, kept=KEPT)),
     Part("restore", tuple(Role), restore.build),
 )

@@ -7,6 +7,7 @@ from it. `*` stands for a name of the writer's choice.
 from typing import cast
 
 from mastio.site.cleaning import CLEANING
+from mastio.site.clients import CLIENTS
 from mastio.site.key import Key, Kind, names
 from mastio.site.model import (
     Acme,
@@ -200,6 +201,7 @@ KEYS: tuple[Key, ...] = (
         1,
         60,
     ),
+    *CLIENTS,
     *CLEANING,
     Key(
         "proxy.mirrors",

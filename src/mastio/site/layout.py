@@ -15,7 +15,7 @@ from mastio.site.problems import did_you_mean
 from mastio.site.read import Raw
 from mastio.site.topology import FIRST_HOST, PUBLIC_ZONE
 
-_RESERVED = ("internet", "admin", "outside", "site", "localhost", "lo")
+_RESERVED = ("internet", "admin", "vpn", "outside", "site", "localhost", "lo")
 _LONGEST_ZONE = 12
 """Zones name network interfaces, which have 15 characters (IFNAMSIZ) and may get a prefix."""
 _LONGEST_MACHINE = 32

@@ -48,6 +48,14 @@ class Reach(StrEnum):
     SSH = "ssh"
 
 
+class Clients(StrEnum):
+    """Which mail programs reach the mail, beside the webmail."""
+
+    WEBMAIL_ONLY = "webmail-only"
+    VPN = "vpn"
+    """Those of devices that have a key to the site's tunnel."""
+
+
 @dataclass(frozen=True, slots=True)
 class Zone:
     """A network of its own; `networks` has at most one of each address family."""
@@ -327,6 +335,16 @@ class Site:
     alarms: Alarms = field(default_factory=Alarms)
     accepted: tuple[Accepted, ...] = ()
     """Failing checks that are known and accepted for a time."""
+    clients: Clients = Clients.WEBMAIL_ONLY
+    imap: str = ""
+    """The name by which mail programs find the site; empty: the usual one."""
+    vpn_networks: tuple[Network, ...] = ()
+    """Where people's devices stand in the tunnel; none without one."""
+
+    @property
+    def imap_host(self) -> str:
+        """The name in mail programs, where `clients` lets there be any."""
+        return self.imap or f"imap.{self.domains[0]}"
 
     def machine(self, name: str) -> Machine:
         """The machine called `name`; KeyError when there is none."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mastio.errors import Exit, MastioError
-from mastio.site import acme, filtering, migrate, values
+from mastio.site import acme, filtering, migrate, programs, values
 from mastio.site.layout import lay_out
 from mastio.site.model import (
     DUTIES,
@@ -88,6 +88,10 @@ def _site(raw: Raw, folder: Path | None) -> Site:
     admin_networks, admin_keys = _admins(raw, reach)
     # Without a sound name or public addresses, complaints about what follows from them would mislead.
     layout = lay_out(raw, name, topology, public, admin_networks) if public else None
+    authority = acme.parse(
+        raw, behind=any(it.has(Role.FIREWALL) for it in (layout.machines if layout else ()))
+    )
+    people = programs.parse(raw, name, public, layout, authority, admin_networks)
     return Site(
         name=name,
         organisation=_one(raw, "organisation", _line) or "",
@@ -113,9 +117,10 @@ def _site(raw: Raw, folder: Path | None) -> Site:
         drill=Drill(**_numbers(raw, "drill")),
         ids=_intrusion(raw),
         dns=_dns(raw, domains),
-        acme=acme.parse(
-            raw, behind=any(it.has(Role.FIREWALL) for it in (layout.machines if layout else ()))
-        ),
+        acme=authority,
+        clients=people.clients,
+        imap=_one(raw, "imap", values.domain) or "",
+        vpn_networks=people.networks,
         policy=(policy := _policy(raw)),
         filter=filtering.parse(raw, domains, policy),
         verify_outside=_one_at(raw, ("verify", "outside"), values.ssh_name) or "",

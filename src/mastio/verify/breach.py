@@ -233,5 +233,6 @@ def _fits(site: Site, machine: Machine, row: Lies, secret: Secret) -> bool:
         Whose.MACHINE: site.internal_name(machine.name),
         Whose.MX: site.mx_host,
         Whose.WEBMAIL: site.webmail_host,
+        Whose.PROGRAMS: site.imap_host,
     }
     return row.whose is None or names[row.whose] in secret.of

@@ -65,6 +65,8 @@ def doors(matrix: FlowMatrix, vantage: str, *wanted: Service) -> tuple[Door, ...
         flows = tuple(flow for flow in matrix.out_of(vantage) if flow.target != INTERNET)
     found: dict[tuple[Service, Address], Door] = {}
     for flow in flows:
+        if flow.service in services.SILENT:
+            continue
         behind = vantage == OUTSIDE and matrix.firewall
         addresses = site.public if behind else site.machine(flow.target).addresses
         for address in addresses:

@@ -18,6 +18,7 @@ class Whose(StrEnum):
     MACHINE = "the machine's name inside the site"
     MX = "the name of the MX"
     WEBMAIL = "the name of the webmail"
+    PROGRAMS = "the name that mail programs look for"
 
 
 class Power(StrEnum):
@@ -85,7 +86,10 @@ EVERY_MACHINE = Grant(
 
 GRANTS: dict[Role, Grant] = {
     Role.FIREWALL: Grant(
-        (Lies(_K.LOGIN_KEY, "/etc/ssh/authorized_keys.d/bans", "watch's key, for `mastio-ban` alone"),),
+        (
+            Lies(_K.LOGIN_KEY, "/etc/ssh/authorized_keys.d/bans", "watch's key, for `mastio-ban` alone"),
+            Lies(_K.WIREGUARD_KEY, "/etc/wireguard/vpn.conf", "who it is to people's devices, where `clients` is vpn"),
+        ),
         (
             May(_P.TRANSIT, "what others send without TLS passes it in clear; inside the site all is TLS"),
             May(_P.PERIMETER, "it is the perimeter; each machine's own firewall still stands"),
@@ -128,6 +132,10 @@ GRANTS: dict[Role, Grant] = {
             Lies(_K.PASSWORD_HASH, "/run/dovecot/dovecot.conf.binary", "the same, as Dovecot has read it"),
             Lies(_K.PRIVATE_KEY, "/run/dovecot/dovecot.conf.binary", "its certificate's, as Dovecot has read it",
                  Whose.MACHINE),
+            Lies(_K.PRIVATE_KEY, "/etc/mastio/pki/public.key", "the certificate for people's mail programs",
+                 Whose.PROGRAMS),
+            Lies(_K.PRIVATE_KEY, "/run/dovecot/dovecot.conf.binary", "the same, as Dovecot has read it",
+                 Whose.PROGRAMS),
             Lies(_K.PRIVATE_KEY, "/etc/ssl/private/ssl-cert-snakeoil.key", "the package ssl-cert made it; unused"),
         ),
         (

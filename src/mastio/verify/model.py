@@ -106,6 +106,7 @@ class Kind(StrEnum):
     VAULT_KEY = "vault key"
     PASSWORD_HASH = "password hash"  # noqa: S105 — a kind
     SESSION_KEY = "session key"
+    WIREGUARD_KEY = "wireguard key"
     SESSION = "session"
     QUEUED_MAIL = "queued mail"
     MAIL = "mail"

@@ -1,7 +1,8 @@
 """Bans: which lines are offences and whose, how they add up and grow, and whom no ban meets."""
 
 import json
-from ipaddress import ip_network
+from dataclasses import replace
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from mastio.flows import expand
 from mastio.roles import bans
 from mastio.roles.bans import guard
 from mastio.roles.bans.counter import FORGIVEN, GRACE, Counter
-from mastio.site.model import Site
+from mastio.site.model import Clients, Site
 from mastio.state import HostState
 from tests import sites
 
@@ -158,3 +159,33 @@ def test_only_the_perimeter_guards_and_only_watch_counts() -> None:
         assert built(machine) == HostState()
     config = json.loads(content(built("watch"), "/etc/mastio/bans-counter.json"))
     assert [it[-1] for it in config["guards"]] == ["root@firewall.demo.internal"]
+
+
+TUNNEL = (IPv4Network("10.77.200.0/24"), IPv6Network("fd6d:6173:7469:c8::/64"))
+GUESS = "store dovecot[7]: auth-worker({},{})<958><sXlU3Vxhe>: request [1]: sql: Password mismatch"
+
+
+def tunnel_counter(**changes: Any) -> Counter:
+    site = replace(sites.demo_site(), clients=Clients.VPN, vpn_networks=TUNNEL)
+    config = json.loads(content(built("watch", site), "/etc/mastio/bans-counter.json"))
+    return Counter({**config, **changes}, {})
+
+
+def test_who_guesses_in_the_tunnel_is_banned_alone() -> None:
+    device, other, webmail = "fd6d:6173:7469:c8::2", "fd6d:6173:7469:c8::3", "10.77.2.10"
+    line = GUESS.format("alice@fortress.test,10.0.0.1)<1>", device)
+    assert tunnel_counter().judge(line) == (device, "log-ins of mail programs", 1.0)
+    smtp = line.replace("<sXlU3Vxhe>", "")
+    assert tunnel_counter().judge(smtp) is not None, "Postfix asks without a session"
+    assert counter().judge(line) is None, "where there is no tunnel, nobody says this of a stranger"
+    counting = tunnel_counter(failures=3)
+    assert [counting.see(GUESS.format("a@b", device), 0) for _ in range(2)] == [None, None]
+    assert counting.see(GUESS.format("a@b", other), 0) is None, (
+        "neighbours do not pay for each other"
+    )
+    assert counting.see(GUESS.format("a@b", webmail), 0) is None
+    banned = counting.see(GUESS.format("a@b", device), 0)
+    assert banned is not None
+    site = replace(sites.demo_site(), clients=Clients.VPN, vpn_networks=TUNNEL)
+    exempt = json.loads(content(built("firewall", site), "/etc/mastio/bans.json"))["exempt"]
+    assert guard.client(banned.address, [ip_network(it) for it in exempt]) == ip_network(device)

@@ -47,6 +47,7 @@ def look(folder: Path, *certificates: str) -> list[dict[str, Any]]:
     ("root:$6$saltsalt$" + "a" * 86 + ":1::::::", Kind.PASSWORD_HASH),
     ("$config['des_key'] = 'abcdefghijklmnopqrstuvwx';", Kind.SESSION_KEY),
     ("SQLite format 3\0 \0 CREATE TABLE session (", Kind.SESSION),
+    (f"[Interface]\nPrivateKey = {base64.b64encode(bytes(32)).decode()}\n", Kind.WIREGUARD_KEY),
     ("C\x5f           512             212               1               0 ", Kind.QUEUED_MAIL),
     ("From alice Thu Jan  1 00:00:00 2026\nSubject: x\n\n", Kind.MAIL),
     ('{"id": 1}\nReceived: from x\n', Kind.MAIL),

@@ -26,7 +26,7 @@ from mastio.lab import internet as segment
 from mastio.lab.outside import authority, domains, zones
 from mastio.roles.certificates import TSIG
 from mastio.services import Service
-from mastio.site.model import Address, Challenge, Machine, Site
+from mastio.site.model import Address, Challenge, Clients, Machine, Site
 from mastio.state import Check, Command, Directory, File, HostState, Listener, Unit, User
 from mastio.transport import OUTSIDE
 
@@ -61,6 +61,12 @@ _PACKAGES = (
     "bind9-dnsutils", "borgbackup", "ca-certificates", "curl", "exim4-daemon-heavy", "knot", "knot-dnssecutils",
     "libnet-ssleay-perl", "nginx-light", "nmap", "openssl", "python3", "socat", "swaks", "unbound",
 )  # fmt: skip
+
+_PROGRAMS = {
+    Clients.WEBMAIL_ONLY: (),
+    Clients.VPN: ("isync", "msmtp", "wireguard-go", "wireguard-tools"),
+}
+"""What people read and write mail with, by the site's policy."""
 
 
 def ensure(secrets: Mapping[str, str]) -> dict[str, str]:
@@ -156,7 +162,7 @@ def build(site: Site, secrets: Mapping[str, str]) -> HostState:
     names, mail, web = _names(ctx, zone_texts(site, secrets)), _mail(ctx), _web(ctx)
     acme = authority.build(ctx, _CERT, _KEY) if site.acme.directory else HostState()
     return HostState(
-        packages=(*_PACKAGES, *acme.packages),
+        packages=(*_PACKAGES, *acme.packages, *_PROGRAMS[site.clients]),
         files=(
             *names.files,
             *mail.files,

@@ -58,6 +58,8 @@ def _exempt(ctx: Context) -> list[str]:
     addresses = [
         *ctx.site.public,
         *(it for machine in ctx.site.machines for it in machine.addresses),
+        # Ours in the tunnel: so a device there is banned by itself, not with the whole /64.
+        *(network[1] for network in ctx.site.vpn_networks),
     ]
     names = {
         str(ip_network(it))
@@ -93,6 +95,7 @@ def _guarding(ctx: Context) -> HostState:
 def _counting(ctx: Context) -> HostState:
     guards = [it for it in _guards(ctx) if it != ctx.machine]
     limits = asdict(ctx.site.bans)
+    offences = [it for it in OFFENCES if ctx.site.clients in it.clients]
     del limits["never"]
     config = {
         **limits,
@@ -103,11 +106,11 @@ def _counting(ctx: Context) -> HostState:
                 "topic": it.topic, "weight": it.weight, "pattern": it.pattern,
                 "machines": [machine.name for machine in ctx.site.carrying(*it.roles)],
             }
-            for it in OFFENCES
+            for it in offences
         ],
     }  # fmt: skip
     units = {name: f"{_UNITS}/mastio-offences.{name}" for name in ("service", "socket")}
-    words = dict.fromkeys(it.word for it in OFFENCES)
+    words = dict.fromkeys(it.word for it in offences)
     return HostState(
         files=(
             File(_COUNTER, _beside("counter.py"), mode=0o755),

@@ -17,8 +17,9 @@ import subprocess
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,18 @@ class Ban:
     reason: str
 
 
-def key(text: str) -> str:
-    """The client that an address belongs to; ValueError when it is none."""
+def key(text: str, exempt: Sequence[IPv4Network | IPv6Network] = ()) -> str:
+    """The client that an address belongs to; ValueError when it is none.
+
+    Where somebody in a /64 is never banned, its addresses are clients of their own, as at the guards.
+    """
     address = ip_address(text)
     if address.version == 6 and address.ipv4_mapped:
         address = address.ipv4_mapped
-    return str(ip_network((address, 64 if address.version == 6 else 32), strict=False))
+    network = ip_network((address, 64 if address.version == 6 else 32), strict=False)
+    if any(it.version == network.version and it.overlaps(network) for it in exempt):
+        network = ip_network(address)
+    return str(network)
 
 
 class Counter:
@@ -84,7 +91,7 @@ class Counter:
             return None
         text, topic, weight = judged
         try:
-            client, address = key(text), ip_address(text)
+            client, address = key(text, self.exempt), ip_address(text)
         except ValueError:
             return None
         if any(it.version == address.version and address in it for it in self.exempt):

@@ -8,7 +8,7 @@ the address stands: it is the last one before words that only the daemon says.
 
 from dataclasses import dataclass
 
-from mastio.site.model import Role
+from mastio.site.model import Clients, Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,14 @@ class Offence:
     pattern: str
     """What follows the machine's name, as a Python regular expression with ADDRESS for the client."""
     weight: float = 1.0
+    clients: tuple[Clients, ...] = tuple(Clients)
+    """Under which policy there are such lines."""
 
 
 _POSTSCREEN = r"postfix/postscreen\[\d+\]: "
 _SMTPD = r"postfix/smtpd\[\d+\]: "
 _GATEWAY = (Role.GATEWAY_IN,)
+_TUNNEL = (Clients.VPN,)
 OFFENCES = (
     Offence("talks before its turn", _GATEWAY, "PREGREET ",
         _POSTSCREEN + r"PREGREET \d+ after \S+ from \[ADDRESS\]:\d+: .*"),
@@ -50,6 +53,10 @@ OFFENCES = (
         _SMTPD + r"NOQUEUE: reject: RCPT from [^\[\s]+\[ADDRESS\]: 55\d 5\.[17]\.\d .*", 0.2),
     Offence("webmail log-ins", (Role.WEBMAIL,), "Failed login for ",
         r"roundcube(?:\[\d+\])?: .*Failed login for .* from ADDRESS in session \S+ \(error: -?\d+\)"),
+    # One line for each attempt, by IMAP and by SMTP; the webmail's users come from its address, which is exempt.
+    Offence("log-ins of mail programs", (Role.STORE,), "sql: Password mismatch",
+        r"dovecot(?:\[\d+\])?: auth-worker\(.*,ADDRESS\)<\d+>(?:<[^<>]*>)?: request \[\d+\]: sql: Password mismatch",
+        clients=_TUNNEL),
     Offence("ssh", (Role.WATCH,), " [preauth]",
         r"sshd(?:-session)?\[\d+\]: (?:Connection (?:closed|reset) by|Disconnected from) "
         r"(?:authenticating|invalid) user .* ADDRESS port \d+ \[preauth\]"),

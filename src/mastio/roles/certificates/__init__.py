@@ -17,7 +17,8 @@ from pathlib import Path
 from mastio import bastion, services
 from mastio.context import CERTIFICATE, CHALLENGES, ON_WATCH, PKI, Context, public_chain
 from mastio.dns import sts
-from mastio.site.model import Challenge, Machine, Role, Site
+from mastio.services import Service
+from mastio.site.model import Challenge, Clients, Machine, Role, Site
 from mastio.state import Command, Directory, File, HostState
 from mastio.timers import Timer, timers
 
@@ -35,6 +36,13 @@ _REQUESTS = "/etc/mastio/certificate-requests"
 _CLIENT, _HOOK = "/etc/mastio/certificates-client.conf", "/usr/local/lib/mastio/mastio-acme-hook"
 _TSIG_FILE = "/etc/mastio/certificates-tsig.key"
 _UNITS = "/etc/systemd/system"
+_SERVERS: dict[Role, tuple[Service, str, list[str]]] = {
+    Role.GATEWAY_IN: (services.SMTP, "smtp", ["postfix", "reload"]),
+    Role.WEBMAIL: (services.HTTPS, "", ["systemctl", "reload", "nginx.service"]),
+    # Postfix beside it reads certificates anew with each process, which serves a hundred clients at most.
+    Role.STORE: (services.IMAPS, "", ["doveadm", "reload"]),
+}
+"""What shows a public certificate: the service, what is said before TLS, how it is told of a new one."""
 # At hours that few others choose; each goes off up to an hour late.
 TIMERS = (Timer("renew", "twice a day", "*-*-* 04,16:23:00"),)
 
@@ -43,13 +51,19 @@ def hosts(site: Site) -> dict[str, tuple[Machine, ...]]:
     """Each name in public certificates' first place, and the machines that show it."""
     gateways = site.carrying(Role.GATEWAY_IN)
     web = tuple(it for it in site.carrying(Role.WEBMAIL) if it not in gateways)
-    return {site.mx_host: gateways, site.webmail_host: web}
+    shown = {site.mx_host: gateways, site.webmail_host: web}
+    if site.clients is Clients.VPN:
+        shown[site.imap_host] = site.carrying(Role.STORE)
+    return shown
 
 
 def names(site: Site) -> dict[str, tuple[str, ...]]:
     """All names in the certificate of each host."""
     web = (site.webmail_host, *(sts.host(domain) for domain in site.domains))
-    return {site.mx_host: (site.mx_host,), site.webmail_host: web}
+    found = {site.mx_host: (site.mx_host,), site.webmail_host: web}
+    if site.clients is Clients.VPN:
+        found[site.imap_host] = (site.imap_host,)
+    return found
 
 
 def given(host: str) -> str:
@@ -86,8 +100,7 @@ def _authorities(ctx: Context) -> File:
 
 def _showing(ctx: Context, host: str) -> HostState:
     """Where servers show a public certificate."""
-    mail = ctx.machine.has(Role.GATEWAY_IN)
-    service = services.SMTP if mail else services.HTTPS
+    service, opening, reload = _SERVERS[next(it for it in _SERVERS if ctx.machine.has(it))]
     own = {
         "names": list(names(ctx.site)[host]),
         "key": f"{PKI}/public.key",
@@ -96,8 +109,8 @@ def _showing(ctx: Context, host: str) -> HostState:
         "stored": f"{CERTIFICATE}/chains",
         "challenges": CHALLENGES if _answers(ctx) else "",
         "authorities": _AUTHORITIES,
-        "reload": ["postfix", "reload"] if mail else ["systemctl", "reload", "nginx.service"],
-        "doors": [[str(it), service.port, "smtp" if mail else ""] for it in ctx.listen(service)],
+        "reload": reload,
+        "doors": [[str(it), service.port, opening] for it in ctx.listen(service)],
     }
     keys = bastion.authorized(ctx, f"{PAIR}/cert", PROGRAM)
     return HostState(

@@ -20,7 +20,7 @@ from mastio.context import PKI, Context, Peer, bracketed
 from mastio.flows import INTERNET
 from mastio.nft import LOG_GROUP
 from mastio.services import Service
-from mastio.site.model import Role
+from mastio.site.model import Clients, Role
 from mastio.state import Check, Directory, File, HostState, Unit
 
 _SYSTEMD = "/etc/systemd/system"
@@ -119,6 +119,8 @@ def _certificates(ctx: Context) -> tuple[File, ...]:
         files += _pair(ctx, "public", f"public/{ctx.site.mx_host}")
     elif ctx.machine.has(Role.WEBMAIL):
         files += _pair(ctx, "public", f"public/{ctx.site.webmail_host}")
+    elif ctx.machine.has(Role.STORE) and ctx.site.clients is Clients.VPN:
+        files += _pair(ctx, "public", f"public/{ctx.site.imap_host}")
     return tuple(files)
 
 

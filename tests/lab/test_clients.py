@@ -1,0 +1,312 @@
+"""Mail programs of people's own, by the site file's `clients`: a device in the tunnel (`vpn`).
+
+The device is on `outside`: WireGuard as its user would set it up, `mbsync` that keeps a copy to read offline, `msmtp`
+that sends. What a hostile device tries, nmap tries.
+"""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
+
+import pytest
+
+from mastio import services
+from mastio.cli.common import App
+from mastio.errors import Exit
+from mastio.site.model import Role, Site
+from tests.lab import mail
+from tests.lab.conftest import TheLab as Lab
+from tests.lab.conftest import mastio
+from tests.lab.mail import message, token
+
+pytestmark = pytest.mark.lab
+
+FAILURES = 4
+TRUST = "/etc/ssl/certs/ca-certificates.crt"
+PORTS = (
+    ",".join(str(it.port) for it in (*services.ALL, *services.DOORS, *services.PEOPLES_DOORS))
+    + ",110,143,995,6515,8080,10465"
+)
+"""What the site's machines listen on, and what mail programs would like."""
+
+LOG_IN = """
+import imaplib, json, smtplib, ssl
+asked = json.loads(PAYLOAD)
+said, context = [], ssl.create_default_context()
+for way in asked["ways"]:
+    try:
+        if way == "imap":
+            client = imaplib.IMAP4_SSL(asked["host"], ssl_context=context, timeout=20)
+            said.append(client.login(asked["user"], asked["password"])[0])
+            client.logout()
+        else:
+            client = smtplib.SMTP_SSL(asked["host"], 465, context=context, timeout=20)
+            client.ehlo()
+            said.append(client.docmd("AUTH PLAIN", asked["plain"])[0])
+            client.quit()
+    except (OSError, imaplib.IMAP4.error, smtplib.SMTPException) as error:
+        said.append(str(error))
+print(json.dumps(said))
+"""
+HOLD = """
+import imaplib, json, ssl, time
+asked = json.loads(PAYLOAD)
+client = imaplib.IMAP4_SSL(asked["host"], ssl_context=ssl.create_default_context(), timeout=4)
+client.login(asked["user"], asked["password"])
+open("/tmp/holding", "w").close()
+end = time.monotonic() + 60
+try:
+    while time.monotonic() < end:
+        client.noop()
+        time.sleep(0.2)
+    print("still there")
+except (OSError, imaplib.IMAP4.error) as error:
+    print("ended")
+"""
+
+
+def policy(lab: Lab, name: str) -> str:
+    """The lab's site file with another policy."""
+    text = (lab.folder / "site.toml").read_text()
+    return text.replace("\nreach =", f'\nclients = "{name}"\nreach =', 1) + (
+        f"\n[bans]\nfailures = {FAILURES}\nfirst_seconds = 600\n"
+    )
+
+
+@pytest.fixture(scope="module")
+def vpn(lab: Lab) -> Iterator[Site]:
+    """The site with a tunnel, for a while."""
+    file = lab.folder / "site.toml"
+    before = file.read_text()
+    done = mastio(lab.folder, "vpn", "add", "early")
+    assert (done.returncode, "has no tunnel" in done.stderr) == (Exit.DATA, True), done.stderr
+    file.write_text(policy(lab, "vpn"))
+    try:
+        lab.mastio("lab", "up")
+        yield App(str(lab.folder)).site()
+    finally:
+        for it in json.loads(lab.mastio("vpn", "list", "--json"))["devices"]:
+            lab.mastio("vpn", "revoke", it["name"])
+        file.write_text(before)
+        lab.mastio("lab", "up")
+
+
+class Device:
+    """WireGuard on `outside`, as one device has it."""
+
+    def __init__(self, lab: Lab, name: str, *more: str) -> None:
+        said = lab.mastio("vpn", "add", name, "--json", *more)
+        self.lab, self.name = lab, name
+        self.configuration: str = json.loads(said)["configuration"]
+
+    def up(self, allowed: str = "") -> None:
+        text = self.configuration
+        if allowed:
+            text = re.sub("AllowedIPs = .*", f"AllowedIPs = {allowed}", text)
+        write(self.lab, f"/etc/wireguard/{self.name}.conf", text)
+        run(self.lab, "systemctl", "restart", f"wg-quick@{self.name}")
+
+    def down(self) -> None:
+        run(self.lab, "systemctl", "stop", f"wg-quick@{self.name}")
+
+    @property
+    def addresses(self) -> list[str]:
+        found = re.search("Address = (.*)", self.configuration)
+        assert found
+        return [it.partition("/")[0] for it in found[1].split(", ")]
+
+
+def write(lab: Lab, path: str, text: str) -> None:
+    done = lab.run("outside", ["install", "-D", "-m", "600", "/dev/stdin", path], text.encode())
+    assert done.code == 0, done.stderr.decode()
+
+
+def run(lab: Lab, *argv: str, stdin: bytes = b"") -> str:
+    done = lab.run("outside", argv, stdin)
+    assert done.code == 0, f"{argv}: {done.stdout.decode()}{done.stderr.decode()}"
+    return done.stdout.decode()
+
+
+@pytest.fixture(scope="module")
+def phone(lab: Lab, vpn: Site) -> Iterator[Device]:
+    device = Device(lab, "phone", "--user", next(iter(lab.accounts)))
+    device.up()
+    yield device
+    device.down()
+
+
+def ask(lab: Lab, site: Site, user: str, password: str, *ways: str) -> list[object]:
+    """What a device hears when it logs in."""
+    import base64
+
+    plain = base64.b64encode(f"\0{user}\0{password}".encode()).decode()
+    asked = {
+        "host": site.imap_host,
+        "user": user,
+        "password": password,
+        "plain": plain,
+        "ways": ways,
+    }
+    done = lab.transport.run_python("outside", LOG_IN, json.dumps(asked).encode(), 90)
+    assert done.code == 0, done.stderr.decode()
+    found: list[object] = json.loads(done.stdout)
+    return found
+
+
+def open_ports(lab: Lab, targets: list[str], *more: str) -> set[tuple[str, int]]:
+    """Which TCP ports answer, by nmap on `outside`."""
+    found = set()
+    for family in (4, 6):
+        mine = [it for it in targets if ip_address(it).version == family]
+        if not mine:
+            continue
+        said = run(
+            lab, "nmap", "-Pn", "-n", "-T5", "--max-retries", "1", "-oG", "-", "-p", PORTS,
+            *(["-6"] if family == 6 else []), *more, *mine,
+        )  # fmt: skip
+        for line in said.splitlines():
+            if "Ports:" in line:
+                host = line.split()[1]
+                found |= {(host, int(it)) for it in re.findall(r"(\d+)/open/tcp", line)}
+    return found
+
+
+def synced(lab: Lab, site: Site, user: str, password: str, home: str) -> str:
+    """Runs mbsync, as a mail program with a copy for offline reading; what it said."""
+    write(lab, f"{home}/password", password)
+    write(
+        lab, f"{home}/mbsyncrc",
+        f"IMAPAccount site\nHost {site.imap_host}\nUser {user}\nPassCmd \"cat {home}/password\"\n"
+        f"TLSType IMAPS\nCertificateFile {TRUST}\n\nIMAPStore there\nAccount site\n\n"
+        f"MaildirStore here\nPath {home}/Mail/\nInbox {home}/Mail/INBOX\nSubFolders Verbatim\n\n"
+        "Channel all\nFar :there:\nNear :here:\nPatterns *\nCreate Near\nSync All\n",
+    )  # fmt: skip
+    run(lab, "mkdir", "-p", f"{home}/Mail")
+    return run(lab, "mbsync", "--config", f"{home}/mbsyncrc", "--all")
+
+
+def submit(lab: Lab, site: Site, user: str, password: str, recipient: str, word: str) -> None:
+    """Sends by msmtp."""
+    write(
+        lab, "/root/msmtprc",
+        f"account site\nhost {site.imap_host}\nport 465\ntls on\ntls_starttls off\ntls_trust_file {TRUST}\n"
+        f"auth on\nuser {user}\npassword {password}\nfrom {user}\n",
+    )  # fmt: skip
+    letter = message(user, recipient, word).as_bytes()
+    run(lab, "msmtp", "--file=/root/msmtprc", "--account=site", recipient, stdin=letter)
+
+
+def test_a_device_syncs_is_read_offline_and_sends(lab: Lab, vpn: Site, phone: Device) -> None:
+    (alice, secret), (bob, other) = list(lab.accounts.items())[:2]
+    word, home = token(), "/root/alice"
+    submit(lab, vpn, bob, other, alice, word)
+    end = time.monotonic() + mail.PATIENCE
+    while True:
+        synced(lab, vpn, alice, secret, home)
+        kept = lab.run("outside", ["grep", "-rl", word, f"{home}/Mail"]).stdout.decode().split()
+        if kept or time.monotonic() > end:
+            break
+        time.sleep(1)
+    phone.down()
+    try:
+        assert len(kept) == 1, "the copy has the message"
+        letter = run(lab, "cat", kept[0])
+        assert "Good day." in letter, "it is read with the tunnel down"
+        assert not any(it in letter for it in phone.addresses), "nobody learns where bob was"
+        # What is done offline comes to the store with the next sync.
+        run(lab, "mv", kept[0], f"{kept[0].partition(':')[0].replace('/new/', '/cur/')}:2,F")
+    finally:
+        phone.up()
+    synced(lab, vpn, alice, secret, home)
+    asked = ["doveadm", "search", "-u", alice, "FLAGGED", "SUBJECT", word]
+    assert lab.run(mail.the(lab, Role.STORE).name, asked).stdout, "the flag came to the store"
+
+
+def test_a_hostile_device_reaches_two_ports_of_the_store_and_nothing_else(
+    lab: Lab, vpn: Site, phone: Device
+) -> None:
+    other = Device(lab, "other")
+    networks = [str(net) for zone in vpn.zones for net in zone.networks]
+    networks += map(str, vpn.vpn_networks)
+    targets = [str(it) for one in vpn.machines for it in one.addresses]
+    targets += [str(network[1]) for network in vpn.vpn_networks] + other.addresses
+    store = [str(it) for one in vpn.carrying(Role.STORE) for it in one.addresses]
+    phone.up(allowed=", ".join(networks))
+    try:
+        assert open_ports(lab, targets) == {(it, port) for it in store for port in (465, 993)}
+        for target in targets:
+            assert lab.run("outside", ["ping", "-c1", "-W0.3", target]).code != 0, target
+    finally:
+        phone.up()
+
+
+def test_without_the_tunnel_nothing_more_is_open_than_before(lab: Lab, vpn: Site) -> None:
+    public = [str(it) for it in vpn.public]
+    # nmap takes whichever of the addresses of `outside` it likes, an administrator's as well.
+    found = {it for it in open_ports(lab, public) if it[1] != services.SSH.port}
+    assert found == {(it, port) for it in public for port in (25, 80, 443)}
+
+
+def test_the_site_is_as_designed(lab: Lab, vpn: Site, phone: Device) -> None:
+    lab.mastio("verify", "--only", "N1,H1,H7,T9")
+    rows = json.loads(lab.mastio("vpn", "list", "--json"))
+    row = next(it for it in rows["devices"] if it["name"] == "phone")
+    assert (row["known"], row["user"]) == (True, next(iter(lab.accounts)))
+    assert time.time() - row["last_handshake"] < 300
+    assert rows["strangers"] == []
+
+
+def test_who_guesses_passwords_is_banned_alone(lab: Lab, vpn: Site, phone: Device) -> None:
+    user, password = next(iter(lab.accounts.items()))
+    assert ask(lab, vpn, user, password, "imap", "smtp") == ["OK", 235]
+    wrong = ask(lab, vpn, user, "guess", "imap")
+    assert wrong == ask(lab, vpn, f"nobody@{vpn.domains[0]}", "guess", "imap"), "the same for all"
+    ask(lab, vpn, user, "guess", *["smtp"] * (FAILURES - 2))
+    end = time.monotonic() + 30
+    while not (bans := json.loads(lab.mastio("ban", "list", "--json"))):
+        assert time.monotonic() < end, "no ban"
+        time.sleep(0.5)
+    (banned,) = bans
+    network = ip_network(banned["client"])
+    assert network.num_addresses == 1, "not the neighbours"
+    assert str(network[0]) in phone.addresses
+    lab.mastio("ban", "lift", banned["client"])
+    assert ask(lab, vpn, user, password, "imap") == ["OK"]
+
+
+def test_a_revoked_device_is_out_at_once(lab: Lab, vpn: Site, phone: Device) -> None:
+    done = mastio(lab.folder, "vpn", "add", "phone")
+    assert (done.returncode, "there is a device phone already" in done.stderr) == (Exit.DATA, True)
+    phone.down()
+    lost = Device(lab, "lost")
+    lost.up()
+    user, password = next(iter(lab.accounts.items()))
+    asked = json.dumps({"host": vpn.imap_host, "user": user, "password": password})
+    run(lab, "rm", "-f", "/tmp/holding")
+    write(lab, "/tmp/hold.py", f"PAYLOAD = {asked!r}\n{HOLD}")
+    run(
+        lab,
+        "systemd-run",
+        "--unit=hold",
+        "--property=StandardOutput=file:/tmp/held",
+        "python3",
+        "/tmp/hold.py",
+    )
+    end = time.monotonic() + 30
+    while lab.run("outside", ["test", "-e", "/tmp/holding"]).code:
+        assert time.monotonic() < end, "never came in"
+        time.sleep(0.2)
+    lab.mastio("vpn", "revoke", "lost")
+    end = time.monotonic() + 20
+    while lab.run("outside", ["systemctl", "is-active", "hold"]).code == 0:
+        assert time.monotonic() < end, "what it had open goes on"
+        time.sleep(0.5)
+    assert run(lab, "cat", "/tmp/held") == "ended\n"
+    store = [str(it) for it in mail.the(lab, Role.STORE).addresses]
+    assert open_ports(lab, store) == set()
+    lost.down()
+    done = mastio(lab.folder, "vpn", "revoke", "lost")
+    assert (done.returncode, "there is no device lost" in done.stderr) == (Exit.DATA, True)
+    phone.up()
