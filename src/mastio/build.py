@@ -13,7 +13,7 @@ from mastio.context import Context, Internet, Kit, listeners
 from mastio.errors import Exit, MastioError
 from mastio.flows import FlowMatrix, expand
 from mastio.roles.registry import PARTS
-from mastio.site.model import Machine, Role, Site
+from mastio.site.model import Machine, Site
 from mastio.state import HostState, Unit, User
 
 T = TypeVar("T")
@@ -35,13 +35,6 @@ def _machine(
     site: Site, matrix: FlowMatrix, machine: Machine, vault: Mapping[str, str], internet: Internet,
     kit: Kit,
 ) -> HostState:  # fmt: skip
-    if machine.has(Role.GATEWAY_IN, Role.GATEWAY_OUT) and machine.has(Role.STORE):
-        raise MastioError(
-            f"{machine.name}: the gateway and the store cannot share a machine yet",
-            hint="both are the machine's Postfix; choose the topology separated or split, or give "
-            "the roles machines of their own",
-            code=Exit.DATA,
-        )
     known = secrets.for_machine(vault, site, machine)
     context = Context(site, matrix, machine, internet, known, kit)
     parts = [(part.name, part.build(context)) for part in PARTS if machine.has(*part.roles)]

@@ -15,7 +15,7 @@ import jinja2
 
 from mastio import services
 from mastio.errors import MastioError
-from mastio.flows import ADMIN, INTERNET, VPN, FlowMatrix
+from mastio.flows import ADMIN, INTERNET, VPN, Flow, FlowMatrix
 from mastio.services import Service
 from mastio.site.model import Address, Machine, Site
 from mastio.state import Listener
@@ -95,17 +95,20 @@ class Context:
 
     def listen(self, service: Service) -> tuple[Address, ...]:
         """The addresses on which this machine offers `service`, or an error if no flow says so."""
-        if not any(flow.service == service for flow in self.matrix.into(self.machine.name)):
+        if not any(flow.service == service for flow in self._into()):
             raise MastioError(
                 f"{self.machine.name} may not listen for {service.name}: no policy row ends there"
             )
         return self.machine.addresses
 
     def peers(self, service: Service) -> tuple[Peer, ...]:
-        """The machines that this one may call on `service`, or an error if no flow says so."""
-        found = [
-            flow.target for flow in self.matrix.out_of(self.machine.name) if flow.service == service
-        ]
+        """The machines that this one may call on `service`, or an error if no flow says so.
+
+        The machine itself is among them when two of its roles have that to do with each other.
+        """
+        name = self.machine.name
+        flows = (*self.matrix.out_of(name), *self.matrix.inside(name))
+        found = [flow.target for flow in flows if flow.service == service]
         if not found:
             raise MastioError(
                 f"{self.machine.name} may not call {service.name}: no policy row starts there"
@@ -117,9 +120,13 @@ class Context:
         self.listen(service)
         return tuple(
             self._peer(flow.source)
-            for flow in self.matrix.into(self.machine.name)
+            for flow in self._into()
             if flow.service == service and flow.source not in (INTERNET, ADMIN, VPN)
         )
+
+    def _into(self) -> tuple[Flow, ...]:
+        name = self.machine.name
+        return (*self.matrix.into(name), *self.matrix.inside(name))
 
     def door(self, service: Service, caller: Peer) -> int:
         """The port where a caller arrives: the service's, or one of its own (`services.DOORS`)."""
@@ -195,7 +202,7 @@ def listeners(matrix: FlowMatrix, machine: Machine) -> tuple[Listener, ...]:
         sorted(
             {
                 Listener(address, matrix.door(flow), transport)
-                for flow in matrix.into(machine.name)
+                for flow in (*matrix.into(machine.name), *matrix.inside(machine.name))
                 for transport in flow.service.transports
                 for address in (
                     everywhere if flow.service in services.EVERYWHERE else machine.addresses

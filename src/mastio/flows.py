@@ -63,6 +63,8 @@ class PolicyRow:
     why: str
     when: Callable[[Site], bool] = bool
     """Whether a site needs it: all do unless told otherwise."""
+    apart: bool = False
+    """Only between machines: on one, both roles are one program, or the source has its own way."""
 
 
 def _vpn(site: Site) -> bool:
@@ -89,10 +91,12 @@ POLICY: tuple[PolicyRow, ...] = (
     PolicyRow(_R.WEBMAIL, _R.STORE, services.PASSWORD, _P.MUTUAL_TLS, "change the own password"),
     PolicyRow(_R.STORE, _R.GATEWAY_OUT, services.RELAY, _P.MUTUAL_TLS, "hand over submitted mail"),
     PolicyRow(_R.STORE, _R.GATEWAY_IN, services.LEARN, _P.MUTUAL_TLS, "train the filter with users' verdicts"),
-    PolicyRow(_R.GATEWAY_IN, _R.GATEWAY_OUT, services.RELAY, _P.MUTUAL_TLS, "bounces and delay notices"),
+    PolicyRow(_R.GATEWAY_IN, _R.GATEWAY_OUT, services.RELAY, _P.MUTUAL_TLS, "bounces and delay notices",
+              apart=True),
     PolicyRow(Party.EVERYONE, _R.WATCH, services.SYSLOG, _P.MUTUAL_TLS, "logs leave at once"),
     PolicyRow(Party.EVERYONE, _R.WATCH, services.PROXY, _P.SIGNED, "packages and signatures"),
-    PolicyRow(_R.GATEWAY_OUT, _R.WATCH, services.POLICIES, _P.TLS, "fetch receivers' MTA-STS policies"),
+    PolicyRow(_R.GATEWAY_OUT, _R.WATCH, services.POLICIES, _P.TLS, "fetch receivers' MTA-STS policies",
+              apart=True),
     PolicyRow(Party.EVERYONE, _R.WATCH, services.NTP, _P.NETWORK, "one time for all logs"),
     PolicyRow(_R.WATCH, _R.STORE, services.DELIVERY, _P.MUTUAL_TLS, "alarms, also when the gateway is away"),
     PolicyRow(_R.WATCH, _R.GATEWAY_OUT, services.RELAY, _P.MUTUAL_TLS, "alarms to other organisations",
@@ -121,9 +125,12 @@ class Flow:
 class FlowMatrix:
     """All permitted flows of a site. What is not here is closed."""
 
-    def __init__(self, site: Site, flows: tuple[Flow, ...]) -> None:
+    def __init__(self, site: Site, flows: tuple[Flow, ...], inner: tuple[Flow, ...] = ()) -> None:
         self.site = site
         self.flows = flows
+        self.inner = inner
+        """Conversations of two roles on one machine, from its own address to its own address: no packet leaves it,
+        no rule is needed, and no neighbour may do the same."""
 
     def into(self, machine: str) -> tuple[Flow, ...]:
         """The flows that end at `machine`."""
@@ -132,6 +139,10 @@ class FlowMatrix:
     def out_of(self, machine: str) -> tuple[Flow, ...]:
         """The flows that start at `machine`."""
         return tuple(flow for flow in self.flows if flow.source == machine)
+
+    def inside(self, machine: str) -> tuple[Flow, ...]:
+        """The flows from one role of `machine` to another of its own."""
+        return tuple(flow for flow in self.inner if flow.source == machine)
 
     def allows(self, source: str, target: str, service: Service) -> bool:
         """Whether the policy lets `source` open `service` at `target`."""
@@ -209,16 +220,21 @@ def _endpoints(site: Site, party: Role | Party) -> tuple[str, ...]:
 def expand(site: Site) -> FlowMatrix:
     """The policy table over the machines of `site`.
 
-    A machine needs no flow to itself (loopback is its own affair), and a flow that two roles of one
-    machine both need appears once.
+    No flow leads from a machine to itself; what two of its roles have to say to each other is `inner`. A flow that
+    two roles of one machine both need appears once.
     """
     flows: dict[tuple[str, str, Service], Flow] = {}
+    inner: dict[tuple[str, str, Service], Flow] = {}
     for row in POLICY:
         if not row.when(site):
             continue
+        # What every machine does, each does for itself without asking.
+        at_home = not row.apart and isinstance(row.source, Role) and isinstance(row.target, Role)
         for source in _endpoints(site, row.source):
             for target in _endpoints(site, row.target):
-                if source != target:
-                    flow = Flow(source, target, row.service, row.protection, row.why)
-                    flows.setdefault((source, target, row.service), flow)
-    return FlowMatrix(site, tuple(flows.values()))
+                if source == target and not at_home:
+                    continue
+                flow = Flow(source, target, row.service, row.protection, row.why)
+                kind = inner if source == target else flows
+                kind.setdefault((source, target, row.service), flow)
+    return FlowMatrix(site, tuple(flows.values()), tuple(inner.values()))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mastio.errors import Exit, MastioError
+from mastio.instances import calling, of_store
 from mastio.roles.store import OUTBOUND
 from mastio.roles.store.outbound import UNKNOWN
 from mastio.site.model import Role, Site
@@ -62,7 +63,8 @@ class Outbound:
     """The hold queue of `site`'s store, behind `transport`."""
 
     def __init__(self, site: Site, transport: Transport) -> None:
-        self._store = site.carrying(Role.STORE)[0].name
+        store = site.carrying(Role.STORE)[0]
+        self._store, self._calling = store.name, calling(of_store(store))
         self._transport = transport
 
     def show(self) -> Shown:
@@ -82,7 +84,9 @@ class Outbound:
         return int(self._run(["drop", what]))
 
     def _run(self, words: Sequence[str]) -> str:
-        done = self._transport.run(self._store, [OUTBOUND, *words], timeout=_TIMEOUT)
+        done = self._transport.run(
+            self._store, [*self._calling, OUTBOUND, *words], timeout=_TIMEOUT
+        )
         if done.code == UNKNOWN:
             raise MastioError(
                 last_line(done.stderr), hint="`mastio outbound show` lists both", code=Exit.DATA

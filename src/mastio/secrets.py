@@ -289,7 +289,7 @@ def for_machine(vault: Mapping[str, str], site: Site, machine: Machine) -> dict[
     if machine.has(Role.GATEWAY_IN):
         allowed.add(f"public/{site.mx_host}/key")
     if machine.has(Role.WEBMAIL):
-        allowed.add(f"public/{site.webmail_host}/key")
+        allowed.add(f"public/{site.web_certificate}/key")
     if machine.has(Role.STORE):
         allowed.add(f"public/{site.imap_host}/key")
     if machine.has(Role.FIREWALL):

@@ -12,6 +12,7 @@ import pytest
 
 from mastio import services
 from mastio.context import PKI
+from mastio.instances import of_store
 from mastio.lab import internet, outside
 from mastio.site.model import Role
 from tests.lab import mail
@@ -112,7 +113,8 @@ def test_mail_waits_at_the_gateway_while_the_store_is_away(
     lab: Lab, alice: tuple[str, str]
 ) -> None:
     word, store = token(), mail.the(lab, Role.STORE).name
-    assert lab.run(store, ["systemctl", "stop", "postfix.service"]).code == 0
+    unit = of_store(mail.the(lab, Role.STORE)).unit
+    assert lab.run(store, ["systemctl", "stop", unit]).code == 0
     try:
         code, _ = mail.deliver(lab, message(CAROL, alice[0], word))
         assert code == 250, "the gateway must take mail while the store is away"
@@ -120,7 +122,7 @@ def test_mail_waits_at_the_gateway_while_the_store_is_away(
         waiting = [entry for entry in mail.queue(lab) if entry["sender"] == CAROL]
         assert waiting, "the message is not in the gateway's queue"
     finally:
-        assert lab.run(store, ["systemctl", "start", "postfix.service"]).code == 0
+        assert lab.run(store, ["systemctl", "start", unit]).code == 0
     assert mail.inbox(lab, *alice, word, patience=180)
     assert not [entry for entry in mail.queue(lab) if entry["sender"] == CAROL]
 

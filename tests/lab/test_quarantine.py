@@ -6,6 +6,7 @@ from email.message import EmailMessage
 
 import pytest
 
+from mastio.instances import of_store
 from mastio.roles.store import holding
 from mastio.site.model import Role
 from tests.lab import mail
@@ -147,13 +148,14 @@ def test_while_the_quarantine_is_broken_mail_waits_and_is_not_delivered(
     lab: Lab, alice: tuple[str, str]
 ) -> None:
     word, store = token(), mail.the(lab, Role.STORE).name
+    postfix = of_store(mail.the(lab, Role.STORE))
     assert lab.run(store, ["chmod", "000", holding.FOLDER]).code == 0
     try:
         hand_in(lab, marked(alice[0], word))
         assert not mail.inbox(lab, *alice, word, patience=3)
     finally:
         assert lab.run(store, ["chmod", "700", holding.FOLDER]).code == 0
-    assert lab.run(store, ["postqueue", "-f"]).code == 0
+    assert lab.run(store, ["postqueue", "-c", postfix.config, "-f"]).code == 0
     (entry,) = held(lab, word)
     lab.mastio("quarantine", "delete", entry["id"], "--yes")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from mastio.instances import of_store
 from mastio.lab import outside
 from mastio.site.model import Role
 from tests.lab import mail
@@ -116,12 +117,13 @@ def somebody_small(lab: Lab) -> Iterator[User]:
 @contextmanager
 def without_postfix(lab: Lab) -> Iterator[None]:
     """The store takes no mail."""
-    store = mail.the(lab, Role.STORE).name
-    assert lab.run(store, ["systemctl", "stop", "postfix.service"]).code == 0
+    store = mail.the(lab, Role.STORE)
+    unit = of_store(store).unit
+    assert lab.run(store.name, ["systemctl", "stop", unit]).code == 0
     try:
         yield
     finally:
-        assert lab.run(store, ["systemctl", "start", "postfix.service"]).code == 0
+        assert lab.run(store.name, ["systemctl", "start", unit]).code == 0
 
 
 def trace(lab: Lab, what: str) -> list[dict[str, Any]]:

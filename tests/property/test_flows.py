@@ -70,6 +70,25 @@ def test_every_flow_is_a_policy_row_between_roles_that_are_there(site: Site) -> 
 
 
 @given(any_sites())
+def test_what_stays_inside_is_between_two_roles_of_that_machine(site: Site) -> None:
+    matrix = expand(site)
+    for flow in matrix.inner:
+        roles = site.machine(flow.source).roles
+        assert flow.source == flow.target and len(roles) > 1
+        assert any(
+            row.service == flow.service and row.source in roles and row.target in roles
+            for row in POLICY
+        )
+    # Nobody else may do it: rules come from `flows`, and a machine needs none for itself.
+    for machine in site.machines:
+        own = {flow.service for flow in matrix.inside(machine.name)}
+        others = {flow.service for flow in matrix.into(machine.name)}
+        opened = _chain(ruleset(matrix, machine), "input")
+        for service in own - others:
+            assert f"dport {service.port} " not in opened
+
+
+@given(any_sites())
 def test_rules_are_deterministic(site: Site) -> None:
     for machine in site.machines:
         assert ruleset(expand(site), machine) == ruleset(expand(site), machine)

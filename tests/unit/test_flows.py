@@ -96,6 +96,16 @@ def test_a_lone_machine_talks_only_to_the_outside() -> None:
     }  # fmt: skip
 
 
+def test_what_its_roles_say_to_each_other_stays_inside_a_lone_machine() -> None:
+    inner = expand(sites.single_site()).inner
+    assert {(it.source, it.target) for it in inner} == {("mail", "mail")}
+    assert {it.service.name for it in inner} == {
+        "delivery", "imaps", "submissions", "sieve", "password", "relay", "learn",
+    }  # fmt: skip
+    for site in (sites.demo_site(), sites.split_site()):
+        assert expand(site).inner == ()
+
+
 def test_the_firewall_forwards_what_crosses_zones_and_only_that() -> None:
     matrix = expand(sites.demo_site())
     crossing = {(it.source, it.target) for it in matrix.forwarded}

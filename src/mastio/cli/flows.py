@@ -24,7 +24,10 @@ from mastio.flows import Flow, expand
 )
 @pass_app
 def flows(app: App, as_json: bool, picture_file: Path | None) -> None:
-    """Show who may talk to whom, on which service, and why. All the rest is closed."""
+    """Show who may talk to whom, on which service, and why. All the rest is closed.
+
+    Where two roles are on one machine, what they say to each other leads to `itself`: no packet leaves it.
+    """
     matrix = expand(app.site())
     if picture_file:
         drawing = picture.draw(matrix)
@@ -37,13 +40,13 @@ def flows(app: App, as_json: bool, picture_file: Path | None) -> None:
             ) from error  # fmt: skip
         click.echo(f"wrote {picture_file}", err=True)
     if as_json:
-        click.echo(json.dumps([_plain(flow) for flow in matrix.flows], indent=2))
+        click.echo(json.dumps([_plain(flow) for flow in (*matrix.flows, *matrix.inner)], indent=2))
     elif not picture_file:
         console = Console()
         # A pipe or a file has no width of its own: one flow, one line.
         if not console.is_terminal:
             console.width = 160
-        console.print(_table(matrix.flows))
+        console.print(_table((*matrix.flows, *matrix.inner)))
 
 
 def _plain(flow: Flow) -> dict[str, str | int | list[str]]:
@@ -64,8 +67,9 @@ def _table(found: tuple[Flow, ...]) -> Table:
         table.add_column(title, justify="right" if title == "port" else "left", overflow="fold")
     for flow in found:
         transports = "/".join(flow.service.transports)
+        target = flow.target if flow.target != flow.source else "itself"
         table.add_row(
-            flow.source, flow.target, flow.service.name, str(flow.service.port), transports,
+            flow.source, target, flow.service.name, str(flow.service.port), transports,
             str(flow.protection), flow.why,
         )  # fmt: skip
     return table

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from mastio.errors import Exit, MastioError
+from mastio.instances import calling, of_store
 from mastio.roles.store import holding
 from mastio.site.model import Role, Site
 from mastio.transport import Transport, ended, last_line
@@ -102,7 +103,8 @@ class Quarantine:
 
     def __init__(self, site: Site, transport: Transport) -> None:
         self._transport = transport
-        self._store = site.carrying(Role.STORE)[0].name
+        store = site.carrying(Role.STORE)[0]
+        self._store, self._calling = store.name, calling(of_store(store))
 
     def find(self, which: Filter) -> tuple[Entry, ...]:
         """The messages that fit, oldest first."""
@@ -126,7 +128,7 @@ class Quarantine:
         return tuple(Decided(it["id"], it["done"], it["why"]) for it in answers)
 
     def _ask(self, action: str, **what: Any) -> list[dict[str, Any]]:
-        command = ["runuser", "-u", holding.USER, "--", holding.PROGRAM, "serve"]
+        command = ["runuser", "-u", holding.USER, "--", *self._calling, holding.PROGRAM, "serve"]
         request = json.dumps({"action": action, **what}).encode()
         done = self._transport.run(self._store, command, request, timeout=_TIMEOUT)
         if done.code:

@@ -22,7 +22,10 @@ MAIL = Path("/var/vmail")
 STAGES = MAIL / ".restore" if MAIL.is_dir() else Path("/var/lib/mastio/restore")
 DIRECTORY = Path("/var/lib/mastio/directory/directory.sqlite")
 VALKEY = Path("/var/lib/valkey")
-UNITS = ("postfix.service", "dovecot.service")
+BESIDE = Path(
+    "/etc/postfix-store/main.cf"
+)  # the store's own Postfix, where the machine is the gateway too
+UNITS = ("postfix@store.service" if BESIDE.exists() else "postfix.service", "dovecot.service")
 
 
 def say(what: Any) -> None:

@@ -364,6 +364,22 @@ class Site:
         """The machines that carry any of `roles`, in the site's order."""
         return tuple(machine for machine in self.machines if machine.has(*roles))
 
+    @property
+    def web_certificate(self) -> str:
+        """Whose public certificate the webmail shows: on a gateway's machine the MX's, which then has its names too."""
+        together = any(it.has(Role.GATEWAY_IN) for it in self.carrying(Role.WEBMAIL))
+        return self.mx_host if together else self.webmail_host
+
+    @property
+    def imap_certificate(self) -> str:
+        """Whose public certificate mail programs are shown: a machine shows one, with the names of all its roles."""
+        stores = self.carrying(Role.STORE)
+        if any(it.has(Role.GATEWAY_IN) for it in stores):
+            return self.mx_host
+        return (
+            self.web_certificate if any(it.has(Role.WEBMAIL) for it in stores) else self.imap_host
+        )
+
     def internal_name(self, machine: str) -> str:
         """The machine's name inside the site (`.internal` is reserved for private use by ICANN)."""
         return f"{machine}.{self.name}.internal"

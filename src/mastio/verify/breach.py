@@ -55,10 +55,14 @@ RULES = (
     Rule(Power.VERDICTS, reaches=(services.LEARN,), roles=(Role.GATEWAY_IN, Role.GATEWAY_OUT)),
     Rule(Power.PERIMETER, roles=(Role.FIREWALL,)),
     Rule(Power.KNOCK, reaches=(services.SSH,)),
-    Rule(Power.SUPPLY, serves=(services.PROXY, services.NTP)),
-    Rule(Power.LOGS, serves=(services.SYSLOG,)),
+    # Watch does both for its own machine too, and for that has no flow.
+    Rule(Power.SUPPLY, serves=(services.PROXY, services.NTP), roles=(Role.WATCH,)),
+    Rule(Power.LOGS, serves=(services.SYSLOG,), roles=(Role.WATCH,)),
 )  # fmt: skip
-"""`SEND` is not here: it depends on whom one reaches."""
+"""`SEND` is not here: it depends on whom one reaches; without a perimeter, on nothing, and neither does `PERIMETER`."""
+_UNWALLED = (
+    "it stands on the internet by itself: its own firewall holds programs back, not who has root"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +134,13 @@ def exposure(matrix: FlowMatrix, run: Run, machine: Machine) -> Exposure:
     looks = [it for it in run.findings if it.vantage == machine.name and it.check.id in LOOKS]
     answers = tuple(sorted(_answers(looks), key=lambda it: (it.target, it.port)))
     secrets = tuple(secret for look in looks for secret in look.secrets)
-    held = powers(matrix, machine, secrets, {(it.target, it.port) for it in answers})
+    own = {it for it in declared(matrix, machine) if it[0] == machine.name}
+    held = powers(matrix, machine, secrets, own | {(it.target, it.port) for it in answers})
     faults = [words for it in looks if it.verdict is Verdict.FAILED for words in it.seen]
     faults += [fault for it in held if (fault := ungranted(machine, it)) and fault not in faults]
     return Exposure(
         machine, answers, tuple((it, granted(matrix.site, machine, it)) for it in secrets), held, tuple(faults),
-        (*_unseen(looks, machine, bool(matrix.firewall)),),
+        (*_unseen(looks, _wanted(matrix, machine)),),
     )  # fmt: skip
 
 
@@ -154,12 +159,18 @@ def _seen(cell: Cell) -> set[Port]:
     return {*cell.answered, *closed}
 
 
-def _unseen(looks: list[Finding], machine: Machine, walled: bool) -> Iterator[str]:
+def _wanted(matrix: FlowMatrix, machine: Machine) -> tuple[str, ...]:
+    """The looks that can tell something of it."""
+    # Nothing stands between the internet and the perimeter, or a machine without one: N5 can prove nothing there.
+    walled = matrix.firewall is not None and not machine.has(Role.FIREWALL)
+    alone = len(matrix.site.machines) == 1
+    return (*(() if alone else (REACH,)), *((EGRESS,) if walled else ()), SECRETS)
+
+
+def _unseen(looks: list[Finding], wanted: tuple[str, ...]) -> Iterator[str]:
     seen = {it.check.id for it in looks}
-    # Nothing stands between the perimeter and the internet: N5 does not look from there.
-    wanted = LOOKS if walled and not machine.has(Role.FIREWALL) else (REACH, SECRETS)
     for it in looks:
-        if it.verdict in (Verdict.UNKNOWN, Verdict.NOT_RUN):
+        if it.check.id in wanted and it.verdict in (Verdict.UNKNOWN, Verdict.NOT_RUN):
             yield from (f"{it.check.id} {it.check.title}: {words}" for words in it.seen)
     for name in wanted:
         if name not in seen:
@@ -179,7 +190,8 @@ def powers(
         for service in services.ALL
         if service.port == number and kind in service.transports
     }
-    callers = {it.service: it.source for it in matrix.into(machine.name)}
+    inside = matrix.inside(machine.name)
+    callers = {it.service: it.source for it in (*inside, *matrix.into(machine.name))}
     found = []
     for rule in RULES:
         by = [f"{kinds[it].kind} at {kinds[it].path}" for it in rule.kinds if it in kinds]
@@ -191,6 +203,13 @@ def powers(
     if (INTERNET, ("tcp", services.SMTP.port)) in answers:
         by_smtp = f"{services.SMTP.name} on the internet answers"
         found.append(Held(Power.SEND, reasons.get(Power.SEND, ""), by_smtp))
+    if matrix.firewall is None:
+        known = {it.power for it in found}
+        found += [
+            Held(it, reasons.get(it, _UNWALLED), "no perimeter stands there")
+            for it in (Power.SEND, Power.PERIMETER)
+            if it not in known
+        ]
     order = list(Power)
     return tuple(sorted(found, key=lambda it: order.index(it.power)))
 
@@ -199,7 +218,7 @@ def declared(matrix: FlowMatrix, machine: Machine) -> set[tuple[str, Port]]:
     """What should answer a machine, as the flow matrix says: `answers` before anybody looked."""
     return {
         (flow.target, (str(kind), flow.service.port))
-        for flow in matrix.out_of(machine.name)
+        for flow in (*matrix.out_of(machine.name), *matrix.inside(machine.name))
         for kind in flow.service.transports
     }
 

@@ -57,12 +57,14 @@ class Door:
 
 
 def doors(matrix: FlowMatrix, vantage: str, *wanted: Service) -> tuple[Door, ...]:
-    """The doors that `vantage` may knock at, of the `wanted` services or of all."""
+    """The doors that `vantage` may knock at, of the `wanted` services or of all: its own among them, where one of its
+    roles serves another."""
     site = matrix.site
     if vantage == OUTSIDE:
         flows = tuple(flow for flow in matrix.flows if flow.source == INTERNET)
     else:
-        flows = tuple(flow for flow in matrix.out_of(vantage) if flow.target != INTERNET)
+        calls = (*matrix.out_of(vantage), *matrix.inside(vantage))
+        flows = tuple(flow for flow in calls if flow.target != INTERNET)
     found: dict[tuple[Service, Address], Door] = {}
     for flow in flows:
         if flow.service in services.SILENT:

@@ -127,6 +127,7 @@ GRANTS: dict[Role, Grant] = {
             Lies(_K.MAIL, "/var/spool/mastio-learn/*", "copies on their way to the filter"),
             Lies(_K.MAIL, "/var/lib/mastio/reports/*", "what other organisations report, as it was read"),
             Lies(_K.QUEUED_MAIL, "/var/spool/postfix/*", "on its way between mailboxes and gateway"),
+            Lies(_K.QUEUED_MAIL, "/var/spool/postfix-store/*", "the same, on a machine that is the gateway too"),
             Lies(_K.PASSWORD_HASH, "/var/lib/mastio/directory/directory.sqlite*", "the accounts (Argon2id)"),
             Lies(_K.PASSWORD_HASH, "/etc/dovecot/dovecot.conf", "nobody's: unknown users take as long as known ones"),
             Lies(_K.PASSWORD_HASH, "/run/dovecot/dovecot.conf.binary", "the same, as Dovecot has read it"),

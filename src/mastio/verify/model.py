@@ -60,6 +60,7 @@ class Place(StrEnum):
     OUTSIDE = OUTSIDE
     EVERY_MACHINE = "every machine"
     BEHIND = "every machine behind the firewall"
+    """Without one, every machine: the check says what it cannot tell there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,13 +169,12 @@ class Check:
     def vantages(self, site: Site) -> tuple[str, ...]:
         """From where it looks, in this site."""
         roles = tuple(it for it in self.where if isinstance(it, Role))
-        walled = bool(site.carrying(Role.FIREWALL))
         machines = tuple(
             machine.name
             for machine in site.machines
             if Place.EVERY_MACHINE in self.where
             or machine.has(*roles)
-            or (Place.BEHIND in self.where and walled and not machine.has(Role.FIREWALL))
+            or (Place.BEHIND in self.where and not machine.has(Role.FIREWALL))
         )
         return (OUTSIDE, *machines) if Place.OUTSIDE in self.where else machines
 

@@ -168,9 +168,10 @@ class Backing:
             serve(self.repository.path, self._quota()), stdin=from_machine, stdout=to_machine,
             stderr=subprocess.PIPE, env=environment(self.machine),
         )  # fmt: skip
-        *ssh, host = self._ssh
+        *ssh, host = self._ssh  # without ssh: the door of this very machine
+        alive = ["-o", "ServerAliveInterval=20"] if ssh else []
         called = subprocess.Popen(
-            [*ssh, "-o", "ServerAliveInterval=20", host, "create", name, *(["fresh"] if fresh else [])],
+            [*ssh, *alive, host, "create", name, *(["fresh"] if fresh else [])],
             stdin=from_serve, stdout=to_serve, stderr=subprocess.PIPE,
         )  # fmt: skip
         for end in (from_machine, to_serve, from_serve, to_machine):

@@ -25,7 +25,7 @@ from mastio.transport import Transport, last_line, unavailable
 from mastio.verify.probes import host, state
 from mastio.verify.vantage import Ground, Vantage
 
-_MAIL = ("/var/vmail", "/var/spool/postfix", "/var/log")
+_MAIL = ("/var/vmail", "/var/spool/postfix", "/var/spool/postfix-store", "/var/log")
 """What is large and changes all the time: looked through for SUID files at night alone."""
 _DPKG = Path("/var/lib/dpkg/info")
 

@@ -1,6 +1,7 @@
 """Bans: which lines are offences and whose, how they add up and grow, and whom no ban meets."""
 
 import json
+import shlex
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
@@ -11,7 +12,7 @@ from mastio import pki
 from mastio.context import Context, Internet
 from mastio.flows import expand
 from mastio.roles import bans
-from mastio.roles.bans import guard
+from mastio.roles.bans import guard, here
 from mastio.roles.bans.counter import FORGIVEN, GRACE, Counter
 from mastio.site.model import Clients, Site
 from mastio.state import HostState
@@ -189,3 +190,29 @@ def test_who_guesses_in_the_tunnel_is_banned_alone() -> None:
     site = replace(sites.demo_site(), clients=Clients.VPN, vpn_networks=TUNNEL)
     exempt = json.loads(content(built("firewall", site), "/etc/mastio/bans.json"))["exempt"]
     assert guard.client(banned.address, [ip_network(it) for it in exempt]) == ip_network(device)
+
+
+@pytest.mark.parametrize(
+    ("line", "code"), [('["add", "192.0.2.1", "60", "a reason"]', 3), ("[]", 3)], ids=["an order", "no words"]
+)  # fmt: skip
+def test_an_order_on_the_own_machine_is_what_ssh_would_have_brought(line: str, code: int) -> None:
+    guard = ("sh", "-c", 'printf %s "$SSH_ORIGINAL_COMMAND"; exit 3')
+    said = json.loads(here.answer(line, guard))
+    assert said == {"code": code, "out": shlex.join(json.loads(line)), "err": ""}
+
+
+@pytest.mark.parametrize("line", ['{"add": 1}', '["add", 1]', "add", ""])
+def test_what_is_no_list_of_words_orders_nothing(line: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        here.answer(line, ("false",))
+
+
+def test_only_a_watch_that_is_a_guard_orders_without_ssh() -> None:
+    for site, watch, alone in (
+        (sites.single_site(), "mail", True),
+        (sites.demo_site(), "watch", False),
+    ):
+        state = built(watch, site)
+        guards = json.loads(content(state, "/etc/mastio/bans-counter.json"))["guards"]
+        assert (guards == [["/usr/local/lib/mastio/mastio-ban-here"]]) is alone
+        assert any(it.name == "mastio-ban-here.socket" for it in state.units) is alone

@@ -27,7 +27,7 @@ def certificate(host: str) -> str:
 def context(site: Site, role: Role = Role.WEBMAIL) -> Context:
     secrets = {
         "webmail/des-key": DES_KEY,
-        f"public/{site.webmail_host}/cert": certificate(site.webmail_host),
+        f"public/{site.web_certificate}/cert": certificate(site.web_certificate),
     }
     (machine,) = site.carrying(role)
     return Context(site, expand(site), machine, Internet(), secrets)

@@ -109,6 +109,34 @@ def test_the_policy_gives_no_power_that_is_not_granted(site: Any) -> None:
         assert all(by_matrix(matrix, machine.name).values()), by_matrix(matrix, machine.name)
 
 
+def test_a_lone_machine_has_every_power_there_is_and_each_is_granted() -> None:
+    matrix = expand(sites.single_site())
+    (machine,) = matrix.site.machines
+    lies = (
+        (Kind.MAIL, "/var/vmail/a"), (Kind.PASSWORD_HASH, "/var/lib/mastio/directory/directory.sqlite"),
+        (Kind.QUEUED_MAIL, "/var/spool/postfix-store/active/1"),
+    )  # fmt: skip
+    found = tuple(Secret("mail", kind, path, "root:root", "0600", 1, ()) for kind, path in lies)
+    run = a_run(
+        Finding(CHECKS["N2"], "mail", Verdict.NOT_RUN, ("there is no other machine",)),
+        Finding(CHECKS["N5"], "mail", Verdict.NOT_RUN, ("no perimeter",)),
+        Finding(CHECKS["H7"], "mail", Verdict.PASSED, secrets=found),
+    )
+    one = breach.exposure(matrix, run, machine)
+    assert one.verdict is Verdict.PASSED and not one.unseen
+    # There is no other machine at whose ssh it could knock.
+    assert one.lacks == (Power.KNOCK,)
+
+
+def test_a_webmail_without_a_perimeter_may_send_and_that_is_said() -> None:
+    matrix = expand(sites.webmail_site())
+    machine = matrix.site.machine("webmail")
+    held = breach.powers(matrix, machine, (), breach.declared(matrix, machine))
+    (sends,) = [it for it in held if it.power is Power.SEND]
+    assert "by itself" in sends.why and not breach.ungranted(machine, sends)
+    assert {it.power for it in held} & {Power.STORED, Power.GUESS, Power.LOGS} == set()
+
+
 def test_a_policy_row_too_many_is_noticed() -> None:
     relay = next(it for it in MATRIX.flows if it.service.name == "relay")
     smtp = next(it for it in MATRIX.flows if it.source == "gateway" and it.target == INTERNET)

@@ -1,13 +1,22 @@
 """What should be reachable, against expectations written by hand."""
 
 from ipaddress import ip_address
+from time import monotonic
+from typing import Any
 
+import pytest
+
+from mastio import services
 from mastio.flows import expand
 from mastio.transport import OUTSIDE
-from mastio.verify import reach
+from mastio.verify import reach, registry
+from mastio.verify.checks import network
 from mastio.verify.checks.network import ranges
+from mastio.verify.doors import doors
 from mastio.verify.model import Cell
+from mastio.verify.vantage import NotRunError, Vantage
 from tests import sites
+from tests.unit.verify.fakes import ground
 
 SITE = sites.demo_site()
 MATRIX = expand(SITE)
@@ -68,3 +77,25 @@ def test_long_lists_are_cut() -> None:
 
 def test_ranges() -> None:
     assert ranges("1 7 19-23") == ((1, 1), (7, 7), (19, 23))
+
+
+def test_who_has_two_roles_tries_its_own_doors_too() -> None:
+    matrix = expand(sites.single_site())
+    found = {it.service.name for it in doors(matrix, "mail")}
+    assert {"imaps", "submissions", "sieve", "delivery", "relay", "learn", "password"} == found
+    assert not [it for it in doors(matrix, OUTSIDE) if it.service is services.IMAPS]
+
+
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [(network.reachability, "no other machine"), (network.egress, "no perimeter")],
+)
+def test_what_a_lone_machine_cannot_prove_is_not_run(check: Any, words: str) -> None:
+    with pytest.raises(NotRunError, match=words):
+        list(check(Vantage("mail", ground(site=sites.single_site()), monotonic() + 10)))
+
+
+def test_no_check_is_without_a_word_on_any_topology() -> None:
+    for site in sites.all_sites():
+        for check in registry.CHECKS:
+            assert check.vantages(site), f"{check.id} is silently left out of {site.topology}"

@@ -11,12 +11,13 @@ replaces anything. Only watch prunes. What is kept of a machine is said by its r
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from mastio import bastion
 from mastio.context import ON_WATCH, Context
+from mastio.instances import BESIDE, of_store
 from mastio.roles.backup.door import PASSPHRASE, SETTINGS
 from mastio.site.model import Machine, Role, Site
 from mastio.state import Directory, File, HostState, Kept
@@ -48,25 +49,36 @@ def kept_of(machine: Machine, kept: Mapping[Role, Kept]) -> Kept:
     return Kept(
         tuple(dict.fromkeys(it for one in mine for it in one.trees)),
         tuple(dict.fromkeys(it for one in mine for it in one.databases)),
-        tuple(dict.fromkeys(it for one in mine for it in one.dumps)),
+        (*dict.fromkeys(it for one in mine for it in one.dumps), *_queue_beside(machine)),
     )
+
+
+def _queue_beside(machine: Machine) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The second Postfix' queue, where gateway and store are one machine."""
+    if (postfix := of_store(machine)) != BESIDE:
+        return ()
+    return (("queue-store.json", ("postqueue", "-c", postfix.config, "-j")),)
 
 
 def backed_up(site: Site, kept: Mapping[Role, Kept]) -> tuple[Machine, ...]:
-    """The machines that have something to keep; watch keeps the archives, so not its own."""
+    """The machines that have something to keep; watch keeps the archives, and has none of its own."""
     if not site.carrying(Role.WATCH):
         return ()
-    return tuple(
-        it for it in site.machines if kept_of(it, kept) != Kept() and not it.has(Role.WATCH)
-    )
+    return tuple(it for it in site.machines if kept_of(it, kept) != Kept())
 
 
 def build(ctx: Context, kept: Mapping[Role, Kept]) -> HostState:
     """A machine's part in it."""
     machines = backed_up(ctx.site, kept)
-    if ctx.machine.has(Role.WATCH):
-        return _keeping(ctx, machines)
-    return _kept(ctx, kept_of(ctx.machine, kept)) if ctx.machine in machines else HostState()
+    own = _kept(ctx, kept_of(ctx.machine, kept)) if ctx.machine in machines else HostState()
+    if not ctx.machine.has(Role.WATCH):
+        return own
+    keeping = _keeping(ctx, machines)
+    return replace(
+        keeping,
+        packages=tuple(dict.fromkeys((*keeping.packages, *own.packages))),
+        files=(*keeping.files, *own.files),
+    )
 
 
 def _kept(ctx: Context, kept: Kept) -> HostState:
@@ -75,6 +87,7 @@ def _kept(ctx: Context, kept: Kept) -> HostState:
         "dumps": dict(kept.dumps),
         "repository": f"ssh://watch{FOLDER}/{ctx.machine.name}",
     }
+    keys = bastion.authorized(ctx, f"{PAIR}/cert", DOOR)
     passphrase = ctx.secret(TOKEN.format(ctx.machine.name))
     return HostState(
         packages=("borgbackup", "python3"),
@@ -82,10 +95,7 @@ def _kept(ctx: Context, kept: Kept) -> HostState:
             File(DOOR, Path(__file__).with_name("door.py").read_text(), mode=0o755),
             File(SETTINGS, json.dumps(own, indent=1) + "\n"),
             File(PASSPHRASE, passphrase, mode=0o600, secret=True),
-            File(
-                "/etc/ssh/authorized_keys.d/backup",
-                bastion.authorized(ctx, f"{PAIR}/cert", DOOR),
-            ),
+            *((File("/etc/ssh/authorized_keys.d/backup", keys),) if keys else ()),
         ),
     )
 
@@ -93,7 +103,8 @@ def _kept(ctx: Context, kept: Kept) -> HostState:
 def _keeping(ctx: Context, machines: tuple[Machine, ...]) -> HostState:
     caller, wanted = bastion.caller(ctx, "backup"), ctx.site.backup
     own = {
-        "ssh": {it.name: caller.ssh[it.name] for it in machines},
+        # A watch that carries another role as well calls its own door without ssh.
+        "ssh": {it.name: caller.ssh.get(it.name, [DOOR]) for it in machines},
         "often": [it.name for it in machines if it.has(Role.STORE)],
     }
     rows = (

@@ -17,6 +17,7 @@ from pathlib import Path
 from mastio import bastion
 from mastio.context import PKI, Context
 from mastio.firewall import BANS
+from mastio.roles.bans.here import SOCKET as HERE_SOCKET
 from mastio.roles.bans.offences import OFFENCES
 from mastio.site.model import Machine, Role
 from mastio.state import Directory, File, HostState, Unit, User
@@ -28,6 +29,7 @@ _USER = "mastio-bans"
 _COUNTER = "/usr/local/lib/mastio/mastio-offences"
 _KNOWN = "/etc/mastio/bans-known-hosts"
 _SETTINGS = "/etc/mastio/bans-counter.json"
+_HERE = "/usr/local/lib/mastio/mastio-ban-here"
 _UNITS = "/etc/systemd/system"
 
 
@@ -36,11 +38,13 @@ def build(ctx: Context) -> HostState:
     guards = [it.name for it in _guards(ctx)]
     guarding = _guarding(ctx) if ctx.machine.name in guards else HostState()
     counting = _counting(ctx) if ctx.machine.has(Role.WATCH) else HostState()
+    both = ctx.machine.has(Role.WATCH) and ctx.machine.name in guards
+    own = _ordering_here(ctx) if both else HostState()
     return HostState(
-        files=(*guarding.files, *counting.files),
+        files=(*guarding.files, *counting.files, *own.files),
         directories=(*guarding.directories, *counting.directories),
         users=counting.users,
-        units=(*guarding.units, *counting.units),
+        units=(*guarding.units, *counting.units, *own.units),
     )
 
 
@@ -92,15 +96,33 @@ def _guarding(ctx: Context) -> HostState:
     )
 
 
+def _ordering_here(ctx: Context) -> HostState:
+    """Where watch is a guard itself: a socket in the place of ssh."""
+    unit, values = (
+        f"{_UNITS}/mastio-ban-here",
+        {"program": _HERE, "socket": HERE_SOCKET, "user": _USER, "state": BANS},
+    )
+    return HostState(
+        files=(
+            File(_HERE, _beside("here.py"), mode=0o755),
+            File(f"{unit}.socket", ctx.render(__file__, "here.socket.j2", **values)),
+            File(f"{unit}@.service", ctx.render(__file__, "here.service.j2", **values)),
+        ),
+        units=(Unit("mastio-ban-here.socket", (f"{unit}.socket",)),),
+    )
+
+
 def _counting(ctx: Context) -> HostState:
     guards = [it for it in _guards(ctx) if it != ctx.machine]
+    here = [[_HERE]] if ctx.machine in _guards(ctx) else []
     limits = asdict(ctx.site.bans)
     offences = [it for it in OFFENCES if ctx.site.clients in it.clients]
     del limits["never"]
     config = {
         **limits,
         "exempt": _exempt(ctx),
-        "guards": [bastion.call(ctx, it, _KNOWN, "%d/key") for it in guards],  # %d: systemd.exec(5)
+        # %d: systemd.exec(5)
+        "guards": [*here, *(bastion.call(ctx, it, _KNOWN, "%d/key") for it in guards)],
         "offences": [
             {
                 "topic": it.topic, "weight": it.weight, "pattern": it.pattern,

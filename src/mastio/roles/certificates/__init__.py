@@ -43,6 +43,9 @@ _SERVERS: dict[Role, tuple[Service, str, list[str]]] = {
     Role.STORE: (services.IMAPS, "", ["doveadm", "reload"]),
 }
 """What shows a public certificate: the service, what is said before TLS, how it is told of a new one."""
+_UNIT = {
+    Role.GATEWAY_IN: "postfix.service", Role.WEBMAIL: "nginx.service", Role.STORE: "dovecot.service",
+}  # fmt: skip
 # At hours that few others choose; each goes off up to an hour late.
 TIMERS = (Timer("renew", "twice a day", "*-*-* 04,16:23:00"),)
 
@@ -50,9 +53,10 @@ TIMERS = (Timer("renew", "twice a day", "*-*-* 04,16:23:00"),)
 def hosts(site: Site) -> dict[str, tuple[Machine, ...]]:
     """Each name in public certificates' first place, and the machines that show it."""
     gateways = site.carrying(Role.GATEWAY_IN)
-    web = tuple(it for it in site.carrying(Role.WEBMAIL) if it not in gateways)
-    shown = {site.mx_host: gateways, site.webmail_host: web}
-    if site.clients is Clients.VPN:
+    shown = {site.mx_host: gateways}
+    if site.web_certificate == site.webmail_host:
+        shown[site.webmail_host] = site.carrying(Role.WEBMAIL)
+    if site.clients is Clients.VPN and site.imap_certificate == site.imap_host:
         shown[site.imap_host] = site.carrying(Role.STORE)
     return shown
 
@@ -60,9 +64,12 @@ def hosts(site: Site) -> dict[str, tuple[Machine, ...]]:
 def names(site: Site) -> dict[str, tuple[str, ...]]:
     """All names in the certificate of each host."""
     web = (site.webmail_host, *(sts.host(domain) for domain in site.domains))
-    found = {site.mx_host: (site.mx_host,), site.webmail_host: web}
+    wanted = [(site.mx_host, (site.mx_host,)), (site.web_certificate, web)]
     if site.clients is Clients.VPN:
-        found[site.imap_host] = (site.imap_host,)
+        wanted.append((site.imap_certificate, (site.imap_host,)))
+    found: dict[str, tuple[str, ...]] = {}
+    for host, more in wanted:
+        found[host] = (*found.get(host, ()), *more)
     return found
 
 
@@ -98,9 +105,17 @@ def _authorities(ctx: Context) -> File:
     return File(_AUTHORITIES, ctx.internet.authorities + ctx.site.acme.authority)
 
 
+def _serves(ctx: Context, role: Role) -> bool:
+    """A store shows it to people's own programs alone."""
+    return role is not Role.STORE or ctx.site.clients is Clients.VPN
+
+
 def _showing(ctx: Context, host: str) -> HostState:
     """Where servers show a public certificate."""
-    service, opening, reload = _SERVERS[next(it for it in _SERVERS if ctx.machine.has(it))]
+    roles = [it for it in _SERVERS if ctx.machine.has(it) and _serves(ctx, it)]
+    reload = _SERVERS[roles[0]][2]
+    if len(roles) > 1:  # one command for all
+        reload = ["systemctl", "reload", *(_UNIT[it] for it in roles)]
     own = {
         "names": list(names(ctx.site)[host]),
         "key": f"{PKI}/public.key",
@@ -110,7 +125,11 @@ def _showing(ctx: Context, host: str) -> HostState:
         "challenges": CHALLENGES if _answers(ctx) else "",
         "authorities": _AUTHORITIES,
         "reload": reload,
-        "doors": [[str(it), service.port, opening] for it in ctx.listen(service)],
+        "doors": [
+            [str(it), service.port, opening]
+            for service, opening, _ in (_SERVERS[role] for role in roles)
+            for it in ctx.listen(service)
+        ],
     }
     keys = bastion.authorized(ctx, f"{PAIR}/cert", PROGRAM)
     return HostState(

@@ -118,7 +118,7 @@ def _certificates(ctx: Context) -> tuple[File, ...]:
     if ctx.machine.has(Role.GATEWAY_IN):
         files += _pair(ctx, "public", f"public/{ctx.site.mx_host}")
     elif ctx.machine.has(Role.WEBMAIL):
-        files += _pair(ctx, "public", f"public/{ctx.site.webmail_host}")
+        files += _pair(ctx, "public", f"public/{ctx.site.web_certificate}")
     elif ctx.machine.has(Role.STORE) and ctx.site.clients is Clients.VPN:
         files += _pair(ctx, "public", f"public/{ctx.site.imap_host}")
     return tuple(files)

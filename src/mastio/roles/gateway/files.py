@@ -29,9 +29,10 @@ def etc(
     return File(f"/etc/{path}", ctx.render(__file__, f"{template or path}.j2", **sockets, **values))
 
 
-def drop_in(ctx: Context, unit: str) -> File:
+def drop_in(ctx: Context, unit: str, values: Mapping[str, object] = NOTHING) -> File:
     """What tightens or changes Debian's `unit`: systemd.unit(5), drop-in files."""
-    return etc(ctx, f"{drop_in_folder(unit)[5:]}mastio.conf", template=f"systemd/{unit}.conf")
+    path = f"{drop_in_folder(unit)[5:]}mastio.conf"
+    return etc(ctx, path, values, template=f"systemd/{unit}.conf")
 
 
 def drop_in_folder(unit: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from mastio import pki, services
 from mastio.context import PKI, Context, bracketed, public_chain
+from mastio.instances import BESIDE, of_store
 from mastio.roles.gateway.files import POLICY, RECIPIENTS, drop_in, drop_in_folder, etc
 from mastio.site.model import Role
 from mastio.state import Check, Command, Directory, HostState, Unit
@@ -29,6 +30,7 @@ def build(ctx: Context) -> HostState:
         "recipients": RECIPIENTS,
         "tls_policy": POLICY,
         "families": _families(ctx),
+        "beside": BESIDE if of_store(ctx.machine) == BESIDE else None,
         "own_names": tuple(dict.fromkeys((ctx.site.mx_host, *ctx.site.domains))),
         "relayers": [
             {
@@ -52,7 +54,10 @@ def build(ctx: Context) -> HostState:
     return HostState(
         packages=("postfix", "postfix-lmdb"),
         debconf=("postfix postfix/main_mailer_type select No configuration",),
-        files=(*(etc(ctx, f"postfix/{name}", values) for name in names), drop_in(ctx, UNIT)),
+        files=(
+            *(etc(ctx, f"postfix/{name}", values) for name in names),
+            drop_in(ctx, UNIT, values),
+        ),
         directories=(Directory(RECIPIENTS),),
         units=(Unit(UNIT, reads=(CONFIG, PKI, *shown, drop_in_folder(UNIT))),),
         checks=(Check("postfix", ("postfix", "check"), reads=(CONFIG,)),),

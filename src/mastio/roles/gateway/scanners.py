@@ -94,7 +94,10 @@ def _clamav(ctx: Context) -> HostState:
         Unit("clamav-freshclam-once.service", masked=True),
     ]
     if mirrors:
-        values = {"proxy": ctx.peers(services.PROXY)[0], "mirrors": mirrors}
+        # Watch has its own way out.
+        at_home = ctx.machine.has(Role.WATCH)
+        proxy = None if at_home else ctx.peers(services.PROXY)[0]
+        values = {"proxy": proxy, "mirrors": mirrors}
         files.append(etc(ctx, "clamav/freshclam.conf", values))
         units.append(Unit(FRESHCLAM, reads=("/etc/clamav/freshclam.conf",)))
     else:

@@ -72,7 +72,8 @@ def _looked(ctx: Context) -> tuple[File, ...]:
 
 def _looking(ctx: Context) -> HostState:
     caller = bastion.caller(ctx, "inspection")
-    calls = ctx.matrix.out_of(ctx.machine.name)
+    name = ctx.machine.name
+    calls = (*ctx.matrix.out_of(name), *ctx.matrix.inside(name))
     settings = {
         "machine": ctx.machine.name,
         "ssh": caller.ssh,

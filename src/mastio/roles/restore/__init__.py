@@ -54,10 +54,12 @@ def _beside(name: str) -> str:
 
 def _bringing(ctx: Context, door: File) -> HostState:
     caller = bastion.caller(ctx, "restore")
+    serves = ctx.machine.roles != (Role.WATCH,)
+    own = {ctx.machine.name: [DOOR]} if serves else {}
     unit = f"{_UNITS}/mastio-scratch"
     files = [
-        *((door,) if ctx.machine.has(Role.STORE) else ()),
-        File(SETTINGS, json.dumps({"ssh": caller.ssh}, indent=1) + "\n"),
+        *((door,) if serves else ()),
+        File(SETTINGS, json.dumps({"ssh": {**caller.ssh, **own}}, indent=1) + "\n"),
         *caller.files,
         File(_SCRATCH, _beside("scratch.py"), mode=0o755),
         File(f"{unit}.socket", ctx.render(__file__, "scratch.socket.j2", socket=SOCKET)),

@@ -20,11 +20,12 @@ The machine asks no DNS and calls nobody but the gateway.
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from mastio import services
 from mastio.context import PKI, Context, bracketed
+from mastio.instances import ONLY, Instance, of_store
 from mastio.pki import fingerprint
 from mastio.reports import read as report_reader
 from mastio.roles.store import holding, learning
@@ -71,6 +72,7 @@ _NOBODY = (
 
 def build(ctx: Context) -> HostState:
     """Everything that is the store on its machine."""
+    postfix = of_store(ctx.machine)
     lessons = learning.build(ctx, VMAIL)
     held = holding.build(ctx, DIRECTORY, OWNER)
     return HostState(
@@ -89,7 +91,7 @@ def build(ctx: Context) -> HostState:
             Directory(VMAIL, "vmail", "vmail", 0o750),
             Directory(_COUNTS, _COUNTER, _COUNTER, 0o750),
             Directory(REPORT_FOLDER, REPORTER, REPORTER, 0o750),
-            *lessons.directories, *held.directories,
+            *_beside_the_gateway(postfix), *lessons.directories, *held.directories,
         ),
         users=(User("vmail", home=VMAIL), User(OWNER), User(_COUNTER), User(REPORTER), *held.users),
         units=(
@@ -99,9 +101,9 @@ def build(ctx: Context) -> HostState:
                 ("/etc/dovecot/dovecot.conf", f"{_UNITS}/dovecot.service.d/", f"{PKI}/"),
             ),
             Unit(
-                "postfix.service",
+                postfix.unit,
                 # its chroot has a copy of /etc/hosts, made at the start
-                ("/etc/postfix/", f"{_UNITS}/postfix.service.d/", f"{PKI}/", "/etc/hosts",
+                (f"{postfix.config}/", f"{_UNITS}/{postfix.unit}.d/", f"{PKI}/", "/etc/hosts",
                  OUTBOUND, _LIMITS),
             ),
             Unit("mastio-index.timer", (f"{_UNITS}/mastio-index.timer",)),
@@ -116,7 +118,7 @@ def build(ctx: Context) -> HostState:
         ),
         checks=(
             Check("dovecot", ("doveconf", "-n"), ("/etc/dovecot/", f"{PKI}/")),
-            Check("postfix", ("postfix", "check"), ("/etc/postfix/",)),
+            _check(postfix),
         ),
         commands=(
             Command(
@@ -131,7 +133,30 @@ def build(ctx: Context) -> HostState:
 
 
 def _file(ctx: Context, path: str, template: str, **values: object) -> File:
+    postfix = of_store(ctx.machine)
+    values = {
+        "postfix": postfix,
+        "postfix_is_only": postfix == ONLY,
+        # Empty for the default instance, which needs no words.
+        "sendmail_options": f" -C {postfix.config}" if postfix != ONLY else "",
+        "postqueue_options": f" -c {postfix.config}" if postfix != ONLY else "",
+        **values,
+    }
     return File(path, ctx.render(__file__, template, **values))
+
+
+def _check(postfix: Instance) -> Check:
+    reads = (f"{postfix.config}/",)
+    if postfix == ONLY:
+        return Check("postfix", ("postfix", "check"), reads)
+    return Check("postfix of the store", ("postfix", "-c", postfix.config, "check"), reads)
+
+
+def _beside_the_gateway(postfix: Instance) -> tuple[Directory, ...]:
+    """What Debian makes for its default instance alone; Postfix fills it itself (postfix(1), check)."""
+    if postfix == ONLY:
+        return ()
+    return (Directory(postfix.queue), Directory(postfix.data, "postfix", "postfix", 0o700))
 
 
 def _beside(name: str) -> str:
@@ -158,7 +183,7 @@ def _dovecot(ctx: Context) -> tuple[File, ...]:
             listen=sorted({*ctx.listen(services.IMAPS), *ctx.listen(services.SIEVE)}, key=str),
             programs_come=bool(ctx.peoples(services.IMAPS)),
         ),
-        File(_QUOTA_WARNING, ctx.render(__file__, "quota_warning.j2"), mode=0o755),
+        replace(_file(ctx, _QUOTA_WARNING, "quota_warning.j2"), mode=0o755),
         File(f"{_SIEVE}.sieve", _beside("spam.sieve")),
         _file(
             ctx, f"{_UNITS}/dovecot.service.d/mastio.conf", "dovecot.service.j2",
@@ -176,6 +201,7 @@ def _sockets(ctx: Context, service: Service) -> tuple[str, ...]:
 
 
 def _postfix(ctx: Context) -> tuple[File, ...]:
+    config = of_store(ctx.machine).config
     trusted = [
         fingerprint(ctx.secret(f"host/{caller.machine}/cert"))
         for caller in ctx.callers(services.DELIVERY)
@@ -185,12 +211,12 @@ def _postfix(ctx: Context) -> tuple[File, ...]:
     )
     return (
         _file(
-            ctx, "/etc/postfix/main.cf", "main.cf.j2",
+            ctx, f"{config}/main.cf", "main.cf.j2",
             gateways=gateways, trusted=trusted, quarantine_user=holding.USER, report_names=REPORTS,
             reports=f"reports.{ctx.site.name}.internal",
         ),
         _file(
-            ctx, "/etc/postfix/master.cf", "master.cf.j2",
+            ctx, f"{config}/master.cf", "master.cf.j2",
             delivery=_sockets(ctx, services.DELIVERY),
             submissions=_sockets(ctx, services.SUBMISSIONS),
             peoples=[f"{bracketed(it)}:{port}" for it, port in ctx.peoples(services.SUBMISSIONS)],
@@ -199,16 +225,16 @@ def _postfix(ctx: Context) -> tuple[File, ...]:
             reporter=REPORTER, report_program=_REPORT_PROGRAM, report_folder=REPORT_FOLDER,
             report_size=_LARGEST_REPORT,
         ),
-        _file(ctx, "/etc/postfix/header_checks", "header_checks.j2"),
+        _file(ctx, f"{config}/header_checks", "header_checks.j2"),
         *(
             _file(
-                ctx, f"/etc/postfix/directory/{name}.cf", "map.cf.j2",
+                ctx, f"{config}/directory/{name}.cf", "map.cf.j2",
                 name=name, directory=DIRECTORY, duties=DUTIES,
             )
             for name in _MAPS
         ),
         _file(
-            ctx, f"{_UNITS}/postfix.service.d/mastio.conf", "postfix.service.j2",
+            ctx, f"{_UNITS}/{of_store(ctx.machine).unit}.d/mastio.conf", "postfix.service.j2",
             directory=DIRECTORY, vmail=VMAIL, writable=(holding.FOLDER, _COUNTS, REPORT_FOLDER),
         ),
     )  # fmt: skip

@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 from mastio.context import Context
+from mastio.instances import of_store
 from mastio.state import Directory, File, HostState, Unit, User
 
 USER = "mastio-quarantine"
@@ -40,7 +41,7 @@ def build(ctx: Context, directory: str, readers: str) -> HostState:
             File(PROGRAM, Path(__file__).with_name("quarantine.py").read_text(), mode=0o755),
             File("/etc/mastio/quarantine.json", json.dumps(settings, indent=2) + "\n"),
             File(
-                "/etc/postfix/delivery_checks",
+                f"{of_store(ctx.machine).config}/delivery_checks",
                 ctx.render(__file__, "delivery_checks.j2"),
             ),
             *(

@@ -159,6 +159,6 @@ def _security_expires(ctx: Context) -> str:
 
     A date that follows from the vault keeps the build deterministic, and renewal renews it as well.
     """
-    pem = ctx.secret(f"public/{ctx.site.webmail_host}/cert")
+    pem = ctx.secret(f"public/{ctx.site.web_certificate}/cert")
     end = x509.load_pem_x509_certificate(pem.encode()).not_valid_after_utc
     return (end - timedelta(days=pki.RENEW_DAYS)).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 
 from mastio import services
 from mastio.bans import SPARED, Bans
+from mastio.instances import of_store
 from mastio.site.model import Role
 from mastio.verify import commands
 from mastio.verify.checks.delivery import settings
@@ -136,7 +137,7 @@ _OWN_SENDER = ("reject_authenticated_sender_login_mismatch", "reject_sender_logi
 
 def own_address(vantage: Vantage) -> Iterator[str]:
     """A user writes from addresses that the directory gives to that user, and from no other."""
-    found = settings(vantage)
+    found = settings(vantage, of_store(vantage.site.machine(vantage.name)))
     ports = {
         place
         for place, name, value in found.services

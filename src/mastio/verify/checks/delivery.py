@@ -8,6 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from mastio import services
+from mastio.instances import ONLY, Instance, of_store
 from mastio.site.model import Role
 from mastio.verify.checks.dnspolicy import ask
 from mastio.verify.checks.tls import shown
@@ -38,9 +39,9 @@ class Postfix:
         return found | {where: value for where, key, value in self.services if key == name}
 
 
-def settings(vantage: Vantage) -> Postfix:
-    """Asked once of each machine."""
-    said = vantage.ask(postfix.settings)
+def settings(vantage: Vantage, instance: Instance = ONLY) -> Postfix:
+    """Asked once of each instance: the machine's only one or the gateway's, unless told otherwise."""
+    said = vantage.ask(postfix.settings, instance.config)
     return Postfix(
         {str(name): str(value) for name, value in said["main"]},
         tuple((where, name, value) for where, name, value in said["services"]),
@@ -93,9 +94,14 @@ def verifies_others(vantage: Vantage) -> Iterator[str]:
 
 def clean_lines(vantage: Vantage) -> Iterator[str]:
     """No stray CR or LF is handed on: the next server cannot take it for the end of a message."""
-    for where, value in settings(vantage).everywhere("cleanup_replace_stray_cr_lf").items():
-        if value != "yes":
-            yield f"{vantage.name}: cleanup_replace_stray_cr_lf is {value or 'not set'} in {where}"
+    # Where gateway and store are one machine, each has its own.
+    machine = vantage.site.machine(vantage.name)
+    for instance in dict.fromkeys((ONLY, of_store(machine))):
+        found = settings(vantage, instance).everywhere("cleanup_replace_stray_cr_lf")
+        for where, value in found.items():
+            if value != "yes":
+                place = where if instance == ONLY else f"{where} of {instance.config}"
+                yield f"{vantage.name}: cleanup_replace_stray_cr_lf is {value or 'not set'} in {place}"
 
 
 _MEND = "`mastio plan` shows what was changed by hand, `mastio apply` mends it."

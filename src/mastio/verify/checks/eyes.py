@@ -53,7 +53,10 @@ def lynis_warnings(report: str) -> Iterator[str]:
 def sshd(vantage: Vantage) -> Iterator[str]:
     """ssh-audit finds no sshd that agrees to what is broken."""
     program = _tool(vantage, "ssh-audit", "ssh-audit")
-    for door in doors(vantage.matrix, vantage.name, services.SSH):
+    found = doors(vantage.matrix, vantage.name, services.SSH)
+    if not found:
+        raise not_run("there is no other machine: nobody's sshd answers this one")
+    for door in found:
         if door.address.version == 4:  # the same program answers both families
             said = vantage.ask(
                 eyes.ssh_audit, program, str(door.address), door.port, vantage.left() - _GRACE

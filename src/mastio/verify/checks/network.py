@@ -76,7 +76,10 @@ def _scan(
 
 def reachability(vantage: Vantage) -> Iterator[str | Cell]:
     """Every port of every target answers if and only if the flow matrix says so."""
-    for target, answer, tried in _scan(vantage, reach.targets(vantage.matrix, vantage.name)):
+    targets = reach.targets(vantage.matrix, vantage.name)
+    if not targets:
+        raise not_run("there is no other machine of the site: who is on this one is where all is")
+    for target, answer, tried in _scan(vantage, targets):
         cell = reach.cell(vantage.matrix, vantage.name, target, answer, tried)
         yield cell
         yield from reach.faults(cell)
@@ -95,6 +98,11 @@ def _outside_addresses(vantage: Vantage) -> list[Address]:
 
 def egress(vantage: Vantage) -> Iterator[str | Cell]:
     """What leaves the site, tried on the machine outside: the declared services, nothing else."""
+    if vantage.matrix.firewall is None:
+        raise not_run(
+            "no perimeter stands between it and the internet: its own firewall holds its programs back (N7), and "
+            "nothing holds back who has root there"
+        )
     allowed = tuple(
         (str(kind), flow.service.port)
         for flow in vantage.matrix.out_of(vantage.name)

@@ -149,6 +149,9 @@ def handshake(vantage: Vantage) -> Iterator[str]:
 def no_login_in_clear(vantage: Vantage) -> Iterator[str]:
     """No door offers to log in before TLS has begun."""
     for door, seen in _survey(vantage):
+        # Dovecot takes a connection from the machine's own address for one that is secured: it passes no wire.
+        if door.service is services.SIEVE and door.target == vantage.name:
+            continue
         for line in str(seen["offers"]).splitlines():
             word = line.upper().replace("250-", "").replace("250 ", "").replace('"', "").split()
             if len(word) > 1 and word[0] in ("AUTH", "SASL"):
@@ -200,7 +203,8 @@ CHECKS = (
     ),
     Check(
         "T7", Family.TLS, "Nobody logs in without TLS", _ALL, Severity.CRITICAL,
-        "what SMTP and ManageSieve doors offer before STARTTLS", "no AUTH, no SASL mechanism",
+        "what SMTP and ManageSieve doors offer before STARTTLS (a machine's own ManageSieve tells nothing: Dovecot "
+        "offers more to the own address)", "no AUTH, no SASL mechanism",
         "RFC 8314, 3.3; RFC 5804, 1.1", f"Set smtpd_tls_auth_only and Dovecot's auth_allow_cleartext back. {_MEND}",
         no_login_in_clear,
     ),

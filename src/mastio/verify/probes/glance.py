@@ -19,8 +19,10 @@ _PLACES = (
     "/var/log/remote",
     "/var/vmail",
     "/var/spool/postfix",
+    "/var/spool/postfix-store",
     "/tmp",
 )
+_POSTFIXES = ("/etc/postfix", "/etc/postfix-store")
 _QUEUES = ("incoming", "active", "deferred", "hold")
 
 
@@ -99,8 +101,16 @@ def _queue() -> dict[str, Any] | None:
     if not shutil.which("postqueue"):
         return None
     counts: dict[str, Any] = dict.fromkeys(_QUEUES, 0)
+    # A machine that is gateway and store has a Postfix for each.
+    own = [it for it in _POSTFIXES if os.path.isfile(f"{it}/main.cf")]
+    oldest = max((_count(counts, it) for it in own), default=0.0)
+    return {**counts, "oldest": round(oldest, 1)}
+
+
+def _count(counts: dict[str, Any], config: str) -> float:
+    """Counts what is in one Postfix's queues; the age of the oldest."""
     oldest = 0.0
-    argv = ["postqueue", "-j"]
+    argv = ["postqueue", "-c", config, "-j"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as done:
         for line in done.stdout or ():
             entry = json.loads(line)
@@ -110,7 +120,7 @@ def _queue() -> dict[str, Any] | None:
         words = done.stderr.read().strip() if done.stderr else ""
     if done.returncode:
         raise OSError(f"postqueue: {words[-200:]}")
-    return {**counts, "oldest": round(oldest, 1)}
+    return oldest
 
 
 def _names() -> bool | None:

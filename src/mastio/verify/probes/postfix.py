@@ -6,16 +6,16 @@ import re
 import subprocess
 
 _TABLE = re.compile(
-    r"(?:\w+:|socketmap:unix:)/(?:etc/postfix|var/lib/mastio|run/mastio[\w-]*)/[\w./:-]+"
+    r"(?:\w+:|socketmap:unix:)/(?:etc/postfix(?:-store)?|var/lib/mastio|run/mastio[\w-]*)/[\w./:-]+"
 )
 """The site's own: a probe asks no other file."""
 
 
-def settings() -> dict[str, list[list[str]]]:
-    """`{"main": [[name, value]…], "services": [["port/type", name, value]…]}`, `$name` put in."""
-    main = [_pair(line) for line in _said("postconf", "-x")]
+def settings(config: str) -> dict[str, list[list[str]]]:
+    """`{"main": [[name, value]…], "services": [["port/type", name, value]…]}` of one Postfix, `$name` put in."""
+    main = [_pair(line) for line in _said("postconf", "-c", config, "-x")]
     services = []
-    for line in _said("postconf", "-Px"):
+    for line in _said("postconf", "-c", config, "-Px"):
         place, value = _pair(line)
         service, _, name = place.rpartition("/")
         services.append([service, name, value])
@@ -29,13 +29,7 @@ def _pair(line: str) -> list[str]:
 
 def answer(table: str, key: str) -> dict[str, object]:
     """What a table says to a key: `{"found": text}`, "" when it has no such key, or `{"error": words}`."""
-    if (
-        not re.fullmatch(
-            r"(?:\w+:|socketmap:unix:)/(?:etc/postfix|var/lib/mastio|run/mastio[\w-]*)/[\w./:-]+",
-            table,
-        )
-        or ".." in table
-    ):
+    if not _TABLE.fullmatch(table) or ".." in table:
         return {"error": f"{table} is no table of the site's"}
     done = _run("postmap", "-q", key, table)
     words = done.stderr.decode(errors="replace").strip()
