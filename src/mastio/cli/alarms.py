@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mastio import guide
 from mastio.cli.common import App, pass_app
 from mastio.cli.directory import json_flag
 from mastio.context import ON_WATCH
@@ -89,4 +90,5 @@ def _show(found: dict[str, Any], as_json: bool) -> Exit:
             words.append(f"others told {span(now - it['urged'])} ago")
         words.append(f"answered by {it['answered']}" if it["answered"] else "not answered")
         click.echo(f"  {', '.join(words)}")
+        click.echo(f"  → {guide.of_alarm(about)}")
     return Exit.FAILED if book or stuck else Exit.OK

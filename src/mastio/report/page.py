@@ -14,7 +14,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from mastio import picture
+from mastio import guide, picture
 from mastio.errors import MastioError
 from mastio.flows import FlowMatrix
 from mastio.report.verify import SIGNS, grouped, headline
@@ -45,7 +45,7 @@ def html(run: Run, matrix: FlowMatrix, before: tuple[history.Past, ...]) -> str:
     sources, targets, squares = _matrix(run)
     shown = [(verdict, tuple(grouped(run, verdict))) for verdict in Verdict]
     return environment().get_template("page.html.j2").render(
-        run=run, site=matrix.site, headline=headline(run), Verdict=Verdict, signs=SIGNS,
+        run=run, site=matrix.site, headline=headline(run), Verdict=Verdict, signs=SIGNS, guide=guide.of_check,
         picture=_topology(matrix), sources=sources, targets=targets, squares=squares, who=_WHO,
         groups=[(verdict, checks) for verdict, checks in shown if checks],
         changes=history.changes(run, before), first=not before, exposures=breach.exposures(matrix, run),

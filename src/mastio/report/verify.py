@@ -6,6 +6,7 @@ Failures come first, by severity, each with what was seen and what to do.
 from collections.abc import Iterable, Iterator
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from mastio import guide
 from mastio.report.plan import Line, Style
 from mastio.verify.model import Check, Finding, Run, Severity, Verdict
 
@@ -71,6 +72,7 @@ def lines(run: Run) -> Iterator[Line]:
                 yield Style.PLAIN, f"      {', '.join(places)}: {words}"
             if verdict is Verdict.FAILED:
                 yield Style.FAINT, f"      → {check.remedy}"
+                yield Style.FAINT, f"        {guide.of_check(check.id, check.family)}"
     yield _STYLES[run.verdict], headline(run)
 
 
@@ -100,6 +102,7 @@ def data(run: Run) -> dict[str, object]:
                 "verdict": str(it.verdict),
                 "seen": list(it.seen),
                 "remedy": it.check.remedy if it.verdict is Verdict.FAILED else "",
+                "guide": guide.of_check(it.check.id, it.check.family),
                 "seconds": round(it.seconds, 2),
             }
             for it in run.findings
@@ -128,6 +131,8 @@ def junit(run: Run) -> str:
         )  # fmt: skip
         if name := elements.get(it.verdict):
             detail = SubElement(case, name, message="; ".join(it.seen)[:500])
-            detail.text = "\n".join((*it.seen, f"→ {it.check.remedy}"))
+            detail.text = "\n".join(
+                (*it.seen, f"→ {it.check.remedy}", guide.of_check(it.check.id, it.check.family))
+            )
     indent(suite)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(suite, "unicode") + "\n"

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from mastio import guide
 from mastio.errors import Exit, MastioError
 from mastio.site.model import Site
 from mastio.transport import OUTSIDE
@@ -108,6 +109,7 @@ def reference() -> str:
                 f"- Passes: {check.passes}.",
                 f"- Source: {check.source}.",
                 f"- When it fails: {check.remedy}",
+                f"- [What to do when it is red](../../{guide.of_check(check.id, check.family)})",
                 "",
             ]
     return "\n".join(lines)

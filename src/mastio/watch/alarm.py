@@ -15,7 +15,7 @@ from email.utils import formatdate, make_msgid
 from pathlib import Path
 from typing import Any
 
-from mastio import services
+from mastio import guide, services
 from mastio.site.model import Site
 from mastio.verify.model import Severity
 from mastio.watch.settings import Settings
@@ -65,7 +65,8 @@ def message(alarm: Alarm, site: Site, to: Sequence[str]) -> EmailMessage:
     mail["Date"] = formatdate(alarm.at)
     mail["Message-ID"] = make_msgid(domain=site.domains[0])
     mail["Auto-Submitted"] = "auto-generated"
-    mail.set_content(alarm.text)
+    more = "" if alarm.well else f"\nWhat to do: {guide.of_alarm(alarm.about)}\n"
+    mail.set_content(alarm.text + more)
     return mail
 
 
@@ -117,7 +118,9 @@ def call(alarm: Alarm, url: str, settings: Settings) -> None:
     if Path(settings.authorities).stat().st_size:
         context.load_verify_locations(settings.authorities)
     request = urllib.request.Request(  # noqa: S310 — the site file takes https alone
-        url, json.dumps(asdict(alarm)).encode(), {"Content-Type": "application/json"}
+        url,
+        json.dumps({**asdict(alarm), "guide": guide.of_alarm(alarm.about)}).encode(),
+        {"Content-Type": "application/json"},
     )
     with urllib.request.urlopen(request, timeout=_SECONDS, context=context):  # noqa: S310
         pass
