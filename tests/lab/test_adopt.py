@@ -17,11 +17,14 @@ from typing import Any
 import pytest
 
 from mastio.adopt import pins
+from mastio.adopt.contact import close_old_door
 from mastio.agent import firewall
 from mastio.lab import network
 from mastio.lab.model import LabMachine, Link
 from mastio.lab.provider import Lab as Provider
 from mastio.lab.transport import NspawnTransport
+from mastio.site import parse
+from mastio.transport import SshTransport
 from tests.lab.conftest import REPOSITORY, Quiet
 
 pytestmark = pytest.mark.lab
@@ -244,6 +247,27 @@ def test_who_would_lock_himself_out_is_told(place: Place) -> None:
         site.write_text(text)
         config.write_text(ways)
     assert place.adopt("watch")[0] == 0
+
+
+def test_the_old_keys_of_root_go_once_sshd_reads_others(place: Place) -> None:
+    way = SshTransport(parse.load(place.folder / "site.toml"), pins.load(place.folder))
+    removed, kept = close_old_door(way, "watch")
+    assert not removed and "still reads" in kept
+    place.run("watch", "test -s /root/.ssh/authorized_keys")
+    ours = "AuthorizedKeysFile /etc/ssh/authorized_keys.d/%u"
+    place.run(
+        "watch",
+        "mkdir -p /etc/ssh/authorized_keys.d; cp /root/.ssh/authorized_keys /etc/ssh/authorized_keys.d/root; "
+        f"echo '{ours}' >/etc/ssh/sshd_config.d/10-own.conf; systemctl reload ssh",
+    )
+    try:
+        assert close_old_door(way, "watch") == (["/root/.ssh/authorized_keys"], "")
+        place.run("watch", "test ! -e /root/.ssh/authorized_keys")
+        assert way.fresh().run("watch", ["true"]).code == 0, "nobody is locked out"
+        assert close_old_door(way, "watch") == ([], "")
+    finally:
+        back = "mv /etc/ssh/authorized_keys.d/root /root/.ssh/authorized_keys; rm /etc/ssh/sshd_config.d/10-own.conf"
+        place.run("watch", f"{back}; systemctl reload ssh")
 
 
 STRICT = """flush ruleset

@@ -21,7 +21,7 @@ from mastio.adopt import judge
 from mastio.adopt.judge import Objection, Seen
 from mastio.errors import Exit, MastioError
 from mastio.site.model import Site
-from mastio.transport import PYTHON, Pins, SshTransport, last_line, parcel, unavailable
+from mastio.transport import PYTHON, Pins, SshTransport, Transport, last_line, parcel, unavailable
 
 _KINDS = "ssh-ed25519,ecdsa-sha2-nistp256,rsa-sha2-512,rsa-sha2-256"
 _ASK = 'id -u; echo "${SSH_CONNECTION%% *}"; sudo -n id -u 2>/dev/null || echo none'
@@ -166,6 +166,19 @@ class Contact:
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise unavailable(machine, "no answer within 60 seconds") from None
+
+
+def close_old_door(transport: Transport, machine: str) -> tuple[list[str], str]:
+    """Takes away the keys that opened root's door before; what was removed, and why nothing was.
+
+    Over a new connection, which comes in by the door that the site's own rules and settings make.
+    """
+    source = Path(__file__).with_name("old_keys.py").read_text()
+    done = transport.fresh().run_python(machine, source, b"")
+    if done.code:
+        raise MastioError(f"{machine}: the old keys of root: {last_line(done.stderr)}")
+    found = json.loads(done.stdout)
+    return found["removed"], found["kept"]
 
 
 def _plain(stderr: bytes) -> bytes:

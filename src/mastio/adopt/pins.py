@@ -59,6 +59,21 @@ def remember(folder: Path, machine: str, *, through_watch: bool) -> None:
     put(path, json.dumps(found, indent=1, sort_keys=True) + "\n", 0o644)
 
 
+def old_doors(folder: Path) -> frozenset[str]:
+    """The machines that may still have root's keys of before they were adopted."""
+    path = folder / _ADOPTED
+    found = json.loads(path.read_text()) if path.exists() else {}
+    return frozenset(name for name, row in found.items() if not row.get("old_keys_gone"))
+
+
+def closed(folder: Path, machine: str) -> None:
+    """Those keys are gone."""
+    path = folder / _ADOPTED
+    found = json.loads(path.read_text())
+    found[machine]["old_keys_gone"] = True
+    put(path, json.dumps(found, indent=1, sort_keys=True) + "\n", 0o644)
+
+
 def load(folder: Path) -> Pins:
     """What the transport needs of it; nothing when no machine was adopted."""
     known = frozenset(read(folder))

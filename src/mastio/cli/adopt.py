@@ -55,7 +55,8 @@ def adopt(
     nothing is changed: release, mail, services, firewall, disk. One with mail or foreign services is refused
     (--anyway), as is one that your key or your address would no longer open once it is built. Whoever logs in must
     be root, or have sudo without a password: then root's door is opened for admins.keys. Those that do not answer
-    are told; the others go on.
+    are told; the others go on. The first apply makes a door of its own for admins.keys; once it has come in by that,
+    it takes away /root/.ssh/authorized_keys.
 
     Exit code 0 when all were adopted, 1 when one was refused, 69 when one was not reached.
     """

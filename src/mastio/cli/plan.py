@@ -99,6 +99,7 @@ def bring(
     applied = {name: one for name, one in ready.items() if outcomes[name].ok}
     _tell_watch(app, transport, applied, changed)
     _renew(app, transport, changed)
+    _close_old_doors(app, transport, applied)
     return outcomes, told
 
 
@@ -162,6 +163,29 @@ def _renew(app: App, transport: Transport, changed: set[str]) -> None:
         click.secho(f"warning: certificates: {why}", fg="yellow", err=True)
     if late:
         click.echo("  → `mastio certificates` tells how they stand", err=True)
+
+
+def _close_old_doors(app: App, transport: Transport, done: Mapping[str, Planned]) -> None:
+    """What opened root's door before a machine was adopted goes once, when its own door is there."""
+    from mastio.adopt import pins
+    from mastio.adopt.contact import close_old_door
+
+    names = sorted(pins.old_doors(app.folder) & done.keys())
+    if not names or app.in_lab:
+        return
+    for name in names:
+        try:
+            removed, kept = close_old_door(transport, name)
+        except MastioError as error:
+            kept, removed = error.message, []
+        if kept:
+            click.secho(
+                f"warning: {name}: root's keys of before stay: {kept}", fg="yellow", err=True
+            )
+            continue
+        for path in removed:
+            click.echo(f"{name}: removed {path}; admins.keys alone open root's door now", err=True)
+        pins.closed(app.folder, name)
 
 
 def _tell_gateways(app: App, transport: Transport, changed: set[str]) -> Exit:

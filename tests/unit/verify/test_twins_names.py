@@ -15,7 +15,7 @@ from mastio.errors import MastioError
 from mastio.verify.checks import auth, delivery, dnspolicy, promises, tls
 from mastio.verify.probes import names, postfix
 from mastio.verify.probes import tls as tls_probe
-from mastio.verify.vantage import Vantage
+from mastio.verify.vantage import NotRunError, Vantage
 from tests import sites
 from tests.unit.verify.fakes import ground, vantage
 from tests.unit.verify.test_twins import certificate
@@ -150,9 +150,11 @@ def test_t8(
     ("reject_non_fqdn_sender", "alice@fortress.test", True),
     ("permit_sasl_authenticated, reject_sender_login_mismatch", "alice@fortress.test", True),
     ("reject_sender_login_mismatch", "alice@fortress.test, bob@fortress.test", True),
-    ("reject_sender_login_mismatch", "", True),
+    # Nobody is the administrator's mailbox yet, or it is elsewhere: nothing to look at.
+    ("reject_sender_login_mismatch", "", None),
+    ("reject_non_fqdn_sender", "", True),
 ])  # fmt: skip
-def test_a5(monkeypatch: pytest.MonkeyPatch, rules: str, owners: str, fires: bool) -> None:
+def test_a5(monkeypatch: pytest.MonkeyPatch, rules: str, owners: str, fires: bool | None) -> None:
     port = "10.77.3.10:465/inet"
     answers: dict[object, Any] = {
         postfix.settings: {
@@ -162,7 +164,13 @@ def test_a5(monkeypatch: pytest.MonkeyPatch, rules: str, owners: str, fires: boo
         postfix.answer: {"found": owners},
     }  # fmt: skip
     answering(monkeypatch, lambda function, *_: answers[function])
-    assert bool(list(auth.own_address(vantage("store")))) is fires
+    found: list[str] = []
+    if owners:
+        found += auth.own_address(vantage("store"))
+    else:
+        with pytest.raises(NotRunError, match="is no mailbox here"):
+            found.extend(auth.own_address(vantage("store")))
+    assert bool(found) is bool(fires)
 
 
 def _hello(*extensions: tuple[int, bytes], compression: int = 0) -> bytes:

@@ -156,7 +156,13 @@ def own_address(vantage: Vantage) -> Iterator[str]:
         said = vantage.ask(postfix.answer, table, admin) if table else {"found": ""}
         if "error" in said:
             raise unknown(f"{vantage.name}: {table}: {said['error']}")
-        if (owners := str(said["found"])).lower() != admin.lower():
+        owners = str(said["found"])
+        if table and not owners:
+            # The administrator's mailbox may be anywhere, and a new site has none.
+            raise not_run(
+                f"{admin} is no mailbox here, so nobody writes as it: `mastio user add` makes one, if it shall be"
+            )
+        if owners.lower() != admin.lower():
             yield f"{vantage.name} {port}: smtpd_sender_login_maps lets {owners or 'nobody'} write as {admin}"
 
 
