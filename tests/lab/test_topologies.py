@@ -72,6 +72,18 @@ def test_mail_comes_in_goes_round_and_leaves(lab: Lab) -> None:
     assert not [name for name in mail.inside_names(lab) if name in mail.headers(left)]
 
 
+def test_what_a_users_script_answers_leaves_by_the_stores_postfix(lab: Lab) -> None:
+    """Dovecot hands it to sendmail(1), whose default is the gateway's Postfix."""
+    bob, word = list(lab.accounts)[1], token()
+    script = f'require "vacation"; vacation :subject "{word}" "I am at the sea.";\n'
+    put = ["doveadm", "sieve", "put", "-u", bob, "-a", "away"]
+    assert lab.run(MACHINE, put, script.encode()).code == 0
+    mail.from_carol(lab, message(CAROL, bob, token()))
+    (answer,) = mail.at_carols(lab, word)
+    assert "at the sea" in str(answer.get_payload())
+    assert lab.run(MACHINE, ["doveadm", "sieve", "deactivate", "-u", bob]).code == 0
+
+
 def test_the_store_may_be_away_while_the_gateway_takes_mail(lab: Lab) -> None:
     alice, word = next(iter(lab.accounts.items())), token()
     assert lab.run(MACHINE, ["systemctl", "stop", BESIDE.unit]).code == 0

@@ -98,10 +98,9 @@ def test_a_lone_machine_has_a_postfix_for_each_side(vault: Vault) -> None:
         f"{BESIDE.config}/main.cf",
     ):
         assert not re.search(r"/(etc|var/spool)/postfix/", texts[path]), path
-    assert (
-        f"sendmail_path = /usr/sbin/sendmail -C {BESIDE.config}\n"
-        in texts["/etc/dovecot/dovecot.conf"]
-    )
+    sendmail = "/usr/local/lib/mastio/sendmail-of-store"
+    assert f"sendmail_path = {sendmail}\n" in texts["/etc/dovecot/dovecot.conf"]
+    assert f"MAIL_CONFIG={BESIDE.config}\n" in texts[sendmail]
 
 
 @pytest.mark.parametrize("site", [demo_site(), split_site()], ids=["separated", "split"])

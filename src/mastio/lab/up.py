@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mastio import services
+from mastio.dns.zone import addresses
 from mastio.lab import forward, house, paths, provider, ssh
 from mastio.lab.model import machines
 from mastio.lab.provider import Lab, Progress
 from mastio.lab.transport import NspawnTransport
-from mastio.site.model import Site
+from mastio.site.model import Role, Site
 from mastio.state import HostState
 
 
@@ -34,7 +35,7 @@ def up(
     lab.settle(progress)
     with progress.phase("accounts"):
         people = house.people(site, transport, accounts_path(site.name))
-    forward.forward(site.name, port, site.public[0], services.HTTPS)
+    forward.forward(site.name, port, addresses(site, Role.WEBMAIL)[0], services.HTTPS)
     return people
 
 

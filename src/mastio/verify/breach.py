@@ -16,7 +16,7 @@ from mastio.flows import INTERNET, FlowMatrix
 from mastio.services import Service
 from mastio.site.model import Machine, Role, Site
 from mastio.transport import OUTSIDE
-from mastio.verify.grants import Grant, Lies, Power, Whose, of_roles
+from mastio.verify.grants import WITHOUT_PERIMETER, Lies, Power, Whose, of_roles
 from mastio.verify.model import Cell, Finding, Kind, Run, Secret, Verdict
 from mastio.verify.reach import PUBLIC, Port, named
 
@@ -241,8 +241,10 @@ def faults(site: Site, machine: Machine, secrets: Iterable[Secret]) -> Iterator[
 
 def granted(site: Site, machine: Machine, secret: Secret) -> str:
     """Why a secret may lie where it does; empty when it may not."""
-    grant: Grant = of_roles(machine.roles)
-    return next((it.why for it in grant.secrets if _fits(site, machine, it, secret)), "")
+    rows = of_roles(machine.roles).secrets
+    if not site.carrying(Role.FIREWALL):
+        rows = (*rows, *WITHOUT_PERIMETER)
+    return next((it.why for it in rows if _fits(site, machine, it, secret)), "")
 
 
 def _fits(site: Site, machine: Machine, row: Lies, secret: Secret) -> bool:

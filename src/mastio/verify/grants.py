@@ -84,6 +84,15 @@ EVERY_MACHINE = Grant(
     (),
 )  # fmt: skip
 
+WITHOUT_PERIMETER = (
+    Lies(
+        _K.LOGIN_KEY,
+        "/etc/ssh/authorized_keys.d/bans",
+        "watch's key, for `mastio-ban` alone: it is its own perimeter",
+    ),
+)
+"""What lies on a machine that stands on the internet by itself."""
+
 GRANTS: dict[Role, Grant] = {
     Role.FIREWALL: Grant(
         (

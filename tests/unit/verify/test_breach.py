@@ -128,6 +128,17 @@ def test_a_lone_machine_has_every_power_there_is_and_each_is_granted() -> None:
     assert one.lacks == (Power.KNOCK,)
 
 
+def test_watchs_key_for_bans_lies_where_bans_are_kept() -> None:
+    path = "/etc/ssh/authorized_keys.d/bans"
+    for site, machine, fires in (
+        (sites.webmail_site(), "webmail", False),
+        (SITE, "firewall", False),
+        (SITE, "webmail", True),
+    ):
+        found = breach.faults(site, site.machine(machine), [secret(machine, Kind.LOGIN_KEY, path)])
+        assert bool(list(found)) is fires
+
+
 def test_a_webmail_without_a_perimeter_may_send_and_that_is_said() -> None:
     matrix = expand(sites.webmail_site())
     machine = matrix.site.machine("webmail")

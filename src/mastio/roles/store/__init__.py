@@ -52,6 +52,7 @@ _LARGEST_REPORT = 12 * 1024 * 1024
 _PASSWORD_SOCKET = "/run/mastio-password.sock"  # noqa: S105 — a path
 _SCHEMA = "/usr/local/share/mastio/directory.sql"
 _QUOTA_WARNING = "/usr/local/lib/mastio/mastio-quota-warning"
+_SENDMAIL = "/usr/local/lib/mastio/sendmail-of-store"
 _SIEVE = "/etc/dovecot/sieve/spam"
 _UNITS = "/etc/systemd/system"
 _MAPS = ("domains", "accounts", "disabled", "own", "aliases", "duties", "catch-all", "senders")
@@ -138,11 +139,17 @@ def _file(ctx: Context, path: str, template: str, **values: object) -> File:
         "postfix": postfix,
         "postfix_is_only": postfix == ONLY,
         # Empty for the default instance, which needs no words.
-        "sendmail_options": f" -C {postfix.config}" if postfix != ONLY else "",
+        "sendmail": _SENDMAIL if postfix != ONLY else "/usr/sbin/sendmail",
         "postqueue_options": f" -c {postfix.config}" if postfix != ONLY else "",
         **values,
     }
     return File(path, ctx.render(__file__, template, **values))
+
+
+def _sendmail(ctx: Context) -> tuple[File, ...]:
+    if of_store(ctx.machine) == ONLY:
+        return ()
+    return (replace(_file(ctx, _SENDMAIL, "sendmail.j2"), mode=0o755),)
 
 
 def _check(postfix: Instance) -> Check:
@@ -184,6 +191,7 @@ def _dovecot(ctx: Context) -> tuple[File, ...]:
             programs_come=bool(ctx.peoples(services.IMAPS)),
         ),
         replace(_file(ctx, _QUOTA_WARNING, "quota_warning.j2"), mode=0o755),
+        *_sendmail(ctx),
         File(f"{_SIEVE}.sieve", _beside("spam.sieve")),
         _file(
             ctx, f"{_UNITS}/dovecot.service.d/mastio.conf", "dovecot.service.j2",

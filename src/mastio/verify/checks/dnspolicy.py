@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from mastio.site.model import Address, Role, Site
+from mastio.dns.zone import addresses
+from mastio.site.model import Role
 from mastio.verify.model import Check, Family, Place, Severity
 from mastio.verify.probes import host, names
 from mastio.verify.vantage import Vantage, unknown
@@ -49,9 +50,10 @@ def mx(vantage: Vantage) -> Iterator[str]:
     for domain in site.domains:
         if site.mx_host not in (found := ask(vantage, domain, "MX").texts):
             yield f"{domain}: MX is {', '.join(found) or 'missing'}, not {site.mx_host}"
-    for host_name in (site.mx_host, site.webmail_host):
+    roles = {site.mx_host: Role.GATEWAY_IN, site.webmail_host: Role.WEBMAIL}
+    for host_name, role in roles.items():
         known = {*ask(vantage, host_name, "A").texts, *ask(vantage, host_name, "AAAA").texts}
-        if missing := [str(it) for it in site.public if str(it) not in known]:
+        if missing := [str(it) for it in addresses(site, role) if str(it) not in known]:
             yield f"{host_name}: no record for {', '.join(missing)}"
 
 
@@ -140,16 +142,9 @@ def dnssec(vantage: Vantage) -> Iterator[str]:
             yield f"{name} {kind} does not validate"
 
 
-def _senders(site: Site) -> tuple[Address, ...]:
-    """The addresses from which the site's mail comes."""
-    if site.carrying(Role.FIREWALL):
-        return site.public
-    return tuple(a for it in site.carrying(Role.GATEWAY_OUT) for a in it.addresses)
-
-
 def listed(vantage: Vantage) -> Iterator[str]:
     """No well-known list of spammers names the addresses that send mail (RFC 5782)."""
-    for address in _senders(vantage.site):
+    for address in addresses(vantage.site, Role.GATEWAY_OUT):
         name = address.reverse_pointer.removesuffix(".in-addr.arpa").removesuffix(".ip6.arpa")
         for zone in _LISTS:
             for answer in ask(vantage, f"{name}.{zone}", "A").texts:
@@ -163,7 +158,7 @@ def listed(vantage: Vantage) -> Iterator[str]:
 def reverse(vantage: Vantage) -> Iterator[str]:
     """The addresses that send mail have a name that leads back to them, and it is the EHLO name."""
     site = vantage.site
-    for address in _senders(site):
+    for address in addresses(site, Role.GATEWAY_OUT):
         if site.mx_host not in (found := ask(vantage, address.reverse_pointer, "PTR").texts):
             yield f"{address}: its PTR is {', '.join(found) or 'missing'}, not {site.mx_host}"
 
