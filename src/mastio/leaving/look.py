@@ -1,8 +1,9 @@
 """Looks what a machine holds that could be lost; changes nothing. A program of its own, standard library only.
 
-It finds a JSON object as its global `PAYLOAD`: `vmail`, where mailboxes are, `trees`, what may stay on the disk. It
-prints JSON: `ours` (whether mastio built it), `waiting` (a line for each message in the queue), `messages` and `newest`
-(mail in mailboxes, and when the last came), `left` (tree → octets).
+It finds a JSON object as its global `PAYLOAD`: `postfix`, for each Postfix that may be there its configuration's folder
+and its queue's; `vmail`, where mailboxes are; `trees`, what may stay on the disk. It prints JSON: `ours` (whether
+mastio built it), `waiting` (a line for each message in the queue), `messages` and `newest` (mail in mailboxes, and when
+the last came), `left` (tree → octets).
 """
 
 import json
@@ -13,24 +14,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-_QUEUE = ["/usr/sbin/postqueue", "-j"]
+_QUEUE = "/usr/sbin/postqueue"
+_FOLDERS = ("maildrop", "incoming", "active", "deferred", "hold")
 
 
-def waiting() -> list[str]:
-    """Each message in Postfix's queue: its number, for whom, and why it waits."""
-    if not Path(_QUEUE[0]).exists() or not Path("/etc/postfix/main.cf").exists():
+def waiting(config: str, queue: str) -> list[str]:
+    """Each message in a Postfix's queue: its number, for whom, and why it waits."""
+    if not Path(_QUEUE).exists() or not Path(f"{config}/main.cf").exists():
         return []
-    done = subprocess.run(_QUEUE, capture_output=True, text=True, check=False, timeout=60)
+    argv = [_QUEUE, "-c", config, "-j"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
     if done.returncode:
         # With Postfix stopped, what waits is in the folders.
-        top, names = (
-            Path("/var/spool/postfix"),
-            ("maildrop", "incoming", "active", "deferred", "hold"),
-        )
         return [
             f"{it.name} ({name})"
-            for name in names
-            for it in (top / name).rglob("*")
+            for name in _FOLDERS
+            for it in Path(queue, name).rglob("*")
             if it.is_file()
         ]
     found = []
@@ -69,7 +68,7 @@ def main(order: dict[str, Any]) -> None:
     count, newest = mail(order["vmail"])
     found = {
         "ours": Path("/var/lib/mastio/apply").exists(),
-        "waiting": waiting(),
+        "waiting": [it for config, queue in order["postfix"] for it in waiting(config, queue)],
         "messages": count,
         "newest": newest,
         "left": {it: octets for it in order["trees"] if (octets := size(it))},

@@ -8,6 +8,7 @@ from typing import cast
 
 from mastio.apply import OnEvent, Outcome, Planned, apply_all, observe
 from mastio.errors import MastioError
+from mastio.instances import BESIDE, ONLY
 from mastio.leaving import look as _look
 from mastio.leaving.judge import Held
 from mastio.plan import MASKED, diff
@@ -18,18 +19,23 @@ from mastio.state import Check, Directory, File, HostState, Unit
 from mastio.transport import Transport, last_line
 
 _LOOK = Path(str(_look.__file__)).read_text()
-_LEFT = ("/var/spool/postfix", "/var/log", "/var/lib/mastio", "/var/backups")
+_POSTFIX = (ONLY, BESIDE)
+_LEFT = (*(it.queue for it in _POSTFIX), "/var/log", "/var/lib/mastio", "/var/backups")
 _PAUSE = 1.0
 _SHUT = """
-test -e /etc/postfix/main.cf || exit 0
-postconf -e master_service_disable=inet
-postfix status 2>/dev/null && postfix reload && postqueue -f || true
+for config do
+    test -e $config/main.cf || continue
+    postconf -c $config -e master_service_disable=inet
+    postfix -c $config status 2>/dev/null && postfix -c $config reload && postqueue -c $config -f || true
+done
 """
 """No door is open any more; what waits goes on (postconf(5), master_service_disable)."""
 _OPEN = """
-test -e /etc/postfix/main.cf || exit 0
-postconf -X master_service_disable
-postfix status 2>/dev/null && postfix reload || true
+for config do
+    test -e $config/main.cf || continue
+    postconf -c $config -X master_service_disable
+    postfix -c $config status 2>/dev/null && postfix -c $config reload || true
+done
 """
 _NOBODYS = """
 systemctl stop mastio-revert.timer mastio-revert.service 2>/dev/null || true
@@ -45,9 +51,12 @@ _HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 def look(transport: Transport, machine: str) -> Held:
     """What it holds."""
     trees = dict.fromkeys((*(it for kept in KEPT.values() for it in kept.trees), *_LEFT))
-    done = transport.run_python(
-        machine, _LOOK, json.dumps({"vmail": VMAIL, "trees": [*trees]}).encode(), timeout=300
-    )
+    order = {
+        "postfix": [(it.config, it.queue) for it in _POSTFIX],
+        "vmail": VMAIL,
+        "trees": [*trees],
+    }
+    done = transport.run_python(machine, _LOOK, json.dumps(order).encode(), timeout=300)
     if done.code:
         raise MastioError(f"{machine}: looking around failed: {last_line(done.stderr)}")
     return cast(Held, json.loads(done.stdout))
@@ -102,6 +111,7 @@ def strip(transport: Transport, machine: str, site: Site, on_event: OnEvent) -> 
 
 
 def _do(transport: Transport, machine: str, script: str) -> None:
-    done = transport.run(machine, ["sh", "-c", script], timeout=120)
+    argv = ["sh", "-c", script, "sh", *(it.config for it in _POSTFIX)]
+    done = transport.run(machine, argv, timeout=120)
     if done.code:
         raise MastioError(f"{machine}: {last_line(done.stderr) or done.code}")
