@@ -97,9 +97,10 @@ def bring(
     changed = {name for name, one in ready.items() if not one.plan.empty and outcomes[name].ok}
     told = _tell_gateways(app, transport, changed)
     applied = {name: one for name, one in ready.items() if outcomes[name].ok}
+    # Before integrity takes its references: they would have the old keys.
+    _close_old_doors(app, transport, applied)
     _tell_watch(app, transport, applied, changed)
     _renew(app, transport, changed)
-    _close_old_doors(app, transport, applied)
     return outcomes, told
 
 

@@ -57,6 +57,13 @@ def test_a_machine_may_have_its_own_key_and_nobody_elses() -> None:
     assert "does not need" in words
 
 
+def test_where_no_firewall_is_every_machine_may_know_who_orders_bans() -> None:
+    key = secret("webmail", Kind.LOGIN_KEY, "/etc/ssh/authorized_keys.d/bans", mode="0644")
+    assert faults("webmail", key), "behind a firewall it is that one's alone"
+    apart = replace(SITE, machines=tuple(it for it in SITE.machines if not it.has(Role.FIREWALL)))
+    assert not list(breach.faults(apart, apart.machine("webmail"), [key]))
+
+
 def test_a_key_that_others_may_read_is_a_fault() -> None:
     (words,) = faults("store", replace(own("store"), mode="0644"))
     assert "may read it" in words
