@@ -43,7 +43,9 @@ def archives(folder: Path, machine: str, passphrase: str, now: float, *, keep: b
     repository = folder / machine
     if not repository.is_dir():
         return ""
-    (folder / "known" / f"{machine}.json").unlink(missing_ok=True)
+    for known in (folder / "known").glob(f"{machine}.*"):
+        known.unlink()
+    shutil.rmtree(folder / "base" / machine, ignore_errors=True)
     if not keep:
         shutil.rmtree(repository)
         return ""

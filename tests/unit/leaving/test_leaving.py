@@ -73,7 +73,9 @@ def repository(tmp_path: Path) -> Callable[[], None]:
         (tmp_path / "spare").mkdir()
         (tmp_path / "spare" / "config").write_text("borg")
         (tmp_path / "known").mkdir(exist_ok=True)
-        (tmp_path / "known" / "spare.json").write_text("{}")
+        (tmp_path / "base" / "spare").mkdir(parents=True)
+        for name in ("spare.json", "spare.passphrase", "spare2.json"):
+            (tmp_path / "known" / name).write_text("{}")
 
     return make
 
@@ -87,7 +89,8 @@ def test_archives_are_set_aside_with_what_opens_them_or_removed(
     assert (where / "repository" / "config").read_text() == "borg"
     assert (where / "passphrase").read_text() == "secret"
     assert (where / "passphrase").stat().st_mode & 0o777 == 0o600
-    assert not (tmp_path / "spare").exists() and not (tmp_path / "known" / "spare.json").exists()
+    assert not (tmp_path / "spare").exists() and not (tmp_path / "base" / "spare").exists()
+    assert [it.name for it in (tmp_path / "known").iterdir()] == ["spare2.json"]
     repository()
     assert forget.archives(tmp_path, "spare", "secret", 0.0, keep=False) == ""
     assert not (tmp_path / "spare").exists()
