@@ -71,6 +71,10 @@ def _vpn(site: Site) -> bool:
     return site.clients is Clients.VPN
 
 
+def _internet(site: Site) -> bool:
+    return site.clients is Clients.INTERNET
+
+
 _R, _P = Role, Protection
 POLICY: tuple[PolicyRow, ...] = (
     PolicyRow(Party.INTERNET, _R.GATEWAY_IN, services.SMTP, _P.OPPORTUNISTIC, "receive mail"),
@@ -108,6 +112,10 @@ POLICY: tuple[PolicyRow, ...] = (
     PolicyRow(Party.INTERNET, _R.FIREWALL, services.WIREGUARD, _P.WIREGUARD, "people's devices come in", when=_vpn),
     PolicyRow(Party.VPN, _R.STORE, services.IMAPS, _P.USER, "read mail with programs of their own", when=_vpn),
     PolicyRow(Party.VPN, _R.STORE, services.SUBMISSIONS, _P.USER, "submit mail by the same", when=_vpn),
+    PolicyRow(Party.INTERNET, _R.GATEWAY_IN, services.IMAPS, _P.USER, "mail programs, to a proxy", when=_internet),
+    PolicyRow(Party.INTERNET, _R.GATEWAY_IN, services.SUBMISSIONS, _P.USER, "the same, to submit mail", when=_internet),
+    PolicyRow(_R.GATEWAY_IN, _R.STORE, services.IMAPS, _P.USER, "log-ins that the proxy repeats", when=_internet),
+    PolicyRow(_R.GATEWAY_IN, _R.STORE, services.SUBMISSIONS, _P.USER, "the same, to submit mail", when=_internet),
 )  # fmt: skip
 
 

@@ -59,6 +59,8 @@ DOORS: dict[Service, int] = {SYSLOG: 6515}
 alone; the target's firewall leads each to its door, and nobody reaches a door in another way."""
 PEOPLES_DOORS: dict[Service, int] = {SUBMISSIONS: 10465}
 """Doors for people's own programs, where another certificate is shown than to the site's machines."""
+INWARD: dict[Service, int] = {IMAPS: 10993, SUBMISSIONS: 10465}
+"""On the receiving gateway's loopback: where the proxy of mail programs finds the way to the store."""
 SILENT = frozenset((WIREGUARD,))
 """Who does not know the right key gets no answer there at all: no look from outside finds them."""
 EVERYWHERE = frozenset((WIREGUARD,))

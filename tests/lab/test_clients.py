@@ -1,4 +1,4 @@
-"""Mail programs of people's own, by the site file's `clients`: a device in the tunnel (`vpn`).
+"""Mail programs of people's own, by the site file's `clients`: a device in the tunnel (`vpn`), any device (`internet`).
 
 The device is on `outside`: WireGuard as its user would set it up, `mbsync` that keeps a copy to read offline, `msmtp`
 that sends. What a hostile device tries, nmap tries.
@@ -15,6 +15,7 @@ import pytest
 from mastio import services
 from mastio.cli.common import App
 from mastio.errors import Exit
+from mastio.lab import internet as lab_internet
 from mastio.site.model import Role, Site
 from tests.lab import mail
 from tests.lab.conftest import TheLab as Lab
@@ -32,8 +33,11 @@ PORTS = (
 """What the site's machines listen on, and what mail programs would like."""
 
 LOG_IN = """
-import imaplib, json, smtplib, ssl
+import imaplib, json, smtplib, socket, ssl
 asked = json.loads(PAYLOAD)
+if asked["source"]:
+    connect = socket.create_connection
+    socket.create_connection = lambda where, timeout, *_: connect(where, timeout, (asked["source"], 0))
 said, context = [], ssl.create_default_context()
 for way in asked["ways"]:
     try:
@@ -87,10 +91,15 @@ def vpn(lab: Lab) -> Iterator[Site]:
         lab.mastio("lab", "up")
         yield App(str(lab.folder)).site()
     finally:
-        for it in json.loads(lab.mastio("vpn", "list", "--json"))["devices"]:
-            lab.mastio("vpn", "revoke", it["name"])
+        if '\nclients = "vpn"' in file.read_text():
+            revoke_all(lab)
         file.write_text(before)
         lab.mastio("lab", "up")
+
+
+def revoke_all(lab: Lab) -> None:
+    for it in json.loads(lab.mastio("vpn", "list", "--json"))["devices"]:
+        lab.mastio("vpn", "revoke", it["name"])
 
 
 class Device:
@@ -137,7 +146,9 @@ def phone(lab: Lab, vpn: Site) -> Iterator[Device]:
     device.down()
 
 
-def ask(lab: Lab, site: Site, user: str, password: str, *ways: str) -> list[object]:
+def ask(
+    lab: Lab, site: Site, user: str, password: str, *ways: str, source: str = ""
+) -> list[object]:
     """What a device hears when it logs in."""
     import base64
 
@@ -148,6 +159,7 @@ def ask(lab: Lab, site: Site, user: str, password: str, *ways: str) -> list[obje
         "password": password,
         "plain": plain,
         "ways": ways,
+        "source": source,
     }
     done = lab.transport.run_python("outside", LOG_IN, json.dumps(asked).encode(), 90)
     assert done.code == 0, done.stderr.decode()
@@ -181,7 +193,7 @@ def synced(lab: Lab, site: Site, user: str, password: str, home: str) -> str:
         f"IMAPAccount site\nHost {site.imap_host}\nUser {user}\nPassCmd \"cat {home}/password\"\n"
         f"TLSType IMAPS\nCertificateFile {TRUST}\n\nIMAPStore there\nAccount site\n\n"
         f"MaildirStore here\nPath {home}/Mail/\nInbox {home}/Mail/INBOX\nSubFolders Verbatim\n\n"
-        "Channel all\nFar :there:\nNear :here:\nPatterns *\nCreate Near\nSync All\n",
+        "Channel all\nFar :there:\nNear :here:\nPatterns *\nCreate Near\nSync All\nSyncState *\n",
     )  # fmt: skip
     run(lab, "mkdir", "-p", f"{home}/Mail")
     return run(lab, "mbsync", "--config", f"{home}/mbsyncrc", "--all")
@@ -198,17 +210,34 @@ def submit(lab: Lab, site: Site, user: str, password: str, recipient: str, word:
     run(lab, "msmtp", "--file=/root/msmtprc", "--account=site", recipient, stdin=letter)
 
 
-def test_a_device_syncs_is_read_offline_and_sends(lab: Lab, vpn: Site, phone: Device) -> None:
+def passes(lab: Lab, site: Site, word: str, home: str) -> list[str]:
+    """Bob writes to alice by msmtp, mbsync brings it into the copy at `home`: the files that have it."""
     (alice, secret), (bob, other) = list(lab.accounts.items())[:2]
-    word, home = token(), "/root/alice"
-    submit(lab, vpn, bob, other, alice, word)
+    run(lab, "rm", "-rf", home)
+    submit(lab, site, bob, other, alice, word)
     end = time.monotonic() + mail.PATIENCE
     while True:
-        synced(lab, vpn, alice, secret, home)
+        synced(lab, site, alice, secret, home)
         kept = lab.run("outside", ["grep", "-rl", word, f"{home}/Mail"]).stdout.decode().split()
         if kept or time.monotonic() > end:
-            break
+            return kept
         time.sleep(1)
+
+
+def banned(lab: Lab) -> str:
+    """The only client that is banned, as soon as there is one."""
+    end = time.monotonic() + 30
+    while not (bans := json.loads(lab.mastio("ban", "list", "--json"))):
+        assert time.monotonic() < end, "no ban"
+        time.sleep(0.5)
+    (one,) = bans
+    return str(one["client"])
+
+
+def test_a_device_syncs_is_read_offline_and_sends(lab: Lab, vpn: Site, phone: Device) -> None:
+    alice, secret = next(iter(lab.accounts.items()))
+    word, home = token(), "/root/alice"
+    kept = passes(lab, vpn, word, home)
     phone.down()
     try:
         assert len(kept) == 1, "the copy has the message"
@@ -264,15 +293,10 @@ def test_who_guesses_passwords_is_banned_alone(lab: Lab, vpn: Site, phone: Devic
     wrong = ask(lab, vpn, user, "guess", "imap")
     assert wrong == ask(lab, vpn, f"nobody@{vpn.domains[0]}", "guess", "imap"), "the same for all"
     ask(lab, vpn, user, "guess", *["smtp"] * (FAILURES - 2))
-    end = time.monotonic() + 30
-    while not (bans := json.loads(lab.mastio("ban", "list", "--json"))):
-        assert time.monotonic() < end, "no ban"
-        time.sleep(0.5)
-    (banned,) = bans
-    network = ip_network(banned["client"])
+    network = ip_network(banned(lab))
     assert network.num_addresses == 1, "not the neighbours"
     assert str(network[0]) in phone.addresses
-    lab.mastio("ban", "lift", banned["client"])
+    lab.mastio("ban", "lift", str(network[0]))
     assert ask(lab, vpn, user, password, "imap") == ["OK"]
 
 
@@ -310,3 +334,50 @@ def test_a_revoked_device_is_out_at_once(lab: Lab, vpn: Site, phone: Device) -> 
     done = mastio(lab.folder, "vpn", "revoke", "lost")
     assert (done.returncode, "there is no device lost" in done.stderr) == (Exit.DATA, True)
     phone.up()
+
+
+@pytest.fixture(scope="module")
+def internet(lab: Lab, vpn: Site) -> Site:
+    """The same site with the proxy instead, until the module ends."""
+    revoke_all(lab)
+    file = lab.folder / "site.toml"
+    file.write_text(file.read_text().replace('\nclients = "vpn"', '\nclients = "internet"'))
+    lab.mastio("lab", "up")
+    return App(str(lab.folder)).site()
+
+
+def test_a_mail_program_anywhere_finds_syncs_and_sends(lab: Lab, internet: Site) -> None:
+    domain = internet.domains[0]
+    for service in (services.IMAPS, services.SUBMISSIONS):
+        said = run(lab, "dig", "+short", f"_{service.name}._tcp.{domain}", "SRV")
+        # the first question may find the resolver still starting: dig asks again, and says so
+        assert said.splitlines()[-1].split()[2:] == [str(service.port), f"{internet.imap_host}."]
+    word, home = token(), "/root/roaming"
+    kept = passes(lab, internet, word, home)
+    assert len(kept) == 1
+    assert word in run(lab, "cat", kept[0])
+
+
+def test_only_the_proxy_is_open(lab: Lab, internet: Site) -> None:
+    public = [str(it) for it in internet.public]
+    found = {it for it in open_ports(lab, public) if it[1] != services.SSH.port}
+    assert found == {(it, port) for it in public for port in (25, 80, 443, 465, 993)}
+    lab.mastio("verify", "--only", "N1,N3,H1,H7,T1,T2,T3,T4,T9,T11,D1")
+
+
+def test_who_guesses_through_the_proxy_is_banned_by_his_own_address(
+    lab: Lab, internet: Site
+) -> None:
+    user, password = next(iter(lab.accounts.items()))
+    source = str(lab_internet.stranger(internet)[0])
+    assert ask(lab, internet, user, password, "imap", "smtp", source=source) == ["OK", 235]
+    nobody = f"nobody@{internet.domains[0]}"
+    wrong = ask(lab, internet, user, "guess", "imap", "smtp", source=source)
+    assert wrong[:1] == ask(lab, internet, nobody, "guess", "imap", source=source), (
+        "the same for all"
+    )
+    # The last one that is answered, if it is.
+    ask(lab, internet, nobody, "guess", "smtp", source=source)
+    assert banned(lab) == f"{source}/32"
+    lab.mastio("ban", "lift", source)
+    assert ask(lab, internet, user, password, "imap", source=source) == ["OK"]

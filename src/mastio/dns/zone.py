@@ -14,6 +14,8 @@ from mastio.site.model import DMARC_REPORTS, TLS_REPORTS, Address, Clients, Role
 
 _CLIENT_SERVICES = ("imap", "imaps", "pop3", "pop3s", "submission", "submissions", "sieve")
 """What mail programs look for (RFC 6186, RFC 8314, RFC 5804)."""
+_OFFERED = (services.IMAPS, services.SUBMISSIONS)
+"""What the internet is offered, where `clients` lets it."""
 
 
 def records(site: Site, vault: Mapping[str, str]) -> tuple[Record, ...]:
@@ -84,6 +86,14 @@ def _hosts(site: Site, vault: Mapping[str, str]) -> Iterable[Record]:
         inside = tuple(it for one in site.carrying(Role.STORE) for it in one.addresses)
         for record in make.hosts(site.imap_host, inside):
             yield record.because("the store, for devices in the tunnel; nobody else gets there")
+    if site.clients is Clients.INTERNET:
+        for record in make.hosts(site.imap_host, addresses(site, Role.GATEWAY_IN)):
+            yield record.because("the proxy of mail programs, on the gateway")
+        for service in _OFFERED:
+            for half, why in (("cert", "the gateway's key"), ("next", "its next key")):
+                yield make.tlsa(site.imap_host, service.port, vault[f"public/{mx}/{half}"]).because(
+                    why
+                )
     for host in (mx, webmail, *_programs(site)):
         if not _under(host, site.domains):
             yield from _caa(site, host)
@@ -116,9 +126,17 @@ def _domain(site: Site, domain: str, vault: Mapping[str, str]) -> Iterable[Recor
         f"_smtp._tls.{domain}", "TXT", make.text(f"v=TLSRPTv1; rua=mailto:{TLS_REPORTS}@{main}")
     ).because("where senders report failures of TLS (RFC 8460)")
     yield from _caa(site, domain)
-    for service in _CLIENT_SERVICES:
-        yield Record(f"_{service}._tcp.{domain}", "SRV", "0 0 0 .").because(
-            "not offered: users read mail in the webmail only (RFC 6186, 3.4)"
+    offered = {it.name: it for it in _OFFERED} if site.clients is Clients.INTERNET else {}
+    for name, service in offered.items():
+        data = f"0 1 {service.port} {site.imap_host}."
+        yield Record(f"_{name}._tcp.{domain}", "SRV", data).because(
+            "where mail programs find it (RFC 6186, RFC 8314)"
+        )
+    for other in (it for it in _CLIENT_SERVICES if it not in offered):
+        yield Record(f"_{other}._tcp.{domain}", "SRV", "0 0 0 .").because(
+            "not offered (RFC 6186, 3.4)"
+            if offered
+            else "not offered: users read mail in the webmail only (RFC 6186, 3.4)"
         )
 
 

@@ -10,7 +10,8 @@ CLIENTS: tuple[Key, ...] = (
         "clients",
         Kind.TEXT,
         f"Which mail programs reach the mail: {names(Clients)}. `vpn`: IMAP and submission for devices that have a key "
-        "to the site's tunnel (WireGuard, at the firewall machine); `mastio vpn` gives and takes them.",
+        "to the site's tunnel (WireGuard, at the firewall machine); `mastio vpn` gives and takes them. `internet`: "
+        "from everywhere, through a proxy on the receiving gateway.",
         f"`{_CLIENTS}`",
     ),
     Key(

@@ -54,6 +54,8 @@ class Clients(StrEnum):
     WEBMAIL_ONLY = "webmail-only"
     VPN = "vpn"
     """Those of devices that have a key to the site's tunnel."""
+    INTERNET = "internet"
+    """Everybody's, through a proxy on the receiving gateway."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,13 @@ def parse(
 ) -> Programs:
     """What is wrong is added to `raw.problems`."""
     clients = _clients(raw)
+    both = [it for it in (layout.machines if layout else ()) if it.has(Role.GATEWAY_IN)]
+    if clients is Clients.INTERNET and any(it.has(Role.STORE) for it in both):
+        raw.problems.add(
+            ("clients",),
+            "the proxy of mail programs stands on the receiving gateway, which here is the store as well",
+            "give the store a machine of its own",
+        )
     if clients is not Clients.VPN:
         if raw.has("vpn", "networks"):
             raw.problems.add(

@@ -181,7 +181,7 @@ def powers(
     matrix: FlowMatrix, machine: Machine, secrets: Iterable[Secret], answers: Collection[tuple[str, Port]]
 ) -> tuple[Held, ...]:  # fmt: skip
     """What can be done about mail from `machine`, by what was found there and what answered it."""
-    reasons = {it.power: it.why for it in of_roles(machine.roles).powers}
+    reasons = {it.power: it.why for it in of_roles(machine.roles, matrix.site.clients).powers}
     kinds = {it.kind: it for it in secrets}
     reached = {
         service: target
@@ -192,11 +192,14 @@ def powers(
     }
     inside = matrix.inside(machine.name)
     callers = {it.service: it.source for it in (*inside, *matrix.into(machine.name))}
+    # Who passes a service on to where it is answered keeps nothing of it.
+    onward = {it.service for it in matrix.out_of(machine.name)}
     found = []
     for rule in RULES:
         by = [f"{kinds[it].kind} at {kinds[it].path}" for it in rule.kinds if it in kinds]
         by += [f"{it.name} at {reached[it]} answers" for it in rule.reaches if it in reached]
-        by += [f"{callers[it]} comes with {it.name}" for it in rule.serves if it in callers]
+        kept = (it for it in rule.serves if rule.power is not Power.STORED or it not in onward)
+        by += [f"{callers[it]} comes with {it.name}" for it in kept if it in callers]
         by += [f"it is {it}" for it in rule.roles if machine.has(it)]
         if by:
             found.append(Held(rule.power, reasons.get(rule.power, ""), "; ".join(by)))
@@ -241,7 +244,7 @@ def faults(site: Site, machine: Machine, secrets: Iterable[Secret]) -> Iterator[
 
 def granted(site: Site, machine: Machine, secret: Secret) -> str:
     """Why a secret may lie where it does; empty when it may not."""
-    rows = of_roles(machine.roles).secrets
+    rows = of_roles(machine.roles, site.clients).secrets
     if not site.carrying(Role.FIREWALL):
         rows = (*rows, *WITHOUT_PERIMETER)
     return next((it.why for it in rows if _fits(site, machine, it, secret)), "")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mastio import services
 from mastio.flows import INTERNET, FlowMatrix, Protection
 from mastio.services import Service
-from mastio.site.model import Address
+from mastio.site.model import Address, Site
 from mastio.transport import OUTSIDE
 
 _OPENINGS = {
@@ -76,6 +76,16 @@ def doors(matrix: FlowMatrix, vantage: str, *wanted: Service) -> tuple[Door, ...
                 door = Door(flow.service, flow.protection, flow.target, address)
                 found.setdefault((flow.service, address), door)
     return tuple(found.values())
+
+
+def published(site: Site) -> dict[Service, str]:
+    """What strangers may meet, and by which name."""
+    return {
+        services.SMTP: site.mx_host,
+        services.HTTPS: site.webmail_host,
+        services.IMAPS: site.imap_host,
+        services.SUBMISSIONS: site.imap_host,
+    }
 
 
 def secure(matrix: FlowMatrix, vantage: str) -> tuple[Door, ...]:

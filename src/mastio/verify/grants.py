@@ -8,7 +8,7 @@ What is in no row of a machine's roles must not be there. Pure.
 from dataclasses import dataclass
 from enum import StrEnum
 
-from mastio.site.model import Role
+from mastio.site.model import Clients, Role
 from mastio.verify.model import Kind
 
 
@@ -55,6 +55,8 @@ class May:
 
     power: Power
     why: str
+    clients: Clients | None = None
+    """The policy that it belongs to; None: any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,9 @@ GRANTS: dict[Role, Grant] = {
     Role.GATEWAY_IN: Grant(
         (
             Lies(_K.PRIVATE_KEY, "/etc/mastio/pki/public.key", "the MX's certificate", Whose.MX),
+            Lies(_K.PRIVATE_KEY, "/run/dovecot/dovecot.conf.binary", "the same, as the proxy has read it",
+                 Whose.MX),
+            Lies(_K.PRIVATE_KEY, "/etc/ssl/private/ssl-cert-snakeoil.key", "ssl-cert made it; unused"),
             Lies(_K.QUEUED_MAIL, "/var/spool/postfix/*", "accepted and not yet handed on"),
         ),
         (
@@ -114,6 +119,8 @@ GRANTS: dict[Role, Grant] = {
             May(_P.DELIVER, "it hands clean mail to the store"),
             May(_P.SIGNED, "bounces go out through the sending gateway"),
             May(_P.VERDICTS, "it is the filter"),
+            May(_P.LOGGING_IN, "its proxy repeats the log-ins of mail programs", Clients.INTERNET),
+            May(_P.PASSWORD, "the same; the store asks for each user's own", Clients.INTERNET),
         ),
     ),
     Role.GATEWAY_OUT: Grant(
@@ -198,12 +205,12 @@ GRANTS: dict[Role, Grant] = {
 }  # fmt: skip
 
 
-def of_roles(roles: tuple[Role, ...]) -> Grant:
-    """What a machine with these roles is granted; a power of two roles has both reasons."""
+def of_roles(roles: tuple[Role, ...], clients: Clients = Clients.WEBMAIL_ONLY) -> Grant:
+    """What a machine with these roles is granted under a policy; a power of two roles has both reasons."""
     grants = (EVERY_MACHINE, *(GRANTS[role] for role in roles))
     reasons: dict[Power, list[str]] = {}
     for grant in grants:
-        for row in grant.powers:
+        for row in (it for it in grant.powers if it.clients in (None, clients)):
             reasons.setdefault(row.power, []).append(row.why)
     return Grant(
         tuple(row for it in grants for row in it.secrets),

@@ -64,6 +64,7 @@ _PACKAGES = (
 
 _PROGRAMS = {
     Clients.WEBMAIL_ONLY: (),
+    Clients.INTERNET: ("isync", "msmtp"),
     Clients.VPN: ("isync", "msmtp", "wireguard-go", "wireguard-tools"),
 }
 """What people read and write mail with, by the site's policy."""

@@ -30,7 +30,7 @@ class Offence:
 _POSTSCREEN = r"postfix/postscreen\[\d+\]: "
 _SMTPD = r"postfix/smtpd\[\d+\]: "
 _GATEWAY = (Role.GATEWAY_IN,)
-_TUNNEL = (Clients.VPN,)
+_PROGRAMS = (Clients.VPN, Clients.INTERNET)
 OFFENCES = (
     Offence("talks before its turn", _GATEWAY, "PREGREET ",
         _POSTSCREEN + r"PREGREET \d+ after \S+ from \[ADDRESS\]:\d+: .*"),
@@ -56,7 +56,7 @@ OFFENCES = (
     # One line for each attempt, by IMAP and by SMTP; the webmail's users come from its address, which is exempt.
     Offence("log-ins of mail programs", (Role.STORE,), "sql: Password mismatch",
         r"dovecot(?:\[\d+\])?: auth-worker\(.*,ADDRESS\)<\d+>(?:<[^<>]*>)?: request \[\d+\]: sql: Password mismatch",
-        clients=_TUNNEL),
+        clients=_PROGRAMS),
     Offence("ssh", (Role.WATCH,), " [preauth]",
         r"sshd(?:-session)?\[\d+\]: (?:Connection (?:closed|reset) by|Disconnected from) "
         r"(?:authenticating|invalid) user .* ADDRESS port \d+ \[preauth\]"),

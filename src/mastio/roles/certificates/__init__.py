@@ -64,7 +64,9 @@ def hosts(site: Site) -> dict[str, tuple[Machine, ...]]:
 def names(site: Site) -> dict[str, tuple[str, ...]]:
     """All names in the certificate of each host."""
     web = (site.webmail_host, *(sts.host(domain) for domain in site.domains))
-    wanted = [(site.mx_host, (site.mx_host,)), (site.web_certificate, web)]
+    # Mail programs on the internet meet the gateway, by a name of their own: it stays when the policy is another.
+    also = (site.imap_host,) if site.clients is Clients.INTERNET else ()
+    wanted = [(site.mx_host, (site.mx_host, *also)), (site.web_certificate, web)]
     if site.clients is Clients.VPN:
         wanted.append((site.imap_certificate, (site.imap_host,)))
     found: dict[str, tuple[str, ...]] = {}
@@ -113,9 +115,10 @@ def _serves(ctx: Context, role: Role) -> bool:
 def _showing(ctx: Context, host: str) -> HostState:
     """Where servers show a public certificate."""
     roles = [it for it in _SERVERS if ctx.machine.has(it) and _serves(ctx, it)]
-    reload = _SERVERS[roles[0]][2]
-    if len(roles) > 1:  # one command for all
-        reload = ["systemctl", "reload", *(_UNIT[it] for it in roles)]
+    proxy = ctx.machine.has(Role.GATEWAY_IN) and ctx.site.clients is Clients.INTERNET
+    units = [*(_UNIT[it] for it in roles), *(("dovecot.service",) if proxy else ())]
+    # one command for all
+    reload = _SERVERS[roles[0]][2] if len(units) == 1 else ["systemctl", "reload", *units]
     own = {
         "names": list(names(ctx.site)[host]),
         "key": f"{PKI}/public.key",
@@ -129,7 +132,8 @@ def _showing(ctx: Context, host: str) -> HostState:
             [str(it), service.port, opening]
             for service, opening, _ in (_SERVERS[role] for role in roles)
             for it in ctx.listen(service)
-        ],
+        ]
+        + [[str(it), services.IMAPS.port, ""] for it in ctx.machine.addresses if proxy],
     }
     keys = bastion.authorized(ctx, f"{PAIR}/cert", PROGRAM)
     return HostState(

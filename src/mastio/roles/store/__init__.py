@@ -30,7 +30,7 @@ from mastio.pki import fingerprint
 from mastio.reports import read as report_reader
 from mastio.roles.store import holding, learning
 from mastio.services import Service
-from mastio.site.model import DUTIES, REPORTS
+from mastio.site.model import DUTIES, REPORTS, Address, Clients, Role
 from mastio.state import Check, Command, Directory, File, HostState, Kept, Unit, User
 
 DIRECTORY = "/var/lib/mastio/directory/directory.sqlite"
@@ -189,6 +189,7 @@ def _dovecot(ctx: Context) -> tuple[File, ...]:
             quarantine_lmtp=holding.LMTP, quarantine_user=holding.USER, nobody=_NOBODY, warning=_QUOTA_WARNING,
             listen=sorted({*ctx.listen(services.IMAPS), *ctx.listen(services.SIEVE)}, key=str),
             programs_come=bool(ctx.peoples(services.IMAPS)),
+            proxies=_proxies(ctx, services.IMAPS),
         ),
         replace(_file(ctx, _QUOTA_WARNING, "quota_warning.j2"), mode=0o755),
         *_sendmail(ctx),
@@ -202,6 +203,18 @@ def _dovecot(ctx: Context) -> tuple[File, ...]:
             for kind in ("service", "timer")
         ),
     )  # fmt: skip
+
+
+def _proxies(ctx: Context, service: Service) -> tuple[Address, ...]:
+    """Whose word on who is behind them is believed."""
+    if ctx.site.clients is not Clients.INTERNET:
+        return ()
+    return tuple(
+        address
+        for it in ctx.callers(service)
+        if ctx.site.machine(it.machine).has(Role.GATEWAY_IN)
+        for address in it.addresses
+    )
 
 
 def _sockets(ctx: Context, service: Service) -> tuple[str, ...]:
@@ -227,6 +240,7 @@ def _postfix(ctx: Context) -> tuple[File, ...]:
             ctx, f"{config}/master.cf", "master.cf.j2",
             delivery=_sockets(ctx, services.DELIVERY),
             submissions=_sockets(ctx, services.SUBMISSIONS),
+            proxies=[bracketed(it) for it in _proxies(ctx, services.SUBMISSIONS)],
             peoples=[f"{bracketed(it)}:{port}" for it, port in ctx.peoples(services.SUBMISSIONS)],
             quarantine_user=holding.USER, quarantine_program=holding.PROGRAM,
             counter=_COUNTER, outbound=OUTBOUND,

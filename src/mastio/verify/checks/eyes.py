@@ -6,7 +6,7 @@ from typing import Any
 
 from mastio import services
 from mastio.site.model import Role
-from mastio.verify.doors import doors
+from mastio.verify.doors import doors, published
 from mastio.verify.model import Check, Family, Place, Severity
 from mastio.verify.probes import eyes
 from mastio.verify.vantage import Vantage, not_run
@@ -80,7 +80,7 @@ def ssh_failures(report: Mapping[str, Any]) -> Iterator[str]:
 def tls(vantage: Vantage) -> Iterator[str]:
     """testssl finds nothing severe at the doors that the internet sees."""
     program = _tool(vantage, "testssl.sh", "testssl", "testssl.sh")
-    names = {services.SMTP: vantage.site.mx_host, services.HTTPS: vantage.site.webmail_host}
+    names = published(vantage.site)
     for door in doors(vantage.matrix, vantage.name, *names):
         if door.address.version == 4:
             rows = vantage.ask(

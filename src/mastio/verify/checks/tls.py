@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from mastio import services
 from mastio.context import PKI, public_chain
 from mastio.flows import Protection
-from mastio.verify.doors import Door, doors, secure
+from mastio.verify.doors import Door, doors, published, secure
 from mastio.verify.model import Check, Family, Place, Severity
 from mastio.verify.probes import host, tls
 from mastio.verify.vantage import Vantage, unknown
@@ -107,7 +107,8 @@ def own_certificate(vantage: Vantage) -> Iterator[str]:
         if now < certificate.not_valid_before_utc:
             yield f"{words} a certificate that is valid from {certificate.not_valid_before_utc:%Y-%m-%d}"
     for door, certificate in shown(vantage):
-        name = "public" if door.service in (services.SMTP, services.HTTPS) else "host"
+        public = vantage.is_outside or door.service in (services.SMTP, services.HTTPS)
+        name = "public" if public else "host"
         path = public_chain(vantage.site) if name == "public" else f"{PKI}/{name}.pem"
         text = vantage.at(door.target).ask(host.text, path)
         disk = x509.load_pem_x509_certificate(text.encode())
@@ -117,7 +118,7 @@ def own_certificate(vantage: Vantage) -> Iterator[str]:
 
 def believed(vantage: Vantage) -> Iterator[str]:
     """Strangers believe the published certificates: chain and name."""
-    names = {services.SMTP: vantage.site.mx_host, services.HTTPS: vantage.site.webmail_host}
+    names = published(vantage.site)
     for door in doors(vantage.matrix, vantage.name, *names):
         name = names[door.service]
         if why := vantage.ask(tls.believed, str(door.address), door.port, door.opening, name):
