@@ -29,6 +29,8 @@ KNOWN_HOSTS = "known_hosts"
 """In the site folder: the host keys of machines that were adopted."""
 OUTSIDE = "outside"
 """Not a machine of the site: the one on the internet that looks at it (`Site.verify_outside`)."""
+SERVER = ":server"
+"""Not a machine of the site: the one that carries them all (`Site.server`). No machine can be called so."""
 BOOT = (
     "import sys;i=sys.stdin.buffer;n=int(i.readline());m=int(i.readline());s=i.read(n);"
     "exec(compile(s,'mastio','exec'),{'__name__':'__main__','PAYLOAD':i.read(m)})"
@@ -208,6 +210,8 @@ class SshTransport(Transport):
         options += self._pins.options(machine)
         if machine == OUTSIDE:
             host, number = self._site.verify_outside, len(self._site.machines)
+        elif machine == SERVER:
+            host, number = self._site.server, len(self._site.machines) + 1
         else:
             target = self._site.machine(machine)
             host, number = target.ssh or str(target.addresses[0]), self._site.machines.index(target)
@@ -240,3 +244,26 @@ class SshTransport(Transport):
     def fresh(self) -> "SshTransport":
         """A transport without a master connection."""
         return SshTransport(self._site, self._pins, share=False)
+
+
+_ENTER = (
+    'leader=$(machinectl show "$0" --property=Leader --value 2>/dev/null); '
+    '[ -n "$leader" ] || { echo "it does not run" >&2; exit 255; }; '
+    'exec nsenter --target "$leader" --all -- env -i '
+    'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LC_ALL=C.UTF-8 "$@"'
+)
+"""For sh -c on the server: into the machine $0 by its console's way; no network of the site is needed."""
+
+
+class ServerTransport(SshTransport):
+    """By OpenSSH to the one server that carries all machines, and from there straight into them (nsenter(1))."""
+
+    def argv(self, machine: str, command: Sequence[str]) -> list[str]:
+        """`ssh … SERVER sh -c …`; to `SERVER` and `OUTSIDE` themselves as any ssh."""
+        if machine in (SERVER, OUTSIDE):
+            return super().argv(machine, command)
+        return super().argv(SERVER, ["sh", "-c", _ENTER, machine, *command])
+
+    def fresh(self) -> "ServerTransport":
+        """A transport without a master connection."""
+        return ServerTransport(self._site, self._pins, share=False)

@@ -3,7 +3,7 @@
 `judge(seen, …)` gives `Objection`s: some can be overruled by somebody who knows better (`--anyway`), some cannot.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TypedDict
@@ -88,19 +88,23 @@ def _objections(seen: Seen, site: Site, machine: Machine) -> Iterator[Objection]
         yield Objection(
             f"it has a firewall of its own, {seen['firewall']} rules, that would be replaced"
         )
-    served = sorted(
-        {
-            f"{program or 'something'} ({transport} {port})"
-            for transport, port, program, loopback in seen["listeners"]
-            if not loopback and program not in _OWN and port != services.SSH.port
-        }
-    )
-    if served:
-        yield Objection(f"it serves others: {_few(served)}")
+    if others := served(seen, [services.SSH.port]):
+        yield Objection(f"it serves others: {_few(others)}")
     if seen["free"] < _DISK:
         yield Objection(f"{seen['free']} MiB of its disk are free, {_DISK} are the least")
     if seen["memory"] < _MEMORY:
         yield Objection(f"it has {seen['memory']} MiB of memory, {_MEMORY} are the least")
+
+
+def served(seen: Seen, ports: Sequence[int]) -> list[str]:
+    """What listens for others there, but for a fresh Debian's own and what is on `ports`."""
+    return sorted(
+        {
+            f"{program or 'something'} ({transport} {port})"
+            for transport, port, program, loopback in seen["listeners"]
+            if not loopback and program not in _OWN and port not in ports
+        }
+    )
 
 
 def comes_from(site: Site, machine: Machine, client: str) -> Objection | None:

@@ -117,9 +117,12 @@ class App:
 
             return NspawnTransport(self.site().name)
         from mastio.adopt import pins
-        from mastio.transport import SshTransport
+        from mastio.transport import ServerTransport, SshTransport
 
-        return SshTransport(self.site(), pins.load(self.folder))
+        site, known = self.site(), pins.load(self.folder)
+        if site.reach is Reach.SERVER:
+            return ServerTransport(site, known)
+        return SshTransport(site, known)
 
 
 pass_app = click.make_pass_decorator(App)

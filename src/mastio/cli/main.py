@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "migrate": ("site", "Rewrite a site file of an older schema"),
     "flows": ("flows", "Show the flow matrix, or draw it"),
     "adopt": ("adopt", "Take machines that are there already: first contact"),
+    "machines": ("machines", "One physical server: all machines on it, at every boot"),
     "plan": ("plan", "Show what apply would change"),
     "apply": ("plan", "Make the machines what the site file says"),
     "dns": ("dns", "Print what must stand in DNS, or check it"),

@@ -48,10 +48,14 @@ from mastio.site.write import Start, write
     "--admin-key", "keys", multiple=True, type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A file with an administrator's OpenSSH *public* key; repeat it.",
 )  # fmt: skip
+@click.option(
+    "--server",
+    help="With --reach server: the name under which ssh reaches the one physical server.",
+)
 def init(
     folder: Path, name: str | None, organisation: str | None, domains: tuple[str, ...],
     public: tuple[str, ...], admin: str | None, topology: str, reach: str, networks: tuple[str, ...],
-    keys: tuple[Path, ...],
+    keys: tuple[Path, ...], server: str | None,
 ) -> None:  # fmt: skip
     """Write FOLDER/site.toml, with comments, and check it. Never overwrites.
 
@@ -68,7 +72,7 @@ def init(
         )
     ask = _Questions()
     label = re.sub(r"[^a-z0-9]+", "-", folder.absolute().name.lower()).strip("-")
-    over_ssh = reach == Reach.SSH
+    over_ssh = reach != Reach.LAB
     name = name or label
     organisation = organisation or ask.text("--organisation", "The organisation, as users read it")
     domains = domains or ask.texts("--domain", "Mail domains, the main one first")
@@ -82,10 +86,12 @@ def init(
         if over_ssh
         else ()
     )
+    if reach == Reach.SERVER:
+        server = server or ask.text("--server", "The name under which ssh reaches the server")
     ask.enough()
     start = Start(
         name, organisation, domains, public, admin, topology, reach,
-        networks, lines,
+        networks, lines, server or "",
     )  # fmt: skip
     text = write(start)
     try:
@@ -98,9 +104,10 @@ def init(
         ) from None
     _create(path, text)
     click.echo(f"wrote {path}")
-    click.echo(
-        f"next: mastio --site {folder} check, then {'lab up' if reach == Reach.LAB else 'plan'}"
-    )
+    click.echo(f"next: mastio --site {folder} check, then {_NEXT[Reach(reach)]}")
+
+
+_NEXT = {Reach.LAB: "lab up", Reach.SSH: "adopt", Reach.SERVER: "machines up"}
 
 
 class _Questions:

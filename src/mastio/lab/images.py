@@ -58,6 +58,8 @@ _HOOKS = (
     " systemd-networkd-persistent-storage.service",
 )
 """mmdebstrap runs these by sh with the new root as $1."""
+BASE = {"packages": _PACKAGES, "excluded": _EXCLUDED, "included": _INCLUDED, "hooks": _HOOKS}
+"""How a plain Debian is made, for whoever makes it elsewhere."""
 _RECIPE = (SUITE, _PACKAGES, _EXCLUDED, _INCLUDED, _HOOKS)
 _PATIENCE = 4
 """Seconds that the mirror has to answer before the cache must do."""

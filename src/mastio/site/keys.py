@@ -26,6 +26,7 @@ from mastio.site.model import (
     Site,
     Topology,
 )
+from mastio.site.server import SERVER
 
 SCHEMA = 1
 """The version of the file's format."""
@@ -84,13 +85,13 @@ KEYS: tuple[Key, ...] = (
         "admins.networks",
         Kind.TEXTS,
         "From where administrators reach the watch machine by ssh.",
-        'none in the lab; required with `reach = "ssh"`',
+        "none in the lab; required elsewhere",
     ),
     Key(
         "admins.keys",
         Kind.TEXTS,
         "Administrators' OpenSSH public keys, one line each.",
-        'none in the lab; required with `reach = "ssh"`',
+        "none in the lab; required elsewhere",
     ),
     Key(
         "ssh.config",
@@ -125,6 +126,7 @@ KEYS: tuple[Key, ...] = (
         "The name under which ssh reaches the machine (a `Host` of ssh_config).",
         "its first address",
     ),
+    *SERVER,
     _policy("message_size", "The largest message, in MiB.", 1, 1024),
     _policy("quota", "A mailbox's quota unless its account has another, in MiB.", 1, 16_777_216),
     _policy(

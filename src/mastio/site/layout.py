@@ -80,7 +80,14 @@ class _LayOut:
             self.check_inside(addresses, places, zones)
         self.check_twice(addresses)
         machines = tuple(
-            Machine(it.name, it.roles, it.zone, addresses.get(it.name, ()), self.ssh(it.name))
+            Machine(
+                it.name,
+                it.roles,
+                it.zone,
+                addresses.get(it.name, ()),
+                self.ssh(it.name),
+                self.memory(it.name),
+            )
             for it in places
         )
         return Layout(zones, machines)
@@ -188,6 +195,9 @@ class _LayOut:
                 ("machines", machine, "ssh"), f"{name!r} is no host of ssh_config", "one word"
             )
         return name
+
+    def memory(self, machine: str) -> int:
+        return int(str(self.raw.leaves.get(("machines", machine, "memory"), 0)))
 
     # --- zones and networks
 

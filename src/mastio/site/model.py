@@ -46,6 +46,8 @@ class Reach(StrEnum):
 
     LAB = "lab"
     SSH = "ssh"
+    SERVER = "server"
+    """All machines are on one physical server, and a command gets to them through it."""
 
 
 class Clients(StrEnum):
@@ -81,6 +83,8 @@ class Machine:
     addresses: tuple[Address, ...]
     ssh: str = ""
     """The name under which OpenSSH reaches it (an ssh_config Host); empty: its first address."""
+    memory: int = 0
+    """The most it may take on a server that carries it, in MiB; 0: what its roles usually need."""
 
     def has(self, *roles: Role) -> bool:
         """Whether the machine carries any of `roles`."""
@@ -318,6 +322,8 @@ class Site:
     """OpenSSH public keys of the administrators."""
     ssh_config: str = ""
     """An ssh_config(5) file to use instead of the administrator's own."""
+    server: str = ""
+    """The ssh name of the one physical server that carries all machines; empty: there is none."""
     mirrors: tuple[str, ...] = (
         "deb.debian.org", "security.debian.org", "security-tracker.debian.org", "database.clamav.net",
     )  # fmt: skip

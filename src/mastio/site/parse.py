@@ -9,7 +9,7 @@ is a `Problem` with file, line, key, what is wrong and what is allowed; together
 `SiteFileError`. docs/reference/site-file.md describes the format.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from itertools import pairwise
 from pathlib import Path
@@ -30,6 +30,7 @@ from mastio.site.model import (
     Dns,
     Drill,
     Intrusion,
+    Machine,
     MtaSts,
     Network,
     Outbound,
@@ -107,6 +108,7 @@ def _site(raw: Raw, folder: Path | None) -> Site:
         admin_networks=admin_networks,
         admin_keys=admin_keys,
         ssh_config=_ssh_config(raw, folder),
+        server=_server(raw, reach, layout.machines if layout else ()),
         outbound=Outbound(
             **_numbers(raw, "outbound"),
             exempt=_many(raw, ("outbound", "exempt"), values.mail),
@@ -203,7 +205,7 @@ def _line(text: str) -> str:
 def _admins(raw: Raw, reach: Reach) -> tuple[tuple[Network, ...], tuple[str, ...]]:
     networks = _many(raw, ("admins", "networks"), values.network)
     keys = _many(raw, ("admins", "keys"), values.ssh_key)
-    if reach is Reach.SSH:
+    if reach is not Reach.LAB:
         for name, hint in (
             ("networks", "name the networks from where administrators come by ssh"),
             ("keys", "give at least one administrator's OpenSSH public key"),
@@ -229,6 +231,19 @@ def _ssh_config(raw: Raw, folder: Path | None) -> str:
     if not path.is_file():
         raw.problems.add(("ssh", "config"), f"{path} is not a file", "a path relative to this file")
     return str(path)
+
+
+def _server(raw: Raw, reach: Reach, machines: Sequence[Machine]) -> str:
+    path = ("server", "ssh")
+    if reach is Reach.SERVER and not raw.has(*path):
+        raw.problems.add(path, "is missing", 'with reach = "server" say how ssh gets there')
+    if raw.has(*path) and machines and not any(it.has(Role.FIREWALL) for it in machines):
+        raw.problems.add(
+            path,
+            "no machine of the site is a firewall",
+            "on a server the internet is the firewall machine's: choose the topology separated or split",
+        )
+    return _one_at(raw, path, values.ssh_name) or ""
 
 
 def _mirrors(raw: Raw) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ class Start:
     reach: str = Reach.SSH
     admin_networks: tuple[str, ...] = ()
     admin_keys: tuple[str, ...] = ()
+    server: str = ""
 
 
 def write(start: Start) -> str:
@@ -36,6 +37,15 @@ networks = {_texts(start.admin_networks)}
 keys = {_texts(start.admin_keys)}
 """
         if start.admin_networks or start.admin_keys
+        else ""
+    )
+    server = (
+        f"""
+# The one physical server that carries all machines, as ssh knows it; root logs in there.
+[server]
+ssh = {_text(start.server)}
+"""
+        if start.server
         else ""
     )
     return f"""\
@@ -56,9 +66,9 @@ public = {_texts(start.public)}
 # single | webmail | separated | split: how roles are spread over machines.
 topology = {_text(start.topology)}
 
-# ssh | lab: real machines, or machines on this box for trying out.
+# ssh | server | lab: real machines, all on one physical server, or machines on this box for trying out.
 reach = {_text(start.reach)}
-{admins}
+{admins}{server}
 # All else has a default; docs/reference/site-file.md lists every key. For example:
 #
 # [policy]

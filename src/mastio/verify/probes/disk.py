@@ -17,7 +17,7 @@ import ssl
 import stat
 from typing import Any
 
-_PSEUDO = frozenset(("/proc", "/sys", "/dev"))
+_PSEUDO = frozenset(("/proc", "/sys", "/dev", "/run/host"))
 _PACKAGES, _BROUGHT = "/var/lib/dpkg/info", "/usr/"
 _MOST = 1 << 20
 _MAILDIR = frozenset(("cur", "new", "tmp"))

@@ -1,0 +1,56 @@
+"""The packages that the lab has fetched already, as an archive for a machine that has no other way to any."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+from mastio.lab import paths
+
+_PORT = 8099
+_SERVE = """
+import http.server, sys
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_): pass
+where = lambda *those: Quiet(*those, directory=sys.argv[1])
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), where).serve_forever()
+"""
+SOURCES = f"deb [trusted=yes] http://127.0.0.1:{_PORT}/ ./\n"
+"""For sources.list(5) of the machine on whose loopback it is served."""
+
+
+@contextmanager
+def served(folder: Path, namespace: str) -> Iterator[None]:
+    """Every package of the cache, on the loopback of a network namespace, meanwhile; `folder` is empty."""
+    debs = sorted((paths.cache() / "debs").glob("*.deb"))
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        (folder / "Packages").write_text("\n".join(pool.map(_stanza, debs)))
+    (folder / "Release").write_text("Suite: trixie\nCodename: trixie\n")
+    (folder / "debs").symlink_to(paths.cache() / "debs")
+    argv = [
+        "nsenter",
+        f"--net=/run/netns/{namespace}",
+        sys.executable,
+        "-c",
+        _SERVE,
+        str(folder),
+        str(_PORT),
+    ]
+    server = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _stanza(deb: Path) -> str:
+    """A package's paragraph in the index (deb-control(5))."""
+    argv = ["dpkg-deb", "--field", str(deb)]
+    control = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    digest = sha256(deb.read_bytes()).hexdigest()
+    return f"{control}Filename: ./debs/{deb.name}\nSize: {deb.stat().st_size}\nSHA256: {digest}\n"
