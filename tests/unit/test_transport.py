@@ -1,6 +1,7 @@
 """Transports: the command line they make, and how they carry programs, output and failures."""
 
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from mastio.errors import Exit, MastioError
-from mastio.transport import PYTHON, SshTransport, Transport
+from mastio.transport import PYTHON, SERVER, ServerTransport, SshTransport, Transport
 from tests import sites
 
 
@@ -112,3 +113,22 @@ def test_a_fresh_ssh_shares_no_connection() -> None:
     fresh = transport.fresh().argv("store", ["true"])
     assert "ControlPath=none" in fresh
     assert "ControlMaster=auto" not in fresh
+
+
+def test_on_a_server_a_command_gets_into_a_machine_by_way_of_the_server() -> None:
+    way = ServerTransport(replace(sites.demo_site(), server="box"), share=False)
+    argv = way.argv("store", ["echo", "it's $HOME"])
+    assert argv[-2] == "box", "ssh goes to the server, whatever the machine's address"
+    words = shlex.split(argv[-1])
+    assert words[:2] == ["sh", "-c"] and words[3:] == ["store", "echo", "it's $HOME"]
+    assert way.argv(SERVER, ["true"])[-2:] == ["box", "true"]
+    assert isinstance(way.fresh(), ServerTransport)
+
+
+def test_a_machine_that_does_not_run_on_its_server_is_unavailable() -> None:
+    """What is run on the server says so by ssh's own exit code; here by this box, which has no such machine."""
+    argv = ServerTransport(replace(sites.demo_site(), server="box"), share=False).argv(
+        "nobody", ["true"]
+    )
+    done = subprocess.run(shlex.split(argv[-1]), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (255, "it does not run")

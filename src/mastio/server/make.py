@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 STATE = "/var/lib/mastio-server"
+LOADED = f"{STATE}/rules.sha256"
+"""What `look.py` compares the rules in force with."""
 MACHINES = "/var/lib/machines"
 TOOLS = {
     "mmdebstrap": "/usr/bin/mmdebstrap",
@@ -176,6 +178,24 @@ def machines(asked: dict[str, Any]) -> None:
             say(f"made {machine['name']}")
 
 
+def rules(table: str) -> str:
+    """A digest of the rules in force; empty when there are none."""
+    text = run("nft", "-s", "list", "table", "inet", table, fine=True)
+    return hashlib.sha256(text.encode()).hexdigest() if text else ""
+
+
+def stands(unit: str, table: str) -> bool:
+    """Whether rules and routes are in force as they were loaded."""
+    active = run("systemctl", "is-active", unit, fine=True).strip() == "active"
+    try:
+        with open(LOADED, encoding="ascii") as file:
+            same = file.read().strip() == rules(table)
+    except OSError:
+        same = False
+    marked = all("fwmark" in run("ip", family, "rule") for family in ("-4", "-6"))
+    return active and same and marked
+
+
 def stand(asked: dict[str, Any]) -> None:
     """Files, rules and zones; what changed of a machine's box restarts it."""
     changed = {path for path, text in asked["files"].items() if write(path, text)}
@@ -185,17 +205,14 @@ def stand(asked: dict[str, Any]) -> None:
         run("systemctl", "daemon-reload")
     unit = asked["unit"]
     run("sysctl", "-q", "--load=/etc/sysctl.d/60-mastio-server.conf")
-    active = run("systemctl", "is-active", unit, fine=True).strip() == "active"
-    if not active or any(
-        it.endswith(("rules.nft", "zones.net", "local.net", unit)) for it in changed
-    ):
+    fresh = any(it.endswith(("rules.nft", "zones.net", "local.net", unit)) for it in changed)
+    if fresh or not stands(unit, asked["table"]):
         say("the server's rules")
         run("systemctl", "stop", f"{UNDO}.timer", fine=True)
         run("systemd-run", "--quiet", f"--unit={UNDO}", f"--on-active={GRACE}", "--collect",
             "/usr/sbin/nft", "delete", "table", "inet", asked["table"])  # fmt: skip
         run("systemctl", "reload-or-restart", unit)
-        table = run("nft", "-s", "list", "table", "inet", asked["table"])
-        write(f"{STATE}/rules.sha256", hashlib.sha256(table.encode()).hexdigest() + "\n")
+        write(LOADED, f"{rules(asked['table'])}\n")
     run(
         "systemctl",
         "--quiet",

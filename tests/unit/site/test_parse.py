@@ -81,6 +81,16 @@ def test_reach_is_ssh_unless_said_otherwise() -> None:
     assert site(more, reach="").reach is Reach.SSH
 
 
+def test_one_server_carries_all_machines() -> None:
+    more = (
+        f'[server]\nssh = "box"\n[admins]\nnetworks = ["198.51.100.0/28"]\nkeys = ["{ED25519} alice"]\n'
+        "[machines.store]\nmemory = 8192"
+    )
+    found = site(more, reach='"server"')
+    assert (found.reach, found.server) == (Reach.SERVER, "box")
+    assert (found.machine("store").memory, found.machine("watch").memory) == (8192, 0)
+
+
 def test_topologies() -> None:
     single = site(topology='"single"')
     assert [it.name for it in single.machines] == ["mail"]
@@ -157,6 +167,9 @@ WRONG: tuple[tuple[str, dict[str, str], str], ...] = (
     ("", {"topology": '"seperated"'}, "site.toml:7: topology: 'seperated' is unknown; did you mean separated?"),
     ("", {"topology": '"webmail"'}, "site.toml:6: public: no IPv4 address is left for machine webmail"),
     ("", {"reach": '"ssh"'}, "site.toml: admins.networks: nobody could get in by ssh"),
+    ("", {"reach": '"server"'}, "site.toml: server.ssh: is missing"),
+    ("[server]\nssh = '-oProxyCommand=x'", {}, "is no host of ssh_config"),
+    ("[machines.store]\nmemory = 10", {}, "machines.store.memory: 10 is out of range"),
     ("", {"reach": "true"}, "site.toml:8: reach: must be a text, not true or false"),
     ("nmae = 1", {}, "site.toml:9: nmae: unknown key; did you mean name?"),
     ("[polcy]\nquota = 1", {}, "site.toml:9: polcy: unknown key; did you mean policy?"),
