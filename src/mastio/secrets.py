@@ -19,7 +19,7 @@
 | `certificates/<watch>/key`, `…/cert` | by which a watch brings them public certificates |
 | `backup/<watch>/key`, `…/cert` | by which a watch has them archive what is kept |
 | `copy/<watch>/key`, `…/cert` | by which a watch brings the second copy of backups to another host |
-| `backup/<machine>/passphrase` | opens the machine's archives; it and watch have it |
+| `backup/<machine>/passphrase` | opens the machine's archives, and outlives it; it and watch have it |
 | `restore/<watch>/key`, `…/cert` | by which a watch brings what was archived back |
 | `vpn/key` | by which people's devices know the site's tunnel (`clients`) |
 | `vpn/devices/<name>` | a device: its public key, a shared one, its addresses (`mastio.vpn`) |
@@ -142,6 +142,8 @@ def ensure(vault: Vault, site: Site) -> tuple[str, ...]:
     marks = {certificates.given(host) for host in certificates.names(site)}
     # Devices are somebody's: a policy that is tried for a day must not lose them.
     marks |= {name for name in vault if name.startswith(vpn.DEVICES)}
+    # Archives outlive their machine: without its passphrase nobody could read them.
+    marks |= {name for name in vault if fnmatchcase(name, backup.TOKEN.format("*"))}
     wanted = {f"{pair}/{half}" for pair in (*pairs, "ca", "public-ca") for half in ("key", "cert")}
     wanted |= {"ca-next/key", *AUTHORITIES}
     for name in set(vault) - wanted - set(singles) - set(_dkim(vault, site)) - set(asked) - marks:

@@ -72,6 +72,14 @@ def test_a_renamed_host_gets_a_new_certificate(vault: Vault) -> None:
     assert "public/mail.fortress.test/key" not in vault
 
 
+def test_what_opens_its_archives_outlives_a_machine(vault: Vault) -> None:
+    secrets.ensure(vault, split_site())
+    opens = vault["backup/gateway-in/passphrase"]
+    secrets.ensure(vault, demo_site())
+    assert "host/gateway-in/key" not in vault
+    assert vault["backup/gateway-in/passphrase"] == opens
+
+
 def test_a_new_authority_signs_all_again(vault: Vault) -> None:
     made = secrets.rotate(vault, demo_site(), ["ca"])
     machines = [f"host/{machine.name}" for machine in demo_site().machines]
