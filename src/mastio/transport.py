@@ -31,6 +31,13 @@ OUTSIDE = "outside"
 """Not a machine of the site: the one on the internet that looks at it (`Site.verify_outside`)."""
 SERVER = ":server"
 """Not a machine of the site: the one that carries them all (`Site.server`). No machine can be called so."""
+CONSOLE = (
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME=/root",
+    "TERM=dumb",
+    "LC_ALL=C.UTF-8",
+)
+"""All that a command finds in its environment when it gets into a machine as on its console."""
 BOOT = (
     "import sys;i=sys.stdin.buffer;n=int(i.readline());m=int(i.readline());s=i.read(n);"
     "exec(compile(s,'mastio','exec'),{'__name__':'__main__','PAYLOAD':i.read(m)})"
@@ -249,8 +256,7 @@ class SshTransport(Transport):
 _ENTER = (
     'leader=$(machinectl show "$0" --property=Leader --value 2>/dev/null); '
     '[ -n "$leader" ] || { echo "it does not run" >&2; exit 255; }; '
-    'exec nsenter --target "$leader" --all -- env -i '
-    'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LC_ALL=C.UTF-8 "$@"'
+    f'exec nsenter --target "$leader" --all -- env -i {" ".join(CONSOLE)} "$@"'
 )
 """For sh -c on the server: into the machine $0 by its console's way; no network of the site is needed."""
 

@@ -143,14 +143,21 @@ class TheLab:
         self.mastio("lab", "up")
 
 
-def mastio(folder: Path, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+def mastio(
+    folder: Path, *argv: str, stdin: str = "", timeout: float | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run mastio on the site in `folder`, as from the command line."""
     path = f"{REPOSITORY / 'src'}:{os.environ.get('PYTHONPATH', '')}"
     return subprocess.run(
         [sys.executable, "-m", "mastio", "--site", str(folder), *argv],
         input=stdin, capture_output=True, text=True, check=False, cwd=REPOSITORY,
-        env={**os.environ, "PYTHONPATH": path},
+        timeout=timeout, env={**os.environ, "PYTHONPATH": path, **environment},
     )  # fmt: skip
+
+
+def mastio_apart(folder: Path, *argv: str, timeout: float) -> subprocess.CompletedProcess[str]:
+    """The same on a site of its own, whose vault another identity opens than the lab's."""
+    return mastio(folder, *argv, timeout=timeout, MASTIO_IDENTITY=str(folder / "identity"))
 
 
 @pytest.fixture(scope="session")

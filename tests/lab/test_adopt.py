@@ -7,7 +7,6 @@ somebody with sudo in, one does not exist.
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_interface
@@ -25,7 +24,7 @@ from mastio.lab.provider import Lab as Provider
 from mastio.lab.transport import NspawnTransport
 from mastio.site import parse
 from mastio.transport import SshTransport
-from tests.lab.conftest import REPOSITORY, Quiet
+from tests.lab.conftest import Quiet, mastio_apart
 
 pytestmark = pytest.mark.lab
 
@@ -46,12 +45,7 @@ class Place:
         return done.stdout.decode()
 
     def mastio(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        path = f"{REPOSITORY / 'src'}:{os.environ.get('PYTHONPATH', '')}"
-        return subprocess.run(
-            [sys.executable, "-m", "mastio", "--site", str(self.folder), *argv],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=300,
-            env={**os.environ, "PYTHONPATH": path, "MASTIO_IDENTITY": str(self.folder / "identity")},
-        )  # fmt: skip
+        return mastio_apart(self.folder, *argv, timeout=300)
 
     def adopt(self, *argv: str) -> tuple[int, dict[str, Any]]:
         done = self.mastio("adopt", "--json", *argv)

@@ -8,7 +8,6 @@ them is proven in the lab proper.
 import json
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -25,7 +24,7 @@ from mastio.lab.model import LabMachine, Link
 from mastio.lab.provider import Lab as Provider
 from mastio.lab.transport import NspawnTransport
 from tests.lab import archive
-from tests.lab.conftest import REPOSITORY, Quiet
+from tests.lab.conftest import Quiet, mastio_apart
 
 pytestmark = pytest.mark.lab
 
@@ -56,12 +55,7 @@ class Place:
         return done.stdout.decode()
 
     def mastio(self, *argv: str) -> subprocess.CompletedProcess[str]:
-        path = f"{REPOSITORY / 'src'}:{os.environ.get('PYTHONPATH', '')}"
-        return subprocess.run(
-            [sys.executable, "-m", "mastio", "--site", str(self.folder), *argv],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=600,
-            env={**os.environ, "PYTHONPATH": path, "MASTIO_IDENTITY": str(self.folder / "identity")},
-        )  # fmt: skip
+        return mastio_apart(self.folder, *argv, timeout=600)
 
     def status(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.mastio("machines", "status", "--json").stdout)

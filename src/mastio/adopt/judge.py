@@ -109,7 +109,12 @@ def served(seen: Seen, ports: Sequence[int]) -> list[str]:
 
 def comes_from(site: Site, machine: Machine, client: str) -> Objection | None:
     """Whether an administrator at the address `client` could still come in when the rules are in force."""
-    if not machine.has(Role.WATCH) or not client:
+    return locked_out(site, client) if machine.has(Role.WATCH) else None
+
+
+def locked_out(site: Site, client: str) -> Objection | None:
+    """Whether somebody at the address `client`, if it is known, is none of the administrators by it."""
+    if not client:
         return None
     address = ip_address(client)
     if any(address in it for it in site.admin_networks if it.version == address.version):

@@ -44,34 +44,37 @@ def write(folder: Path, pins: Mapping[str, str]) -> None:
 
 def through(folder: Path) -> frozenset[str]:
     """The machines that are reached through watch."""
-    try:
-        found = json.loads((folder / _ADOPTED).read_text())
-    except FileNotFoundError:
-        return frozenset()
-    return frozenset(name for name, row in found.items() if row["through_watch"])
+    return frozenset(name for name, row in _adopted(folder).items() if row["through_watch"])
 
 
 def remember(folder: Path, machine: str, *, through_watch: bool) -> None:
     """How a machine is reached from now on."""
-    path = folder / _ADOPTED
-    found = json.loads(path.read_text()) if path.exists() else {}
-    found[machine] = {"through_watch": through_watch}
-    put(path, json.dumps(found, indent=1, sort_keys=True) + "\n", 0o644)
+    _keep(folder, {**_adopted(folder), machine: {"through_watch": through_watch}})
 
 
 def old_doors(folder: Path) -> frozenset[str]:
     """The machines that may still have root's keys of before they were adopted."""
-    path = folder / _ADOPTED
-    found = json.loads(path.read_text()) if path.exists() else {}
-    return frozenset(name for name, row in found.items() if not row.get("old_keys_gone"))
+    return frozenset(name for name, row in _adopted(folder).items() if not row.get("old_keys_gone"))
 
 
 def closed(folder: Path, machine: str) -> None:
     """Those keys are gone."""
-    path = folder / _ADOPTED
-    found = json.loads(path.read_text())
+    found = _adopted(folder)
     found[machine]["old_keys_gone"] = True
-    put(path, json.dumps(found, indent=1, sort_keys=True) + "\n", 0o644)
+    _keep(folder, found)
+
+
+def _adopted(folder: Path) -> dict[str, dict[str, bool]]:
+    """What is remembered of each machine that was adopted."""
+    try:
+        found: dict[str, dict[str, bool]] = json.loads((folder / _ADOPTED).read_text())
+    except FileNotFoundError:
+        return {}
+    return found
+
+
+def _keep(folder: Path, found: Mapping[str, Mapping[str, bool]]) -> None:
+    put(folder / _ADOPTED, json.dumps(found, indent=1, sort_keys=True) + "\n", 0o644)
 
 
 def load(folder: Path) -> Pins:

@@ -13,7 +13,7 @@ from mastio.errors import Exit, MastioError
 from mastio.report.plan import Style
 from mastio.site.model import Reach, Site
 from mastio.state import HostState
-from mastio.transport import Transport
+from mastio.transport import ServerTransport, SshTransport, Transport
 from mastio.vault import Vault
 
 COLOURS: dict[Style, dict[str, object]] = {
@@ -116,13 +116,15 @@ class App:
             from mastio.lab.transport import NspawnTransport
 
             return NspawnTransport(self.site().name)
-        from mastio.adopt import pins
-        from mastio.transport import ServerTransport, SshTransport
+        return self.way(self.site())
 
-        site, known = self.site(), pins.load(self.folder)
-        if site.reach is Reach.SERVER:
-            return ServerTransport(site, known)
-        return SshTransport(site, known)
+    def way(self, site: Site) -> SshTransport:
+        """How commands reach the machines of `site`, this one or what it was, over ssh."""
+        from mastio.adopt import pins
+
+        known = pins.load(self.folder)
+        over_server = site.reach is Reach.SERVER
+        return ServerTransport(site, known) if over_server else SshTransport(site, known)
 
 
 pass_app = click.make_pass_decorator(App)

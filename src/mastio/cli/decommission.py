@@ -22,7 +22,7 @@ from mastio.roles.backup import KEYS
 from mastio.roles.inspection import SITE
 from mastio.site import plain as record
 from mastio.site.model import Machine, Role, Site
-from mastio.transport import SshTransport, Transport
+from mastio.transport import Transport
 from mastio.watch.backups import octets
 
 _WIPE = (
@@ -153,7 +153,7 @@ def _way(app: App, machine: Machine, host: str | None) -> Transport:
     known = replace(
         site, machines=(*site.machines, replace(machine, ssh=host) if host else machine)
     )
-    return SshTransport(known, pins.load(app.folder))
+    return app.way(known)
 
 
 def _emptied(

@@ -1,7 +1,6 @@
 """`mastio machines`: the site's machines on one physical server."""
 
 import json
-from dataclasses import asdict
 
 import click
 from rich.console import Console
@@ -10,7 +9,7 @@ from rich.table import Table
 from mastio.cli.common import App, pass_app
 from mastio.cli.lab import Progress
 from mastio.errors import Exit, MastioError
-from mastio.server.contact import Look, Server
+from mastio.server.contact import Server
 from mastio.transport import ServerTransport
 
 
@@ -97,10 +96,10 @@ def status(app: App, as_json: bool) -> None:
 def check(app: App, as_json: bool) -> Exit:
     """Audit the server: its files, firewall, limits, what it serves, its updates. Exit code 1: it is not well."""
     server = _server(app)
-    look: Look = server.look()
+    look = server.look()
     found = server.findings(look)
     if as_json:
-        click.echo(json.dumps({"findings": found, "facts": asdict(look)["facts"]}, indent=2))
+        click.echo(json.dumps({"findings": found, "facts": look.facts}, indent=2))
     else:
         for sentence in found:
             click.echo(f"{click.style('✗', fg='red')} {sentence}")

@@ -103,6 +103,7 @@ def vpn_list(app: App, as_json: bool) -> Exit:
         seen = _seen(app)
     except MastioError as error:
         why = error.message
+    known = devices(vault)
     rows = [
         {
             "name": it.name,
@@ -111,14 +112,15 @@ def vpn_list(app: App, as_json: bool) -> Exit:
             "addresses": [str(address) for address in it.addresses],
             "public_key": it.public,
             "known": it.public in seen,
-            "last_handshake": seen[it.public].handshake if it.public in seen else 0,
-            "endpoint": seen[it.public].endpoint if it.public in seen else "",
-            "received": seen[it.public].received if it.public in seen else 0,
-            "sent": seen[it.public].sent if it.public in seen else 0,
+            "last_handshake": last.handshake,
+            "endpoint": last.endpoint,
+            "received": last.received,
+            "sent": last.sent,
         }
-        for it in devices(vault)
+        for it in known
+        for last in (seen.get(it.public, _NEVER),)
     ]
-    strangers = sorted(seen.keys() - {it.public for it in devices(vault)})
+    strangers = sorted(seen.keys() - {it.public for it in known})
     if as_json:
         key = pki.wireguard_public(vault[KEY])
         click.echo(
@@ -151,6 +153,9 @@ class Seen:
     """Seconds since the epoch; 0: never."""
     received: int
     sent: int
+
+
+_NEVER = Seen("", 0, 0, 0)
 
 
 def _seen(app: App) -> dict[str, Seen]:

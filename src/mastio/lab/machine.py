@@ -25,7 +25,7 @@ from mastio.lab import bootstrap, cage, command, network, paths
 from mastio.lab.images import Image, Recipe
 from mastio.lab.install import overlay
 from mastio.lab.model import LabMachine, recall
-from mastio.transport import last_line
+from mastio.transport import CONSOLE, last_line
 
 _NSPAWN_ENV = {
     # A clean cgroup2 inside, whatever the box has; /proc/sys/net is the machine's own to set.
@@ -201,9 +201,7 @@ class Machine:
         leader = self.cage.leader()
         if leader is None:
             return None
-        environment = ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
-        environment += ["HOME=/root", "TERM=dumb", "LC_ALL=C.UTF-8"]
-        return ["nsenter", "--target", str(leader), "--all", "--", "env", "-i", *environment, *argv]
+        return ["nsenter", "--target", str(leader), "--all", "--", "env", "-i", *CONSOLE, *argv]
 
     def seconds(self) -> float | None:
         """How long it has been running; None when it is not."""

@@ -28,6 +28,9 @@ from mastio.state import HostState
 FOLDER = "/etc/mastio-server"
 UNIT = "mastio-server.service"
 TABLE = "mastio_server"
+KERNEL = "/etc/sysctl.d/60-mastio-server.conf"
+LOADED = "/var/lib/mastio-server/rules.sha256"
+"""A digest of the rules as they were loaded, with which those in force are compared."""
 MARK = 0x6D61
 """On packets and conversations that are the firewall machine's."""
 ROUTES = 27745
@@ -86,7 +89,7 @@ def files(site: Site, ports: tuple[int, ...]) -> dict[str, str]:
         # networkd(8) would take away what it does not know of.
         "/etc/systemd/networkd.conf.d/50-mastio-server.conf": "[Network]\nManageForeignRoutingPolicyRules=no\n"
         "ManageForeignRoutes=no\n",
-        "/etc/sysctl.d/60-mastio-server.conf": _KERNEL,
+        KERNEL: _KERNEL,
     }
     for machine in site.machines:
         found[f"/etc/systemd/nspawn/{machine.name}.nspawn"] = _nspawn(site, machine)

@@ -4,10 +4,11 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from mastio.adopt import judge as adoption
 from mastio.adopt.judge import Objection, Seen
-from mastio.errors import Exit, MastioError
+from mastio.errors import MastioError
 from mastio.lab.images import BASE, SUITE
 from mastio.server import carry, judge
 from mastio.server.judge import Facts
@@ -17,6 +18,13 @@ from mastio.transport import SERVER, ServerTransport, last_line
 
 _HERE = Path(__file__)
 _UNDO = "mastio-server-undo.timer"
+_NAMES = {
+    "unit": carry.UNIT,
+    "table": carry.TABLE,
+    "kernel": carry.KERNEL,
+    "loaded": carry.LOADED,
+}
+"""What both programs call things on the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +39,14 @@ class Server:
     """The physical server of `site`; MastioError when it cannot be reached or something fails there."""
 
     def __init__(self, site: Site, transport: ServerTransport) -> None:
-        if not site.server:
-            raise MastioError(
-                "the site has no physical server",
-                hint='in the site file say reach = "server" and, in [server], ssh = the name by which ssh gets there',
-                code=Exit.DATA,
-            )
         self._site, self._way = site, transport
 
     def look(self) -> Look:
         """All that is asked of it, before and after."""
         site = self._site
-        asked = {
+        asked: dict[str, Any] = {
             "files": sorted(carry.files(site, ())), "machines": [it.name for it in site.machines],
-            "table": carry.TABLE, "unit": carry.UNIT,
+            **_NAMES,
         }  # fmt: skip
         facts: Facts = json.loads(self._ask(_HERE.with_name("look.py"), json.dumps(asked).encode()))
         place = Path(adoption.__file__).with_name("look.py")
@@ -69,12 +71,11 @@ class Server:
         that is tried, and if not, the server's rules go away by themselves.
         """
         site = self._site
-        asked = {
+        asked: dict[str, Any] = {
             "files": carry.files(site, tuple(look.facts["ports"])),
             "machines": [asdict(it) for it in carry.carried(site, states)],
             "base": {"suite": SUITE, **BASE},
-            "unit": carry.UNIT,
-            "table": carry.TABLE,
+            **_NAMES,
         }
         source = _HERE.with_name("make.py").read_text()
         done = False
@@ -82,13 +83,17 @@ class Server:
             told = json.loads(line)
             if note := told.get("note"):
                 yield note
+            if (
+                "tightened" in told
+            ):  # now, not in the end: machines may take longer to boot than it waits
+                stop = f"systemctl stop {_UNDO} 2>/dev/null || true"
+                self._way.fresh().run(SERVER, ["sh", "-c", stop])
             done = done or "done" in told
         if not done:
             raise MastioError(
                 "the server did not get to the end",
                 hint="run it again: it goes on where it stopped",
             )
-        self._way.fresh().run(SERVER, ["sh", "-c", f"systemctl stop {_UNDO} 2>/dev/null || true"])
 
     def stop(self) -> None:
         """Stops all machines in good order, and does not start them at boot any more. Their disks stay."""

@@ -1,11 +1,12 @@
 """What is known of a server → what speaks against taking it, and what is not as it should be. Pure."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import sha256
 from ipaddress import ip_address
 from typing import TypedDict
 
-from mastio.adopt.judge import Objection, Seen, served
+from mastio.adopt.judge import Objection, Seen, locked_out, served
 from mastio.server import carry
 from mastio.site.model import Site
 
@@ -53,13 +54,8 @@ def fit(site: Site, facts: Facts) -> Iterator[Objection]:
                 f"the site's public address {address} is not on the server (there is: {has})",
                 final=True,
             )
-    if facts["client"]:
-        client = ip_address(facts["client"])
-        if not any(client in it for it in site.admin_networks if it.version == client.version):
-            yield Objection(
-                f"you come from {client}, and admins.networks does not have it: you would lock yourself out",
-                final=True,
-            )
+    if outsider := locked_out(site, facts["client"]):
+        yield replace(outsider, final=True)
 
 
 def findings(site: Site, facts: Facts, seen: Seen) -> Iterator[str]:

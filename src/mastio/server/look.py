@@ -1,6 +1,6 @@
 """Looks around on a server and changes nothing: a program of its own, standard library only.
 
-`PAYLOAD` is JSON: `files`, whose digests are wanted, `machines`, `table`, `unit`. It prints JSON: see `judge.Facts`.
+`PAYLOAD` is JSON: `files`, whose digests are wanted, `machines`, `carry`'s names. It prints JSON: see `judge.Facts`.
 """
 
 import hashlib
@@ -100,7 +100,7 @@ def main(asked: dict[str, Any]) -> None:
         "digests": {path: digest(path) for path in asked["files"]},
         "unit": [unit.get("ActiveState", ""), unit.get("UnitFileState", "")],
         "rules": hashlib.sha256(table.encode()).hexdigest() if table else "",
-        "loaded": text("/var/lib/mastio-server/rules.sha256").strip(),
+        "loaded": text(asked["loaded"]).strip(),
         "marked": len(marked),
         "updates": os.path.exists("/usr/bin/unattended-upgrade"),
         "reboot": os.path.exists("/run/reboot-required"),

@@ -1,9 +1,10 @@
 """Makes machines on a server and starts them: a program of its own, standard library only.
 
-`PAYLOAD` is JSON: `files` by path, `machines`, `base` (what a plain Debian has), `unit`, `table`. What is there already
+`PAYLOAD` is JSON: `files` by path, `machines`, `base` (what a plain Debian has), `carry`'s names. What is there already
 stays; a machine is made aside and renamed, so what has its final name is whole. A line of JSON tells of each step.
 
-Whoever tightened the rules must come in once more: until `mastio-server-undo.timer` is stopped, they go away again.
+Whoever tightened the rules is told so, and must come in once more: until `mastio-server-undo.timer` is stopped, they go
+away again.
 """
 
 import glob
@@ -20,8 +21,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 STATE = "/var/lib/mastio-server"
-LOADED = f"{STATE}/rules.sha256"
-"""What `look.py` compares the rules in force with."""
 MACHINES = "/var/lib/machines"
 TOOLS = {
     "mmdebstrap": "/usr/bin/mmdebstrap",
@@ -184,16 +183,20 @@ def rules(table: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest() if text else ""
 
 
-def stands(unit: str, table: str) -> bool:
+def active(unit: str) -> bool:
+    """Whether a unit runs."""
+    return run("systemctl", "is-active", unit, fine=True).strip() == "active"
+
+
+def stands(unit: str, table: str, loaded: str) -> bool:
     """Whether rules and routes are in force as they were loaded."""
-    active = run("systemctl", "is-active", unit, fine=True).strip() == "active"
     try:
-        with open(LOADED, encoding="ascii") as file:
+        with open(loaded, encoding="ascii") as file:
             same = file.read().strip() == rules(table)
     except OSError:
         same = False
     marked = all("fwmark" in run("ip", family, "rule") for family in ("-4", "-6"))
-    return active and same and marked
+    return active(unit) and same and marked
 
 
 def stand(asked: dict[str, Any]) -> None:
@@ -204,38 +207,29 @@ def stand(asked: dict[str, Any]) -> None:
         say(f"wrote {len(changed)} files")
         run("systemctl", "daemon-reload")
     unit = asked["unit"]
-    run("sysctl", "-q", "--load=/etc/sysctl.d/60-mastio-server.conf")
+    run("sysctl", "-q", f"--load={asked['kernel']}")
     fresh = any(it.endswith(("rules.nft", "zones.net", "local.net", unit)) for it in changed)
-    if fresh or not stands(unit, asked["table"]):
+    if fresh or not stands(unit, asked["table"], asked["loaded"]):
         say("the server's rules")
         run("systemctl", "stop", f"{UNDO}.timer", fine=True)
         run("systemd-run", "--quiet", f"--unit={UNDO}", f"--on-active={GRACE}", "--collect",
             "/usr/sbin/nft", "delete", "table", "inet", asked["table"])  # fmt: skip
         run("systemctl", "reload-or-restart", unit)
-        write(LOADED, f"{rules(asked['table'])}\n")
-    run(
-        "systemctl",
-        "--quiet",
-        "enable",
-        unit,
-        "machines.target",
-        *(f"systemd-nspawn@{it}" for it in names),
-    )
+        write(asked["loaded"], f"{rules(asked['table'])}\n")
+        print(json.dumps({"tightened": True}), flush=True)
+    boxes = [f"systemd-nspawn@{it}" for it in names]
+    run("systemctl", "--quiet", "enable", unit, "machines.target", *boxes)
     for name in names:
         own = {
             path
             for path in changed
             if re.search(rf"[/@]{re.escape(name)}\.(nspawn|net|service)", path)
         }
-        if (
-            own
-            and run("systemctl", "is-active", f"systemd-nspawn@{name}", fine=True).strip()
-            == "active"
-        ):
+        if own and active(f"systemd-nspawn@{name}"):
             say(f"restarting {name}: its box is another now")
             run("systemctl", "restart", f"systemd-nspawn@{name}")
     say(f"starting {', '.join(names)}")
-    run("systemctl", "start", *(f"systemd-nspawn@{it}" for it in names))
+    run("systemctl", "start", *boxes)
 
 
 def wait(names: list[str]) -> None:
@@ -246,17 +240,8 @@ def wait(names: list[str]) -> None:
             leader = run(
                 "machinectl", "show", name, "--property=Leader", "--value", fine=True
             ).strip()
-            argv = [
-                "nsenter",
-                "--target",
-                leader,
-                "--all",
-                "--",
-                "systemctl",
-                "--quiet",
-                "is-active",
-                "basic.target",
-            ]
+            argv = ["nsenter", "--target", leader, "--all", "--"]
+            argv += ["systemctl", "--quiet", "is-active", "basic.target"]
             if leader and not subprocess.run(argv, capture_output=True, check=False).returncode:
                 break
             if time.monotonic() > until:
