@@ -94,13 +94,24 @@ def webmail_site() -> Site:
     site = single_site()
     mail = site.machines[0]
     second = (IPv4Address("203.0.113.2"), IPv6Address("2001:db8:113::2"))
+    tunnels = zone("tunnels", 201)
     return replace(
         site,
         topology=Topology.WEBMAIL,
         public=(*site.public, *second),
         machines=(
-            replace(mail, roles=tuple(role for role in mail.roles if role is not Role.WEBMAIL)),
-            Machine("webmail", (Role.WEBMAIL,), "public", second),
+            replace(
+                mail,
+                roles=tuple(role for role in mail.roles if role is not Role.WEBMAIL),
+                inner=machine("mail", (), tunnels, 10).addresses,
+            ),
+            Machine(
+                "webmail",
+                (Role.WEBMAIL,),
+                "public",
+                second,
+                inner=machine("webmail", (), tunnels, 11).addresses,
+            ),
         ),
     )
 

@@ -1,5 +1,6 @@
 """Hypothesis strategies: valid sites of every topology, with roles placed freely too."""
 
+from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network
 
 from hypothesis import strategies as st
@@ -57,6 +58,12 @@ def free_sites(draw: st.DrawFn) -> Site:
         roles = (Role.FIREWALL, *first.roles) if on_firewall else (Role.FIREWALL,)
         firewall = Machine("firewall", roles, zones[0].name, _addresses(zones[0].networks, 1))
         machines = [firewall, *(machines[1:] if on_firewall else machines)]
+    if not walled and len(machines) > 1:
+        inner = [IPv4Network("10.9.1.0/24"), IPv6Network("fd00:9:9:1::/64")]
+        mesh = tuple(it for it in inner if it.version in families)
+        machines = [
+            replace(it, inner=_addresses(mesh, 10 + number)) for number, it in enumerate(machines)
+        ]
     every = tuple(it for it in (sites.PUBLIC4, sites.PUBLIC6) if it.version in families)
     public = every if walled else tuple(it for each in machines for it in each.addresses)
     admins = draw(st.sampled_from([(), sites.demo_site().admin_networks]))

@@ -27,11 +27,14 @@ def call(ctx: Context, machine: Machine, known: str, key: str) -> list[str]:
     `known` and `key` are paths on watch. Raises MastioError where no flow leads.
     """
     peer = next(it for it in ctx.peers(services.SSH) if it.machine == machine.name)
-    options = (
+    options: tuple[str, ...] = (
         "BatchMode=yes", "IdentitiesOnly=yes", f"UserKnownHostsFile={known}", "StrictHostKeyChecking=yes",
         "GlobalKnownHostsFile=none", f"HostKeyAlias={peer.name}", "HostKeyAlgorithms=ecdsa-sha2-nistp256",
         "ConnectTimeout=5", f"Port={services.SSH.port}",
     )  # fmt: skip
+    if machine.inner:
+        # Its name leads into the tunnel; ssh goes beside it, or could not mend it.
+        options = (*options, f"HostName={peer.addresses[0]}")
     flags = [flag for option in options for flag in ("-o", option)]
     return ["ssh", "-T", "-F", "none", "-i", key, *flags, f"root@{peer.name}"]
 

@@ -95,11 +95,12 @@ class Context:
 
     def listen(self, service: Service) -> tuple[Address, ...]:
         """The addresses on which this machine offers `service`, or an error if no flow says so."""
-        if not any(flow.service == service for flow in self._into()):
+        flows = [flow for flow in self._into() if flow.service == service]
+        if not flows:
             raise MastioError(
                 f"{self.machine.name} may not listen for {service.name}: no policy row ends there"
             )
-        return self.machine.addresses
+        return tuple(dict.fromkeys(it for flow in flows for it in self.matrix.met(flow)))
 
     def peers(self, service: Service) -> tuple[Peer, ...]:
         """The machines that this one may call on `service`, or an error if no flow says so.
@@ -108,18 +109,18 @@ class Context:
         """
         name = self.machine.name
         flows = (*self.matrix.out_of(name), *self.matrix.inside(name))
-        found = [flow.target for flow in flows if flow.service == service]
+        found = [flow for flow in flows if flow.service == service]
         if not found:
             raise MastioError(
                 f"{self.machine.name} may not call {service.name}: no policy row starts there"
             )
-        return tuple(self._peer(name) for name in found if name != INTERNET)
+        return tuple(self._peer(it.target, it) for it in found if it.target != INTERNET)
 
     def callers(self, service: Service) -> tuple[Peer, ...]:
         """The machines of the site that may call this one on `service` (the internet is not a peer)."""
         self.listen(service)
         return tuple(
-            self._peer(flow.source)
+            self._peer(flow.source, flow)
             for flow in self._into()
             if flow.service == service and flow.source not in (INTERNET, ADMIN, VPN)
         )
@@ -146,8 +147,10 @@ class Context:
             for address in self.machine.addresses
         )
 
-    def _peer(self, machine: str) -> Peer:
-        return Peer(machine, self.site.internal_name(machine), self.site.machine(machine).addresses)
+    def _peer(self, name: str, flow: Flow) -> Peer:
+        machine = self.site.machine(name)
+        addresses = machine.inside if self.matrix.tunnelled(flow) else machine.addresses
+        return Peer(name, self.site.internal_name(name), addresses)
 
     def secret(self, name: str) -> str:
         """The generated secret `name`; KeyError names it when the vault lacks it."""
@@ -205,7 +208,7 @@ def listeners(matrix: FlowMatrix, machine: Machine) -> tuple[Listener, ...]:
                 for flow in (*matrix.into(machine.name), *matrix.inside(machine.name))
                 for transport in flow.service.transports
                 for address in (
-                    everywhere if flow.service in services.EVERYWHERE else machine.addresses
+                    everywhere if flow.service in services.EVERYWHERE else matrix.met(flow)
                 )
             },
             key=lambda it: (it.port, it.transport, it.address.version, it.address.packed),

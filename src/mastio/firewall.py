@@ -11,7 +11,8 @@ differ only in which chains they get:
 | a machine without a perimeter | yes | – | in input |
 
 `internet` in a rule is every address that is not the site's. No interface is named: the reverse path
-check ties each address to the interface that routes to it, so a stranger cannot wear a site address.
+check ties each address to the interface that routes to it, so a stranger cannot wear a site address. But for
+the tunnels between machines without a firewall: while one is down, nothing else may carry what belongs into it.
 
 >>> print(ruleset(expand(site), site.machine("store")))
 flush ruleset
@@ -21,7 +22,7 @@ table inet mastio { ...
 from collections.abc import Iterable, Iterator
 
 from mastio import nft
-from mastio.flows import ADMIN, INTERNET, VPN, Flow, FlowMatrix
+from mastio.flows import ADMIN, INTERNET, MESH_INTERFACE, VPN, Flow, FlowMatrix
 from mastio.services import Service
 from mastio.site.model import Address, Machine, Network
 
@@ -73,7 +74,7 @@ class _Table:
         ]
         body = [*self._sets()]
         if self.faces_internet:
-            body += [*self._banned(), *self._limits()]
+            body += [*nft.banned(_FAMILIES), *self._limits()]
         for chain in filter(None, chains):
             body += ["", *chain]
         # Data, not configuration: no match is no error, and a ban outlives a new ruleset and a reboot.
@@ -89,7 +90,7 @@ class _Table:
         if self.matrix.firewall:
             own = (network for zone in self.site.zones for network in zone.networks)
         else:
-            own = (address for machine in self.site.machines for address in machine.addresses)
+            own = (it for one in self.site.machines for it in (*one.addresses, *one.inner))
         both = {*own, *self.site.vpn_networks}
         return [str(it) for it in sorted({it for it in both if it.version == family}, key=str)]
 
@@ -101,15 +102,6 @@ class _Table:
             yield "    flags interval"
             if elements := self._site_elements(family):
                 yield f"    elements = {{ {', '.join(elements)} }}"
-            yield "}"
-
-    @staticmethod
-    def _banned() -> Iterator[str]:
-        """Banned clients: IPv4 addresses, IPv6 /64s; each for its time."""
-        for family in _FAMILIES:
-            yield f"set banned{family} {{"
-            yield f"    type ipv{family}_addr"
-            yield "    flags interval, timeout"
             yield "}"
 
     @staticmethod
@@ -139,27 +131,36 @@ class _Table:
         yield from nft.indent(nft.log_and("limit", "drop"))
         yield "}"
 
-    def _peer(self, endpoint: str, family: int, side: str) -> str | None:
-        """The match for an endpoint as `saddr` or `daddr`; None when it has no such family."""
-        ip = _IP[family]
-        if endpoint == INTERNET:
+    def _end(self, flow: Flow, family: int, side: str) -> str | None:
+        """The match for an end of a flow, as `saddr` or `daddr`; None when it has no such family."""
+        source = side == "saddr"
+        if (flow.source if source else flow.target) == INTERNET:
             # A family that the site does not have outside leads nowhere: fail at once instead.
             known = any(it.version == family for it in self.site.public)
-            return f"{ip} {side} != @site{family}" if known else None
-        return nft.match(self.matrix.networks(endpoint), family, side)
+            return f"{_IP[family]} {side} != @site{family}" if known else None
+        addresses = self.matrix.worn(flow) if source else self.matrix.met(flow)
+        return nft.match(addresses, family, side)
+
+    def _tunnels(self, interface: str, side: str, verdict: str) -> Iterator[str]:
+        peers = [it for one in self.matrix.mesh(self.machine.name) for it in one.inner]
+        if peers:
+            yield "# What belongs into the tunnels to other machines comes and goes there, or not at all."
+        for family in _FAMILIES:
+            if match := nft.match(peers, family, side):
+                yield f'{interface} != "{MESH_INTERFACE}" {match} {verdict}'
 
     def _flow_rules(
         self, flow: Flow, verdict: str, extra: str = "", port: int = 0
     ) -> Iterator[str]:
         """A flow as rules, one for each address family that both ends have; `port`: when not the service's."""
         for family in _FAMILIES:
-            source = self._peer(flow.source, family, "saddr")
+            source = self._end(flow, family, "saddr")
             # What the firewall itself offers the internet stands at the public address: nothing is translated.
             own = self.is_firewall and flow.source == INTERNET and flow.target == self.machine.name
             target = (
                 nft.match(self.site.public, family, "daddr")
                 if own
-                else self._peer(flow.target, family, "daddr")
+                else self._end(flow, family, "daddr")
             )
             if source and target:
                 match = nft.port(flow.service, port)
@@ -193,6 +194,7 @@ class _Table:
             "arrival",
             "filter hook prerouting priority mangle; policy accept;",
             "iif lo accept",
+            *self._tunnels("iifname", "saddr", "goto spoofed"),
             *banned,
             "# Duplicate address detection and group reports come from no address (RFC 4862, RFC 3810).",
             "ip6 saddr :: icmpv6 type { nd-neighbor-solicit, mld2-listener-report } accept",
@@ -244,8 +246,8 @@ class _Table:
         for flow in self.matrix.out_of(self.machine.name):
             # The firewall has an address in each zone and the kernel chooses: match the target only.
             for family in _FAMILIES:
-                target = self._peer(flow.target, family, "daddr")
-                if target and self._peer(flow.source, family, "saddr"):
+                target = self._end(flow, family, "daddr")
+                if target and self._end(flow, family, "saddr"):
                     rules.append(f"{target} {nft.port(flow.service)} accept {_comment(flow)}")
         soliciting = (
             ("icmpv6 type nd-router-solicit ip6 hoplimit 255 accept",)
@@ -256,6 +258,7 @@ class _Table:
             "output",
             "filter hook output priority filter; policy drop;",
             "oif lo accept",
+            *self._tunnels("oifname", "daddr", "counter reject with icmpx admin-prohibited"),
             *_CONVERSATIONS,
             "# The end of a conversation that we have forgotten; the firewall's, said in the other's name.",
             "ip saddr @site4 ip daddr @site4 tcp flags & (syn | rst) == rst accept",
@@ -279,8 +282,8 @@ class _Table:
             if (door := self.matrix.door(flow)) == flow.service.port:
                 continue
             for family in _FAMILIES:
-                ip, source = _IP[family], self._peer(flow.source, family, "saddr")
-                own = [it for it in self.machine.addresses if it.version == family]
+                ip, source = _IP[family], self._end(flow, family, "saddr")
+                own = [it for it in self.matrix.met(flow) if it.version == family]
                 rules += [
                     f"{source} {ip} daddr {it} {nft.port(flow.service)} dnat {ip} to "
                     f"{f'[{it}]' if family == 6 else it}:{door} {_comment(flow)}"
@@ -319,7 +322,7 @@ class _Table:
             if flow.source in _OUTSIDERS and flow.target != self.machine.name:
                 groups.setdefault((flow.source, flow.service), []).append(flow)
         rules: list[str] = []
-        for (source, service), flows in groups.items():
+        for (_, service), flows in groups.items():
             for family in _FAMILIES:
                 public = [str(it) for it in self.site.public if it.version == family]
                 targets = [
@@ -328,7 +331,7 @@ class _Table:
                     for address in self.site.machine(flow.target).addresses
                     if address.version == family
                 ]
-                match = self._peer(source, family, "saddr")
+                match = self._end(flows[0], family, "saddr")
                 if not (public and targets and match):
                     continue
                 ip = _IP[family]

@@ -26,6 +26,8 @@ ADMIN = "admin"
 """The endpoint that stands for the administrators' declared networks."""
 VPN = "vpn"
 """The endpoint that stands for people's devices in the site's tunnel."""
+MESH_INTERFACE = "mesh"
+"""What each machine calls its end of the tunnels to others, where no firewall joins them."""
 
 
 class Protection(StrEnum):
@@ -65,6 +67,8 @@ class PolicyRow:
     """Whether a site needs it: all do unless told otherwise."""
     apart: bool = False
     """Only between machines: on one, both roles are one program, or the source has its own way."""
+    beneath: bool = False
+    """Only between machines that rows above join, and in both directions: it carries what these say."""
 
 
 def _vpn(site: Site) -> bool:
@@ -73,6 +77,10 @@ def _vpn(site: Site) -> bool:
 
 def _internet(site: Site) -> bool:
     return site.clients is Clients.INTERNET
+
+
+def _joined(site: Site) -> bool:
+    return any(machine.inner for machine in site.machines)
 
 
 _R, _P = Role, Protection
@@ -116,6 +124,8 @@ POLICY: tuple[PolicyRow, ...] = (
     PolicyRow(Party.INTERNET, _R.GATEWAY_IN, services.SUBMISSIONS, _P.USER, "the same, to submit mail", when=_internet),
     PolicyRow(_R.GATEWAY_IN, _R.STORE, services.IMAPS, _P.USER, "log-ins that the proxy repeats", when=_internet),
     PolicyRow(_R.GATEWAY_IN, _R.STORE, services.SUBMISSIONS, _P.USER, "the same, to submit mail", when=_internet),
+    PolicyRow(Party.EVERYONE, Party.EVERYONE, services.MESH, _P.WIREGUARD, "carries what they say to each other",
+              when=_joined, beneath=True),
 )  # fmt: skip
 
 
@@ -197,6 +207,27 @@ class FlowMatrix:
             return VPN
         return INTERNET if endpoint in (INTERNET, ADMIN) else self.site.machine(endpoint).zone
 
+    def tunnelled(self, flow: Flow) -> bool:
+        """Whether `flow` is between two machines that have a tunnel for it (or inside one of these)."""
+        joined = {it.name for it in self.site.machines if it.inner}
+        return {flow.source, flow.target} <= joined and flow.service not in services.BESIDE_MESH
+
+    def met(self, flow: Flow) -> tuple[Address, ...]:
+        """The addresses of its target, a machine, where `flow` arrives."""
+        machine = self.site.machine(flow.target)
+        return machine.inside if self.tunnelled(flow) else machine.addresses
+
+    def worn(self, flow: Flow) -> tuple[Address | Network, ...]:
+        """What the source of `flow` is in packets: see `networks`."""
+        if self.tunnelled(flow):
+            return self.site.machine(flow.source).inside
+        return self.networks(flow.source)
+
+    def mesh(self, machine: str) -> tuple[Machine, ...]:
+        """The machines to which `machine` has a tunnel."""
+        flows = (it for it in self.out_of(machine) if it.service == services.MESH)
+        return tuple(self.site.machine(it.target) for it in flows)
+
     def networks(self, endpoint: str) -> tuple[Address | Network, ...]:
         """What an endpoint is in packets: a machine's addresses, the administrators' networks.
 
@@ -233,14 +264,19 @@ def expand(site: Site) -> FlowMatrix:
     """
     flows: dict[tuple[str, str, Service], Flow] = {}
     inner: dict[tuple[str, str, Service], Flow] = {}
+    talking: set[frozenset[str]] = set()
     for row in POLICY:
         if not row.when(site):
             continue
+        if row.beneath:
+            talking = {frozenset(it[:2]) for it in flows if it[2] not in services.BESIDE_MESH}
         # What every machine does, each does for itself without asking.
         at_home = not row.apart and isinstance(row.source, Role) and isinstance(row.target, Role)
         for source in _endpoints(site, row.source):
             for target in _endpoints(site, row.target):
                 if source == target and not at_home:
+                    continue
+                if row.beneath and frozenset((source, target)) not in talking:
                     continue
                 flow = Flow(source, target, row.service, row.protection, row.why)
                 kind = inner if source == target else flows

@@ -67,6 +67,7 @@ WIRES: dict[Service, Wire] = {
     services.POLICIES: _PROXY,
     services.NTP: Wire("ntp"),
     services.WIREGUARD: Wire(),
+    services.MESH: Wire(),
 }
 """What is spoken on each service."""
 

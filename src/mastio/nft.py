@@ -4,7 +4,7 @@
 ['chain input {', '    type filter hook input priority filter; policy drop;', '    iif lo accept', ...
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from mastio.services import Service
 from mastio.site.model import Address, Network
@@ -54,3 +54,12 @@ def match(addresses: Iterable[Address | Network], family: int, side: str) -> str
         return None
     any_of = found[0] if len(found) == 1 else f"{{ {', '.join(found)} }}"
     return f"{'ip' if family == 4 else 'ip6'} {side} {any_of}"
+
+
+def banned(families: Iterable[int]) -> Iterator[str]:
+    """The sets of banned clients: IPv4 addresses, IPv6 /64s; each for its time."""
+    for family in families:
+        yield f"set banned{family} {{"
+        yield f"    type ipv{family}_addr"
+        yield "    flags interval, timeout"
+        yield "}"

@@ -14,7 +14,11 @@ from mastio.errors import Exit, MastioError
 from mastio.flows import ADMIN, INTERNET, POLICY, VPN, Flow, FlowMatrix, Party, Protection
 from mastio.site.model import Machine, Role
 
-_COMMON = {(row.service, row.why) for row in POLICY if Party.EVERYONE in (row.source, row.target)}
+_COMMON = {
+    (row.service, row.why)
+    for row in POLICY
+    if Party.EVERYONE in (row.source, row.target) and not row.beneath
+}
 _INK, _PALE, _WALL = "#1f2d3d", "#8a97a6", "#a33b2e"
 _COLOURS = {
     Protection.MUTUAL_TLS: "#0b7a5e",
@@ -176,7 +180,7 @@ def _legend(matrix: FlowMatrix) -> str:
         ", ".join(
             f"{row.service.name} {row.service.port}"
             for row in POLICY
-            if (row.source, row.target)[end] is Party.EVERYONE
+            if (row.source, row.target)[end] is Party.EVERYONE and not row.beneath
         )
         for end in (0, 1)
     )

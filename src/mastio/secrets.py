@@ -23,6 +23,7 @@
 | `restore/<watch>/key`, `…/cert` | by which a watch brings what was archived back |
 | `vpn/key` | by which people's devices know the site's tunnel (`clients`) |
 | `vpn/devices/<name>` | a device: its public key, a shared one, its addresses (`mastio.vpn`) |
+| `mesh/<machine>/key` | by which a machine is known in the tunnels to others, where no firewall joins them |
 | `<part>/<token>` | a random token that a role asks for |
 
 `ensure` makes what is missing or about to expire; `rotate` makes what it is told anew, and
@@ -39,7 +40,7 @@ from mastio import pki
 from mastio.context import AUTHORITIES
 from mastio.dns import rings
 from mastio.errors import Exit, MastioError
-from mastio.roles import backup, certificates, inspection, integrity, patching, restore, vpn
+from mastio.roles import backup, certificates, inspection, integrity, mesh, patching, restore, vpn
 from mastio.roles.registry import KEPT, PARTS
 from mastio.site.model import Challenge, Clients, Machine, Role, Site
 from mastio.vault import Vault
@@ -97,6 +98,7 @@ def _singles(site: Site) -> dict[str, Callable[[], str]]:
         singles[certificates.TSIG] = lambda: b64encode(random.token_bytes(32)).decode()
     if site.clients is Clients.VPN:
         singles[vpn.KEY] = pki.wireguard_key
+    singles |= dict.fromkeys(mesh.keys(site), pki.wireguard_key)
     for part in PARTS:
         if site.carrying(*part.roles):
             singles |= dict.fromkeys(part.secrets, _token)
@@ -277,6 +279,7 @@ def for_machine(vault: Mapping[str, str], site: Site, machine: Machine) -> dict[
     """What one machine may know: all certificates, which are public, and only the keys it uses."""
     allowed = {name for name in vault if name.endswith("/cert")}
     allowed |= {f"host/{machine.name}/key", backup.TOKEN.format(machine.name)}
+    allowed.add(mesh.KEY.format(machine.name))
     if machine.has(Role.WATCH):
         allowed.add(f"{inspection.PAIR.format(machine.name)}/key")
         allowed.add(f"{integrity.PAIR.format(machine.name)}/key")
@@ -304,4 +307,5 @@ def for_machine(vault: Mapping[str, str], site: Site, machine: Machine) -> dict[
     for part in PARTS:
         if machine.has(*part.roles):
             allowed |= set(part.secrets)
-    return {name: value for name, value in vault.items() if name in allowed}
+    known = {name: value for name, value in vault.items() if name in allowed}
+    return known | mesh.publics(vault, site)

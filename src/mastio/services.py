@@ -48,10 +48,13 @@ PROXY = _tcp("proxy", 3128, "Debian packages and signatures, allow-listed")
 POLICIES = _tcp("policies", 3129, "MTA-STS policies of receivers, hosts mta-sts.* only")
 NTP = Service("ntp", 123, (Transport.UDP,), "time (RFC 5905)")
 WIREGUARD = Service("wireguard", 51820, (Transport.UDP,), "the tunnel of people's devices")
+MESH = Service(
+    "mesh", 51821, (Transport.UDP,), "the tunnels between machines that no firewall joins"
+)
 
 ALL: tuple[Service, ...] = (
     SMTP, DELIVERY, SUBMISSIONS, RELAY, IMAPS, SIEVE, PASSWORD, LEARN,
-    HTTP, HTTPS, DNS, SSH, SYSLOG, PROXY, POLICIES, NTP, WIREGUARD,
+    HTTP, HTTPS, DNS, SSH, SYSLOG, PROXY, POLICIES, NTP, WIREGUARD, MESH,
 )  # fmt: skip
 """Every service: what a scan looks for first, and how a port is called."""
 DOORS: dict[Service, int] = {SYSLOG: 6515}
@@ -61,7 +64,9 @@ PEOPLES_DOORS: dict[Service, int] = {SUBMISSIONS: 10465}
 """Doors for people's own programs, where another certificate is shown than to the site's machines."""
 INWARD: dict[Service, int] = {IMAPS: 10993, SUBMISSIONS: 10465}
 """On the receiving gateway's loopback: where the proxy of mail programs finds the way to the store."""
-SILENT = frozenset((WIREGUARD,))
+SILENT = frozenset((WIREGUARD, MESH))
 """Who does not know the right key gets no answer there at all: no look from outside finds them."""
-EVERYWHERE = frozenset((WIREGUARD,))
+EVERYWHERE = frozenset((WIREGUARD, MESH))
 """The kernel binds them to all addresses of a machine; its firewall says which one counts."""
+BESIDE_MESH = frozenset((MESH, SSH))
+"""What no tunnel between machines carries: itself, and the way by which it is built and mended."""

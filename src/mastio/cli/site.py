@@ -248,6 +248,7 @@ def _plain(site: Site) -> dict[str, object]:
                 "roles": it.roles,
                 "zone": it.zone,
                 "addresses": [str(address) for address in it.addresses],
+                "inner": [str(address) for address in it.inner],
                 "ssh": it.ssh,
             }
             for it in site.machines
@@ -256,9 +257,15 @@ def _plain(site: Site) -> dict[str, object]:
 
 
 def _summary(site: Site) -> str:
-    rows = [("machine", "zone", "addresses", "roles")]
+    joined = any(it.inner for it in site.machines)
+    rows: list[tuple[str, ...]] = [
+        ("machine", "zone", "addresses", *(("inside tunnels",) if joined else ()), "roles")
+    ]
     for it in site.machines:
-        rows.append((it.name, it.zone, " ".join(map(str, it.addresses)), ", ".join(it.roles)))
+        addresses, inner = (" ".join(map(str, some)) for some in (it.addresses, it.inner))
+        rows.append(
+            (it.name, it.zone, addresses, *((inner,) if joined else ()), ", ".join(it.roles))
+        )
     zones = [("zone", "networks")]
     zones += [(it.name, " ".join(map(str, it.networks))) for it in site.zones]
     head = (

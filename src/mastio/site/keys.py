@@ -26,7 +26,7 @@ from mastio.site.model import (
     Site,
     Topology,
 )
-from mastio.site.server import SERVER
+from mastio.site.server import MESH, SERVER
 
 SCHEMA = 1
 """The version of the file's format."""
@@ -127,6 +127,7 @@ KEYS: tuple[Key, ...] = (
         "its first address",
     ),
     *SERVER,
+    *MESH,
     _policy("message_size", "The largest message, in MiB.", 1, 1024),
     _policy("quota", "A mailbox's quota unless its account has another, in MiB.", 1, 16_777_216),
     _policy(
@@ -390,7 +391,7 @@ def reference() -> str:
         "",
         "`greylist_score` < `spam_junk_score` < `spam_reject_score`. Each site has just one machine with the role",
         "`store`, one `webmail`, one `watch`, at most one `firewall` (which does nothing else), and one or more with",
-        "`gateway-in` and `gateway-out`. Machines in several zones need a firewall.",
+        "`gateway-in` and `gateway-out`. Machines in several zones need a firewall, or public addresses.",
         "",
     ]
     return "\n".join(lines)

@@ -68,8 +68,6 @@ class _LayOut:
         places = self.places(topology)
         walled = any(Role.FIREWALL in place.roles for place in places)
         self.check_roles(places)
-        if not walled and self.are_apart(places):
-            walled = True  # as it is meant: no complaints about public addresses
         on_internet = {} if walled else self.public_addresses(places)
         zones = self.zones(places, on_internet)
         self.check_networks(zones, walled)
@@ -176,17 +174,6 @@ class _LayOut:
                     "a firewall does nothing else",
                     "give its other roles to another machine",
                 )
-
-    def are_apart(self, places: tuple[Place, ...]) -> bool:
-        """Whether machines stand in several zones: without a firewall these cannot talk."""
-        zones = dict.fromkeys(place.zone for place in places if place.zone)
-        if len(zones) > 1:
-            self.problems.add(
-                ("machines",),
-                f"zones {' and '.join(zones)} cannot reach each other: no machine is a firewall",
-                "add a machine with the role firewall, or put all machines in one zone",
-            )
-        return len(zones) > 1
 
     def ssh(self, machine: str) -> str:
         name = self.raw.text("machines", machine, "ssh")
@@ -309,17 +296,16 @@ class _LayOut:
         taken = {address for addresses in given.values() for address in addresses.values()}
         for version in self.families:
             free = [it for it in self.public if it.version == version and it not in taken]
-            for place in places:
-                if version in given[place.name]:
-                    continue
-                if free:
-                    given[place.name][version] = free.pop(0)
-                else:
-                    self.problems.add(
-                        ("public",),
-                        f"no {_FAMILY[version]} address is left for machine {place.name}",
-                        "without a firewall each machine needs a public address of its own",
-                    )
+            wanting = [it.name for it in places if version not in given[it.name]]
+            for name, address in zip(wanting, free, strict=False):
+                given[name][version] = address
+            if left := wanting[len(free) :]:
+                self.problems.add(
+                    ("public",),
+                    f"no {_FAMILY[version]} address is left for machine {', '.join(left)}",
+                    "without a firewall each machine needs a public address of its own; a machine with the "
+                    "role firewall joins them behind one",
+                )
         return {name: tuple(found[it] for it in sorted(found)) for name, found in given.items()}
 
     def inner_addresses(

@@ -85,6 +85,13 @@ class Machine:
     """The name under which OpenSSH reaches it (an ssh_config Host); empty: its first address."""
     memory: int = 0
     """The most it may take on a server that carries it, in MiB; 0: what its roles usually need."""
+    inner: tuple[Address, ...] = ()
+    """Its addresses in the tunnels that join machines without a firewall; none where there are none."""
+
+    @property
+    def inside(self) -> tuple[Address, ...]:
+        """Where the site's other machines meet it."""
+        return self.inner or self.addresses
 
     def has(self, *roles: Role) -> bool:
         """Whether the machine carries any of `roles`."""

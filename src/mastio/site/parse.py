@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mastio.errors import Exit, MastioError
-from mastio.site import acme, filtering, migrate, programs, values
+from mastio.site import acme, filtering, mesh, migrate, programs, values
 from mastio.site.layout import lay_out
 from mastio.site.model import (
     DUTIES,
@@ -89,6 +89,7 @@ def _site(raw: Raw, folder: Path | None) -> Site:
     admin_networks, admin_keys = _admins(raw, reach)
     # Without a sound name or public addresses, complaints about what follows from them would mislead.
     layout = lay_out(raw, name, topology, public, admin_networks) if public else None
+    layout = layout and mesh.join(raw, name, public, layout, admin_networks)
     authority = acme.parse(
         raw, behind=any(it.has(Role.FIREWALL) for it in (layout.machines if layout else ()))
     )

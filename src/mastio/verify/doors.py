@@ -70,7 +70,7 @@ def doors(matrix: FlowMatrix, vantage: str, *wanted: Service) -> tuple[Door, ...
         if flow.service in services.SILENT:
             continue
         behind = vantage == OUTSIDE and matrix.firewall
-        addresses = site.public if behind else site.machine(flow.target).addresses
+        addresses = site.public if behind else matrix.met(flow)
         for address in addresses:
             if not wanted or flow.service in wanted:
                 door = Door(flow.service, flow.protection, flow.target, address)

@@ -92,6 +92,11 @@ WITHOUT_PERIMETER = (
         "/etc/ssh/authorized_keys.d/bans",
         "watch's key, for `mastio-ban` alone: it is its own perimeter",
     ),
+    Lies(
+        _K.WIREGUARD_KEY,
+        "/etc/wireguard/mesh.conf",
+        "who it is in the tunnels to the site's other machines",
+    ),
 )
 """What lies on a machine that stands on the internet by itself."""
 

@@ -40,7 +40,7 @@ def targets(matrix: FlowMatrix, vantage: str) -> tuple[Target, ...]:
         Target(machine.name, address)
         for machine in site.machines
         if machine.name != vantage
-        for address in machine.addresses
+        for address in (*machine.addresses, *machine.inner)
     ]
     firewall = matrix.firewall
     if firewall and vantage != firewall.name:
@@ -65,11 +65,16 @@ def expected(matrix: FlowMatrix, vantage: str, target: Target, source: Address) 
     elif target.name == PUBLIC:
         # Published ports are for the internet; the site's machines know each other by their own addresses.
         known = set()
-    elif target.address not in matrix.site.machine(target.name).addresses:
-        known = set()  # the firewall's other addresses: it is met at its own
     else:
-        known = {flow.service for flow in matrix.out_of(vantage) if flow.target == target.name}
-    return tuple(sorted((str(kind), it.port) for it in known for kind in it.transports))
+        # The firewall's other addresses lead nowhere: it is met at its own.
+        known = {
+            flow.service
+            for flow in matrix.out_of(vantage)
+            if flow.target == target.name and target.address in matrix.met(flow)
+        }
+    return tuple(
+        sorted((str(kind), it.port) for it in known - services.SILENT for kind in it.transports)
+    )
 
 
 def cell(

@@ -240,7 +240,7 @@ WRONG: tuple[tuple[str, dict[str, str], str], ...] = (
     (FREE.replace('"firewall"', '"firewall", "watch"'), {}, "a firewall does nothing else"),
     (
         FREE.replace('"firewall"', '"gateway-in"') + "zone = 'mail'", {},
-        "cannot reach each other: no machine is a firewall",
+        "no IPv4 address is left for machine inner",
     ),
     (
         "[zones.public]\nnetworks = ['203.0.113.128/25']", {"topology": '"single"'},

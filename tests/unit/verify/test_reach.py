@@ -88,7 +88,11 @@ def test_who_has_two_roles_tries_its_own_doors_too() -> None:
 
 @pytest.mark.parametrize(
     ("check", "words"),
-    [(network.reachability, "no other machine"), (network.egress, "no perimeter")],
+    [
+        (network.reachability, "no other machine"),
+        (network.egress, "no perimeter"),
+        (network.joined, "no tunnels"),
+    ],
 )
 def test_what_a_lone_machine_cannot_prove_is_not_run(check: Any, words: str) -> None:
     with pytest.raises(NotRunError, match=words):

@@ -61,7 +61,7 @@ def _exempt(ctx: Context) -> list[str]:
     )
     addresses = [
         *ctx.site.public,
-        *(it for machine in ctx.site.machines for it in machine.addresses),
+        *(it for machine in ctx.site.machines for it in (*machine.addresses, *machine.inner)),
         # Ours in the tunnel: so a device there is banned by itself, not with the whole /64.
         *(network[1] for network in ctx.site.vpn_networks),
     ]

@@ -10,7 +10,7 @@ from mastio import pki, services
 from mastio.context import PKI, Context, bracketed, public_chain
 from mastio.instances import BESIDE, of_store
 from mastio.roles.gateway.files import POLICY, RECIPIENTS, drop_in, drop_in_folder, etc
-from mastio.site.model import Role
+from mastio.site.model import Address, Role
 from mastio.state import Check, Command, Directory, HostState, Unit
 
 CONFIG = "/etc/postfix/"
@@ -30,6 +30,8 @@ def build(ctx: Context) -> HostState:
         "recipients": RECIPIENTS,
         "tls_policy": POLICY,
         "families": _families(ctx),
+        "relay_doors": _relay_doors(ctx) if sends else (),
+        "inward": _inward(ctx),
         "beside": BESIDE if of_store(ctx.machine) == BESIDE else None,
         "own_names": tuple(dict.fromkeys((ctx.site.mx_host, *ctx.site.domains))),
         "relayers": [
@@ -68,6 +70,21 @@ def build(ctx: Context) -> HostState:
 def _onward(ctx: Context) -> tuple[str, ...]:
     """The sending gateways, as postconf(5) relayhost wants them: no MX look-up, the names are in hosts."""
     return tuple(f"[{it.name}]:{services.RELAY.port}" for it in ctx.peers(services.RELAY))
+
+
+def _relay_doors(ctx: Context) -> tuple[str, ...]:
+    """Where master(5) listens for what is to be sent: at `inet_interfaces`, unless it arrives elsewhere."""
+    port = services.RELAY.port
+    if not ctx.machine.inner:
+        return (str(port),)
+    return tuple(f"{bracketed(it)}:{port}" for it in ctx.listen(services.RELAY))
+
+
+def _inward(ctx: Context) -> dict[str, Address]:
+    """With which addresses Postfix calls the site's other machines: where it has one of a family in
+    `inet_interfaces`, it would take that (postconf(5), smtp_bind_address)."""
+    names = {4: "smtp_bind_address", 6: "smtp_bind_address6"}
+    return {names[it.version]: it for it in ctx.machine.inner}
 
 
 def _families(ctx: Context) -> str:

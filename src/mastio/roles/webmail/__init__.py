@@ -145,7 +145,7 @@ def _answers(ctx: Context) -> bool:
 def _store(ctx: Context) -> Peer:
     """The store, which may be this very machine (then no flow leads there)."""
     if ctx.machine.has(Role.STORE):
-        return Peer(ctx.machine.name, ctx.fqdn, ctx.machine.addresses)
+        return Peer(ctx.machine.name, ctx.fqdn, ctx.machine.inside)
     return ctx.peers(services.IMAPS)[0]
 
 

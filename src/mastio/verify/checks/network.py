@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 from mastio import firewall, services
-from mastio.flows import INTERNET
+from mastio.flows import INTERNET, MESH_INTERFACE
 from mastio.services import Transport
 from mastio.site.model import Address
 from mastio.transport import OUTSIDE
 from mastio.verify import reach
 from mastio.verify.doors import doors
 from mastio.verify.model import Cell, Check, Family, Place, Severity
-from mastio.verify.probes import names, rules, scan, smtp
+from mastio.verify.probes import names, rules, scan, smtp, tunnels
 from mastio.verify.vantage import Vantage, not_run, unknown
 
 _USUAL_TCP = (
@@ -38,7 +38,7 @@ _USUAL_UDP = (
     "518 520 593 623 626 631 853 996 997 998 999 1022 1023 1025 1026 1027 1028 1029 1030 1194 1433 1434 1645 1646 "
     "1701 1718 1719 1812 1813 1900 2000 2048 2049 2222 2223 3283 3389 3456 3703 4444 4500 5000 5060 5353 5355 5632 "
     "6081 6514 8472 9200 10000 11211 17185 20031 30718 31337 32768 32769 33434 47808 49152 49153 49154 49156 49181 "
-    "49182 49185 49186 49188 49190 49191 49192 49193 49194 49200 49201 51820 65024"
+    "49182 49185 49186 49188 49190 49191 49192 49193 49194 49200 49201 51820 51821 65024"
 )
 """The hundred UDP ports where nmap finds most, and tunnels."""
 _UDP_PAYLOADS = {
@@ -187,6 +187,40 @@ def own_rules(vantage: Vantage) -> Iterator[str]:
         yield f"{name}: the firewall's rules are not those of the flow matrix ({'; '.join(wrong)})"
 
 
+def joined(vantage: Vantage) -> Iterator[str]:
+    """What a machine says to others goes into its tunnels to them, and they stand."""
+    name, peers = vantage.name, vantage.matrix.mesh(vantage.name)
+    if not peers:
+        raise not_run("there are no tunnels: a firewall joins the machines, or there is only one")
+    inner = [str(address) for peer in peers for address in peer.inner]
+    found = vantage.ask(tunnels.tunnels, MESH_INTERFACE, inner)
+    for address, way in found["ways"].items():
+        if way != MESH_INTERFACE:
+            yield f"{name}: what goes to {address} goes by {way or 'no way'}, not into the tunnel"
+    known = {frozenset(one["allowed"]): one for one in found["peers"].values()}
+    for peer in peers:
+        one = known.pop(frozenset(f"{it}/{it.max_prefixlen}" for it in peer.inner), None)
+        if one is None:
+            yield f"{name}: there is no tunnel to {peer.name}, or it lets in more or less than what is {peer.name}'s"
+        elif one["age"] is None or one["age"] > _OLDEST_KEYS:
+            yield f"{name}: the tunnel to {peer.name} is dead: no answer from {one['endpoint'] or 'nowhere'}"
+        elif _host(one["endpoint"]) not in peer.addresses:
+            yield f"{name}: the tunnel to {peer.name} leads to {one['endpoint']}, which is not its address"
+    for allowed in known:
+        words = ", ".join(sorted(allowed)) or "nothing"
+        yield f"{name}: somebody has a tunnel (for {words}) that no flow declares"
+
+
+_OLDEST_KEYS = 200
+"""Seconds: who still talks agrees on new keys after two minutes, and after three the old ones are refused."""
+
+
+def _host(endpoint: str) -> Address | None:
+    """The address of what wg(8) calls an endpoint."""
+    host = endpoint.rpartition(":")[0].strip("[]")
+    return ip_address(host) if host else None
+
+
 def no_names(vantage: Vantage) -> Iterator[str]:
     """The site answers nobody's DNS questions, and gives no zone away."""
     questions = [["example.com", "A"], [vantage.site.domains[0], "SOA"]]
@@ -260,5 +294,16 @@ CHECKS = (
         "RFC 5321, 4.3.1 (a greeting needs the host's name only)",
         "Set smtpd_banner back to `$myhostname ESMTP` (`mastio plan gateway` shows the change).",
         banners,
+    ),
+    Check(
+        "N9", Family.NETWORK, "Machines without a firewall talk inside their tunnels", (Place.EVERY_MACHINE,),
+        Severity.CRITICAL, "the ways to the other machines' inner addresses, and the tunnels as wg(8) shows them",
+        "each way leads into the tunnel; to each machine that the flow matrix joins there is one, for its inner "
+        "addresses alone, that has agreed on keys within minutes; there is no other",
+        "docs/decisions/0055; wg(8), WireGuard's protocol (whitepaper, 6.1)",
+        "`mastio plan` shows what was changed by hand, `mastio apply` brings it back, by ssh, which goes beside the "
+        "tunnels. For a dead tunnel ask whether the provider "
+        "lets UDP through between the two addresses.",
+        joined,
     ),
 )  # fmt: skip

@@ -224,7 +224,9 @@ def _ip(argv: list[str]) -> Any:
 
 
 def _hardware(hop: str, device: str, version: int) -> bytes:
-    """The hardware address of a neighbour; a ping makes the kernel look for it."""
+    """The hardware address of a neighbour; a ping makes the kernel look for it. None in a tunnel: it has two ends."""
+    if _ip(["-j", "link", "show", "dev", device])[0].get("link_type") == "none":
+        return b""
     if version == 4:
         kind, protocol = socket.AF_INET, socket.IPPROTO_ICMP
         echo = struct.pack("!BBHHH", 8, 0, 0xF7FE, 0, 1)
