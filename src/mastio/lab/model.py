@@ -76,6 +76,7 @@ def _record(link: Link) -> dict[str, object]:
 def machines(site: Site, states: Mapping[str, HostState]) -> tuple[LabMachine, ...]:
     """The machines of `site` and `outside`, as the lab makes them; `states` has one for each. Pure."""
     behind = bool(site.carrying(Role.FIREWALL))
+    joined = {it.name for it in site.machines if it.inner}
     links = {it.name: _links(site, it, behind=behind) for it in site.machines}
     links[OUTSIDE] = (Link(internet.SEGMENT, _on_internet(internet.outside(site))),)
     return tuple(
@@ -85,8 +86,8 @@ def machines(site: Site, states: Mapping[str, HostState]) -> tuple[LabMachine, .
             tuple(sorted(states[name].packages)),
             states[name].debconf,
             its,
-            # A kernel without WireGuard has it done by a program, which needs this.
-            (_TUN,) if "wireguard-go" in states[name].packages else (),
+            # A kernel without WireGuard has it done by a program, which needs this; plain machines will have it, too.
+            (_TUN,) if name in joined or "wireguard-go" in states[name].packages else (),
         )
         for name, its in links.items()
     )

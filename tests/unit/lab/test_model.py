@@ -52,6 +52,13 @@ def test_without_a_firewall_all_stand_on_the_internet(site: Site) -> None:
         assert list(links(machine)) == ["internet"]
 
 
+def test_machines_that_tunnels_will_join_can_have_them() -> None:
+    """Plain ones too, as a kernel of a provider's knows WireGuard before anybody asks for it."""
+    assert {it.name for it in of(webmail_site()).values() if it.devices} == {"mail", "webmail"}
+    for site in (single_site(), demo_site()):
+        assert not [it for it in of(site).values() if it.devices]
+
+
 @pytest.mark.parametrize("site", all_sites())
 def test_a_machine_comes_back_from_its_record(site: Site) -> None:
     for machine in of(site).values():
