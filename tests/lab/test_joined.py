@@ -229,8 +229,12 @@ def test_a_new_key_reaches_both_ends_and_none_is_told(lab: Lab) -> None:
     """`apply` goes beside the tunnel, so both ends may change at once."""
     before = on(lab, MAIL, f"wg show {MESH_INTERFACE} peers")
     lab.mastio("secrets", "rotate", f"mesh/{WEB}/key")
-    shown = lab.mastio("plan")
-    assert CONFIG in shown and not re.search(r"[A-Za-z0-9+/]{43}=", shown)
+    shown = mastio(lab.folder, "plan").stdout
+    assert (
+        shown.count("reload") == 2
+        and CONFIG in shown
+        and not re.search(r"[A-Za-z0-9+/]{43}=", shown)
+    )
     lab.mastio("apply", "--yes")
     assert on(lab, MAIL, f"wg show {MESH_INTERFACE} peers") != before
     assert on(lab, MAIL, f"stat -c %a:%U {CONFIG}") == "600:root\n"
