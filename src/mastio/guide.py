@@ -1,29 +1,24 @@
-"""Where the operations guide says what to do: a path below the repository for each check and each kind of alarm.
+"""Where the operations guide says what to do: the page of each check and each kind of alarm, below the repository.
 
->>> of_check("N1", "Network")
-'docs/operations/network.md#n1'
+>>> of_check("N1")
+'docs/operations/N1.md'
 >>> of_alarm("backup age store")
-'docs/operations/backup.md#alarm-backup-age'
+'docs/operations/alarm-backup-age.md'
 """
 
 FOLDER = "docs/operations"
-ALARMS = {
-    "verify": "verification", "verification by itself": "verification",
-    "integrity": "integrity", "measuring": "integrity",
-    "updates": "updates", "updating": "updates",
-    "logs": "logs", "intrusion": "integrity",
-    "backup": "backup", "backup session": "backup", "backup growth": "backup", "backup damage": "backup",
-    "backup age": "backup", "backup copy age": "backup", "backup tidying": "backup",
-    "drill restore": "backup", "drills": "backup",
-    "certificate renewal": "certificates", "certificate days": "certificates", "certificate shown": "certificates",
-    "disk": "machines", "units": "machines", "memory": "machines", "queue": "machines", "names": "machines",
-}  # fmt: skip
-"""What alarms are about, without the machine's name → their page."""
+ALARMS = frozenset((
+    "verify", "verification by itself", "integrity", "measuring", "intrusion", "updates", "updating", "logs",
+    "backup", "backup session", "backup growth", "backup damage", "backup age", "backup copy age", "backup tidying",
+    "drill restore", "drills", "certificate renewal", "certificate days", "certificate shown",
+    "disk", "units", "memory", "queue", "names",
+))  # fmt: skip
+"""What alarms are about, without the machine's name."""
 
 
-def of_check(check: str, family: str) -> str:
-    """A check's place; its family has a page."""
-    return f"{FOLDER}/{family.lower().replace(' ', '-')}.md#{check.lower()}"
+def of_check(check: str) -> str:
+    """A check's page."""
+    return f"{FOLDER}/{check}.md"
 
 
 def kind(about: str) -> str:
@@ -33,7 +28,6 @@ def kind(about: str) -> str:
 
 
 def of_alarm(about: str) -> str:
-    """An alarm's place; the folder, for one that has none of its own."""
+    """An alarm's page; the index, for one that has none of its own."""
     found = kind(about)
-    anchor = found.replace(" ", "-")
-    return f"{FOLDER}/{ALARMS[found]}.md#alarm-{anchor}" if found else f"{FOLDER}/README.md"
+    return f"{FOLDER}/alarm-{found.replace(' ', '-')}.md" if found else f"{FOLDER}/README.md"

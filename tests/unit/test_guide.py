@@ -1,4 +1,4 @@
-"""The operations guide: every check and every kind of alarm has its place, and every place is for one of them."""
+"""The operations guide: every check and every kind of alarm has its page, and every page is for one of them."""
 
 import re
 from dataclasses import replace
@@ -20,35 +20,33 @@ from tests.sites import demo_site
 ROOT = Path(__file__).parent.parent.parent
 CONTEXT = click.Context(click.Command("mastio"))
 PARTS = ("Means", "First look", "Causes", "Mend", "Well again")
-CHECKS = {it.id: guide.of_check(it.id, it.family) for it in registry.CHECKS}
-PLACES = {*CHECKS.values(), *map(guide.of_alarm, guide.ALARMS)}
-
-
-def sections(page: Path) -> dict[str, str]:
-    """Each section's place, and its text. Anchors are made as GitHub makes them."""
-    _, *parts = re.split(r"^## (.+)$", page.read_text(), flags=re.MULTILINE)
-    anchors = [re.sub(r"[^\w -]", "", it).strip().lower().replace(" ", "-") for it in parts[::2]]
-    assert len({*anchors}) == len(anchors), page
-    here = page.relative_to(ROOT)
-    return {f"{here}#{it}": body for it, body in zip(anchors, parts[1::2], strict=True)}
-
-
+CHECKS = {it.id: guide.of_check(it.id) for it in registry.CHECKS}
+HEADINGS = {guide.of_check(it.id): f"# {it.id}: {it.title}" for it in registry.CHECKS} | {
+    guide.of_alarm(it): f"# Alarm: {it}" for it in guide.ALARMS
+}
 THERE = {
-    place: body
-    for page in sorted((ROOT / guide.FOLDER).glob("*.md"))
+    str(page.relative_to(ROOT)): page.read_text()
+    for page in (ROOT / guide.FOLDER).glob("*.md")
     if page.name != "README.md"
-    for place, body in sections(page).items()
 }
 
 
-def test_every_check_and_alarm_has_its_place_and_every_place_belongs_to_one() -> None:
-    assert {*THERE} == PLACES
+def test_every_check_and_alarm_has_its_page_and_every_page_belongs_to_one() -> None:
+    assert len(HEADINGS) == len(registry.CHECKS) + len(guide.ALARMS)
+    assert {place: text.partition("\n")[0] for place, text in THERE.items()} == HEADINGS
 
 
-@pytest.mark.parametrize("place", sorted(PLACES))
-def test_a_place_says_all_that_somebody_needs_at_night(place: str) -> None:
+def test_the_index_has_every_page_once_by_its_name() -> None:
+    index = (ROOT / guide.FOLDER / "README.md").read_text()
+    listed = re.findall(r"^- \[(.+)\]\((.+)\)$", index, re.MULTILINE)
+    assert len(listed) == len(HEADINGS)
+    assert {f"{guide.FOLDER}/{file}": f"# {name}" for name, file in listed} == HEADINGS
+
+
+@pytest.mark.parametrize("place", sorted(HEADINGS))
+def test_a_page_says_all_that_somebody_needs_at_night(place: str) -> None:
     body = THERE[place]
-    assert [it for it in PARTS if f"**{it}.**" not in body] == []
+    assert re.findall(r"^\*\*(.+?)\.\*\*", body, re.MULTILINE) == [*PARTS]
     look = body.partition("**First look.**")[2].partition("**Causes.**")[0]
     assert "`" in look, "exact commands"
 
@@ -92,14 +90,11 @@ def test_commands_that_pages_name_are_there(page: Path) -> None:
 
 def test_links_between_pages_lead_somewhere() -> None:
     for page in (ROOT / guide.FOLDER).glob("*.md"):
-        for to in re.findall(r"\]\(([^)#]*\.md)?(#[a-z0-9-]+)?\)", page.read_text()):
-            target = (page.parent / to[0]).resolve() if to[0] else page
-            assert target.exists(), (page, to)
-            if to[1] and target.parent.name == "operations":
-                assert f"{target.relative_to(ROOT)}{to[1]}" in THERE, (page, to)
+        for to in re.findall(r"\]\(([^)]*)\)", page.read_text()):
+            assert (page.parent / to).exists(), (page, to)
 
 
-def test_findings_and_alarms_name_their_place() -> None:
+def test_findings_and_alarms_name_their_page() -> None:
     check = next(it for it in registry.CHECKS if it.id == "N1")
     finding = Finding(check, "outside", Verdict.FAILED, ("tcp/23 answers",))
     run = Run("x", datetime.now(UTC), 1.0, False, (finding,))
@@ -108,7 +103,7 @@ def test_findings_and_alarms_name_their_place() -> None:
     assert CHECKS["N1"] in text.junit(run)
     bad = Alarm("x", "backup age store", Severity.HIGH, "s", "old\n", "failed", 1.0)
     assert (
-        "docs/operations/backup.md#alarm-backup-age"
+        "docs/operations/alarm-backup-age.md"
         in alarm.message(bad, demo_site(), ["a@b.test"]).get_content()
     )
     well = replace(bad, verdict=alarm.WELL)

@@ -72,7 +72,7 @@ def lines(run: Run) -> Iterator[Line]:
                 yield Style.PLAIN, f"      {', '.join(places)}: {words}"
             if verdict is Verdict.FAILED:
                 yield Style.FAINT, f"      → {check.remedy}"
-                yield Style.FAINT, f"        {guide.of_check(check.id, check.family)}"
+                yield Style.FAINT, f"        {guide.of_check(check.id)}"
     yield _STYLES[run.verdict], headline(run)
 
 
@@ -102,7 +102,7 @@ def data(run: Run) -> dict[str, object]:
                 "verdict": str(it.verdict),
                 "seen": list(it.seen),
                 "remedy": it.check.remedy if it.verdict is Verdict.FAILED else "",
-                "guide": guide.of_check(it.check.id, it.check.family),
+                "guide": guide.of_check(it.check.id),
                 "seconds": round(it.seconds, 2),
             }
             for it in run.findings
@@ -131,8 +131,6 @@ def junit(run: Run) -> str:
         )  # fmt: skip
         if name := elements.get(it.verdict):
             detail = SubElement(case, name, message="; ".join(it.seen)[:500])
-            detail.text = "\n".join(
-                (*it.seen, f"→ {it.check.remedy}", guide.of_check(it.check.id, it.check.family))
-            )
+            detail.text = "\n".join((*it.seen, f"→ {it.check.remedy}", guide.of_check(it.check.id)))
     indent(suite)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + tostring(suite, "unicode") + "\n"

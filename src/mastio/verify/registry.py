@@ -109,7 +109,7 @@ def reference() -> str:
                 f"- Passes: {check.passes}.",
                 f"- Source: {check.source}.",
                 f"- When it fails: {check.remedy}",
-                f"- [What to do when it is red](../../{guide.of_check(check.id, check.family)})",
+                f"- [What to do when it is red](../../{guide.of_check(check.id)})",
                 "",
             ]
     return "\n".join(lines)
