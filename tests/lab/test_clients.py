@@ -20,6 +20,7 @@ from mastio.site.model import Role, Site
 from tests.lab import mail
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
+from tests.lab.devices import HOLD, LOG_IN, SET_UP
 from tests.lab.mail import message, token
 
 pytestmark = pytest.mark.lab
@@ -31,44 +32,6 @@ PORTS = (
     + ",110,143,995,6515,8080,10465"
 )
 """What the site's machines listen on, and what mail programs would like."""
-
-LOG_IN = """
-import imaplib, json, smtplib, socket, ssl
-asked = json.loads(PAYLOAD)
-if asked["source"]:
-    connect = socket.create_connection
-    socket.create_connection = lambda where, timeout, *_: connect(where, timeout, (asked["source"], 0))
-said, context = [], ssl.create_default_context()
-for way in asked["ways"]:
-    try:
-        if way == "imap":
-            client = imaplib.IMAP4_SSL(asked["host"], ssl_context=context, timeout=20)
-            said.append(client.login(asked["user"], asked["password"])[0])
-            client.logout()
-        else:
-            client = smtplib.SMTP_SSL(asked["host"], 465, context=context, timeout=20)
-            client.ehlo()
-            said.append(client.docmd("AUTH PLAIN", asked["plain"])[0])
-            client.quit()
-    except (OSError, imaplib.IMAP4.error, smtplib.SMTPException) as error:
-        said.append(str(error))
-print(json.dumps(said))
-"""
-HOLD = """
-import imaplib, json, ssl, time
-asked = json.loads(PAYLOAD)
-client = imaplib.IMAP4_SSL(asked["host"], ssl_context=ssl.create_default_context(), timeout=4)
-client.login(asked["user"], asked["password"])
-open("/tmp/holding", "w").close()
-end = time.monotonic() + 60
-try:
-    while time.monotonic() < end:
-        client.noop()
-        time.sleep(0.2)
-    print("still there")
-except (OSError, imaplib.IMAP4.error) as error:
-    print("ended")
-"""
 
 
 def policy(lab: Lab, name: str) -> str:
@@ -365,6 +328,14 @@ def test_a_mail_program_anywhere_finds_syncs_and_sends(lab: Lab, internet: Site)
     kept = passes(lab, internet, word, home)
     assert len(kept) == 1
     assert word in run(lab, "cat", kept[0])
+
+
+def test_a_mail_program_sets_itself_up_from_the_address_alone(lab: Lab, internet: Site) -> None:
+    user, password = next(iter(lab.accounts.items()))
+    asked = json.dumps({"user": user, "password": password}).encode()
+    done = lab.transport.run_python("outside", SET_UP, asked, 60)
+    assert done.code == 0, done.stderr.decode()
+    assert json.loads(done.stdout) == ["text/xml", "OK", 235]
 
 
 def test_only_the_proxy_is_open(lab: Lab, internet: Site) -> None:

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from mastio import pki, secrets, services
 from mastio.build import build
 from mastio.context import Internet
-from mastio.dns import zone
+from mastio.dns import autoconfig, zone
 from mastio.flows import INTERNET, expand
 from mastio.site import parse
 from mastio.site.model import Clients, Site
@@ -88,6 +89,40 @@ def test_dns_offers_what_is_there(vault: Vault) -> None:
     assert ("_submissions._tcp.fortress.test", "SRV", "0 1 465 imap.fortress.test.") in found
     assert ("_pop3s._tcp.fortress.test", "SRV", "0 0 0 .") in found
     assert len([it for it in found if it[:2] == ("_993._tcp.imap.fortress.test", "TLSA")]) == 2
+
+
+def test_programs_that_do_not_ask_dns_are_told_the_same(vault: Vault) -> None:
+    root = ElementTree.fromstring(content("webmail", "/var/www/mastio/autoconfig.xml", vault))
+    told = {it.get("type"): (it.findtext("hostname"), it.findtext("port")) for it in root.iter()}
+    assert told["imap"] == ("imap.fortress.test", "993")
+    assert told["smtp"] == ("imap.fortress.test", "465")
+    assert {it.text for it in root.iter("socketType")} == {"SSL"}
+    assert [it.text for it in root.iter("domain")] == [*site().domains]
+    name = "autoconfig.fortress.test"
+    assert name in pki.names(vault["public/mail.fortress.test/cert"])
+    assert (name, "A", "203.0.113.1") in {
+        (it.owner, it.type, it.data) for it in zone.records(site(), vault)
+    }
+    assert f"server_name {name}" in content("webmail", "/etc/nginx/nginx.conf", vault)
+
+
+@pytest.mark.parametrize("clients", [Clients.WEBMAIL_ONLY, Clients.VPN])
+def test_nothing_is_told_where_strangers_programs_are_not_let_in(
+    tmp_path: Path, clients: Clients
+) -> None:
+    closed = replace(sites.demo_site(), clients=clients)
+    found = Vault(tmp_path, {})
+    secrets.ensure(found, closed)
+    assert not any("autoconfig" in it.owner for it in zone.records(closed, found))
+    assert "autoconfig.fortress.test" not in pki.names(found["public/mail.fortress.test/cert"])
+    files = build(closed, found, Internet())["webmail"].files
+    assert not any("autoconfig" in it.path + it.content for it in files)
+
+
+def test_an_organisations_name_may_hold_anything() -> None:
+    document = autoconfig.document(replace(site(), organisation="<Fish & Chips>"))
+    root = ElementTree.fromstring(document)
+    assert root.findtext("emailProvider/displayName") == "<Fish & Chips>"
 
 
 def test_what_the_gateway_can_do_then_is_granted_then_and_no_other_time() -> None:

@@ -7,8 +7,8 @@ far as mastio can know: the site's own domains, and hosts' names that are in non
 from collections.abc import Iterable, Mapping
 
 from mastio import services
+from mastio.dns import autoconfig, rings, sts
 from mastio.dns import records as make
-from mastio.dns import rings, sts
 from mastio.dns.records import Record
 from mastio.site.model import DMARC_REPORTS, TLS_REPORTS, Address, Clients, Role, Site
 
@@ -132,6 +132,9 @@ def _domain(site: Site, domain: str, vault: Mapping[str, str]) -> Iterable[Recor
         yield Record(f"_{name}._tcp.{domain}", "SRV", data).because(
             "where mail programs find it (RFC 6186, RFC 8314)"
         )
+    if offered:
+        for record in make.hosts(autoconfig.host(domain), addresses(site, Role.WEBMAIL)):
+            yield record.because("tells programs the same that do not ask for SRV records")
     for other in (it for it in _CLIENT_SERVICES if it not in offered):
         yield Record(f"_{other}._tcp.{domain}", "SRV", "0 0 0 .").because(
             "not offered (RFC 6186, 3.4)"

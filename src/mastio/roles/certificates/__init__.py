@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mastio import bastion, services
 from mastio.context import CERTIFICATE, CHALLENGES, ON_WATCH, PKI, Context, public_chain
-from mastio.dns import sts
+from mastio.dns import autoconfig, sts
 from mastio.services import Service
 from mastio.site.model import Challenge, Clients, Machine, Role, Site
 from mastio.state import Command, Directory, File, HostState
@@ -63,7 +63,7 @@ def hosts(site: Site) -> dict[str, tuple[Machine, ...]]:
 
 def names(site: Site) -> dict[str, tuple[str, ...]]:
     """All names in the certificate of each host."""
-    web = (site.webmail_host, *(sts.host(domain) for domain in site.domains))
+    web = (site.webmail_host, *map(sts.host, site.domains), *autoconfig.hosts(site))
     # Mail programs on the internet meet the gateway, by a name of their own: it stays when the policy is another.
     also = (site.imap_host,) if site.clients is Clients.INTERNET else ()
     wanted = [(site.mx_host, (site.mx_host, *also)), (site.web_certificate, web)]

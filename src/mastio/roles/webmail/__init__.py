@@ -6,7 +6,8 @@ preferences, sessions and address books in SQLite; it holds no mail and no accou
 go to the store over TLS whose certificate is checked against the site's authority; a change of
 password goes through a mutual-TLS tunnel (stunnel), so that only this machine can ask for one.
 
-It also serves the MTA-STS policies of the site's domains (RFC 8461), under names of their own.
+It also serves the MTA-STS policies of the site's domains (RFC 8461), under names of their own, and how mail programs
+are set up, where the site lets in those on the internet (`mastio.dns.autoconfig`).
 
     browser ─443→ nginx ─unix→ php-fpm: Roundcube ─┬─ imaps, submissions, sieve ──→ store
                                                    └─unix→ stunnel ── password ──→ store
@@ -22,7 +23,7 @@ from cryptography import x509
 
 from mastio import pki, services
 from mastio.context import CHALLENGES, PKI, Context, Peer, bracketed, public_chain
-from mastio.dns import sts
+from mastio.dns import autoconfig, sts
 from mastio.site.model import Challenge, Role
 from mastio.state import Check, Directory, File, HostState, Kept, Unit, User
 
@@ -106,7 +107,7 @@ def _files(ctx: Context) -> tuple[File, ...]:
         "user": USER, "state": STATE, "www": WWW, "php": PHP, "php_socket": PHP_SOCKET,
         "tunnel": TUNNEL, "tunnel_socket": TUNNEL_SOCKET, "store": _store(ctx),
         "bracketed": bracketed, "literal": _php_literal, "escape": html.escape,
-        "security_expires": _security_expires(ctx), "sts": sts,
+        "security_expires": _security_expires(ctx), "sts": sts, "autoconfig": autoconfig,
         "challenges": CHALLENGES if _answers(ctx) else "",
     }  # fmt: skip
 
@@ -126,6 +127,11 @@ def _files(ctx: Context) -> tuple[File, ...]:
         file(f"{WWW}/error.html", "error.html.j2"),
         file(f"{WWW}/security.txt", "security.txt.j2"),
         File(f"{WWW}/mta-sts.txt", sts.policy(ctx.site)),
+        *(
+            (File(f"{WWW}/autoconfig.xml", autoconfig.document(ctx.site)),)
+            if autoconfig.hosts(ctx.site)
+            else ()
+        ),
         file(f"{WWW}/site/blank.html", "blank.html.j2"),
         file(f"{WWW}/site/logo.svg", "logo.svg.j2"),
         unit(f"{TUNNEL}.service", "tunnel.service.j2"),

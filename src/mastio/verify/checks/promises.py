@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from mastio import services
-from mastio.dns import sts
+from mastio.dns import autoconfig, sts
 from mastio.verify.checks.dnspolicy import ask, tagged
 from mastio.verify.doors import doors
 from mastio.verify.model import Check, Family, Place, Severity
@@ -64,7 +64,12 @@ def authorities(vantage: Vantage) -> Iterator[str]:
     """Only the authorities that the site names may issue for its hosts."""
     site = vantage.site
     wanted = set(site.dns.caa)
-    for host in (site.mx_host, site.webmail_host, *map(sts.host, site.domains)):
+    for host in (
+        site.mx_host,
+        site.webmail_host,
+        *map(sts.host, site.domains),
+        *autoconfig.hosts(site),
+    ):
         issuers = _issuers(vantage, host)
         if not issuers:
             yield f"{host}: no CAA record: any authority may issue"
