@@ -193,7 +193,7 @@ def joined(vantage: Vantage) -> Iterator[str]:
     if not peers:
         raise not_run("there are no tunnels: a firewall joins the machines, or there is only one")
     inner = [str(address) for peer in peers for address in peer.inner]
-    found = vantage.ask(tunnels.tunnels, MESH_INTERFACE, inner)
+    found = vantage.ask(tunnels.tunnels, MESH_INTERFACE, inner, _OLDEST_KEYS)
     for address, way in found["ways"].items():
         if way != MESH_INTERFACE:
             yield f"{name}: what goes to {address} goes by {way or 'no way'}, not into the tunnel"

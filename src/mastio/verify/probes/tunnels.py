@@ -7,28 +7,28 @@ import subprocess
 import time
 from typing import Any
 
-_PATIENCE = 6.0
-"""How long a tunnel that was silent may take to answer, in seconds: a lost beginning is said again after five."""
+_PATIENCE = 8.0
+"""How long a tunnel that has just come up may take, in seconds: a lost beginning is said again after five."""
 
 
-def tunnels(interface: str, inner: list[str]) -> dict[str, Any]:
+def tunnels(interface: str, inner: list[str], oldest: float) -> dict[str, Any]:
     """How `interface` stands, and by which way this machine would go to each of the addresses `inner`.
 
     `peers` maps public keys to `allowed` (networks), `endpoint` and `age`, the seconds since the two last agreed on
-    keys, None when they never did. `ways` maps addresses to the interface that leads there, "" when nothing does.
+    keys, None when they never did; more than `oldest` is waited for. `ways` maps addresses to the interface that
+    leads there, "" when nothing does.
     """
-    knocked = [_ping(it) for it in inner]
-    for one in knocked:
-        one.wait()
-    ages = {
-        key: time.time() - int(at) if int(at) else None
-        for key, at in _wg(interface, "latest-handshakes")
-    }
+    end = time.monotonic() + _PATIENCE
+    ages = _ages(interface)
+    while any(it is None or it > oldest for it in ages.values()) and time.monotonic() < end:
+        time.sleep(0.5)
+        ages = _ages(interface)
+    endpoints = dict(_wg(interface, "endpoints"))
     return {
         "peers": {
             key: {
                 "allowed": sorted(allowed.split()),
-                "endpoint": dict(_wg(interface, "endpoints")).get(key, ""),
+                "endpoint": endpoints.get(key, ""),
                 "age": ages.get(key),
             }
             for key, allowed in _wg(interface, "allowed-ips")
@@ -37,11 +37,10 @@ def tunnels(interface: str, inner: list[str]) -> dict[str, Any]:
     }
 
 
-def _ping(address: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        ["ping", "-q", "-n", "-c", "1", "-w", f"{_PATIENCE:g}", address],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+def _ages(interface: str) -> dict[str, float | None]:
+    now = time.time()
+    handshakes = _wg(interface, "latest-handshakes")
+    return {key: now - int(at) if int(at) else None for key, at in handshakes}
 
 
 def _wg(interface: str, what: str) -> list[tuple[str, str]]:
