@@ -19,25 +19,31 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 where = lambda *those: Quiet(*those, directory=sys.argv[1])
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), where).serve_forever()
 """
-SOURCES = f"deb [trusted=yes] http://127.0.0.1:{_PORT}/ ./\n"
-"""For sources.list(5) of the machine on whose loopback it is served."""
+SOURCES = f"deb [trusted=yes] http://127.0.0.1:{_PORT}/debian-security/ ./\n"
+"""For sources.list(5) of the machine on whose loopback it is served. It has the fixes as well, and is called so."""
 
 
-@contextmanager
-def served(folder: Path, namespace: str) -> Iterator[None]:
-    """Every package of the cache, on the loopback of a network namespace, meanwhile; `folder` is empty."""
+def shelf(folder: Path) -> Path:
+    """`folder`, which is empty, as the archive: every package of the cache."""
     debs = sorted((paths.cache() / "debs").glob("*.deb"))
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         (folder / "Packages").write_text("\n".join(pool.map(_stanza, debs)))
     (folder / "Release").write_text("Suite: trixie\nCodename: trixie\n")
     (folder / "debs").symlink_to(paths.cache() / "debs")
+    (folder / "debian-security").symlink_to(".")
+    return folder
+
+
+@contextmanager
+def served(shelf: Path, namespace: str) -> Iterator[None]:
+    """The archive in the folder `shelf`, on the loopback of a network namespace, meanwhile."""
     argv = [
         "nsenter",
         f"--net=/run/netns/{namespace}",
         sys.executable,
         "-c",
         _SERVE,
-        str(folder),
+        str(shelf),
         str(_PORT),
     ]
     server = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

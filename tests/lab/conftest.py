@@ -47,7 +47,13 @@ def as_root() -> None:
         pytest.skip("lab tests need root")
 
 
-_LONG = ("test_verify.py", "test_learning.py", "test_bans.py", "test_second_copy.py")
+_LONG = (
+    "test_verify.py",
+    "test_over_ssh.py",
+    "test_learning.py",
+    "test_bans.py",
+    "test_second_copy.py",
+)
 
 
 @pytest.hookimpl(trylast=True)

@@ -97,9 +97,8 @@ def place(as_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
             archive.SOURCES.encode(),
         )
         write(there)
-        with archive.served(
-            tmp_path_factory.mktemp("archive"), network.namespace(provider.site, "server")
-        ):
+        shelf = archive.shelf(tmp_path_factory.mktemp("archive"))
+        with archive.served(shelf, network.namespace(provider.site, "server")):
             yield there
     finally:
         with suppress(MastioError):

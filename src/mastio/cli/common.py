@@ -1,5 +1,6 @@
 """What all commands share: the site folder, and from it the site, its vault, states and transport."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ COLOURS: dict[Style, dict[str, object]] = {
 SITE_FILE = "site.toml"
 OVER_SSH = "MASTIO_OVER_SSH"
 """Set in the environment, it makes a lab's machines be reached by ssh, as in production."""
+INTERNET = "MASTIO_INTERNET"
+"""Names a JSON file in the environment: the site stands in that internet (`context.Internet`), not in the real one."""
 DEMO_FOLDER = "demo"
 """Where `lab up` puts the demonstration site."""
 
@@ -102,13 +105,18 @@ class App:
             from mastio.build import build
             from mastio.verify.kit import kit
 
-            return build(site, vault, Internet(), kit())
+            return build(site, vault, self._internet(), kit())
         from mastio.lab import ground, outside
 
         states = ground.states(site, vault)
         if not self.in_lab:  # ssh leads to the site alone
             del states[outside.MACHINE]
         return states
+
+    @staticmethod
+    def _internet() -> Internet:
+        file = os.environ.get(INTERNET)
+        return Internet(**json.loads(Path(file).read_text())) if file else Internet()
 
     def transport(self) -> Transport:
         """How commands reach the site's machines."""

@@ -102,7 +102,7 @@ def test_a_machine_alone_sends_its_logs_nowhere() -> None:
 def test_time_and_packages_come_from_watch() -> None:
     state = built(sites.demo_site(), "store")
     chrony = file(state, "/etc/chrony/chrony.conf").content
-    assert "server watch.demo.internal iburst\n" in chrony
+    assert "server watch.demo.internal iburst minpoll 2 maxpoll 3\n" in chrony
     assert "\nport 0\n" in chrony
     apt = file(state, "/etc/apt/apt.conf.d/80-mastio").content
     assert 'Acquire::http::Proxy "http://10.77.4.10:3128";' in apt
