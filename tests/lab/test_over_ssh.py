@@ -45,11 +45,13 @@ ALONE = {
     "I4": "there is no perimeter firewall to listen on",
 }
 """Without a firewall machine nothing holds back who has root, and nothing listens on the wires."""
+WALLED = {"N9": "there are no tunnels"}
+"""A firewall machine joins the others, or there are none."""
 NOT_RUN = {
-    "single": ALWAYS | ALONE | {"N2": "there is no other machine of the site"},
+    "single": ALWAYS | ALONE | WALLED | {"N2": "there is no other machine of the site"},
     "webmail": ALWAYS | ALONE,
-    "separated": ALWAYS,
-    "split": ALWAYS,
+    "separated": ALWAYS | WALLED,
+    "split": ALWAYS | WALLED,
 }
 """What cannot be looked at, and why; all else of the fast set is."""
 
