@@ -1,6 +1,6 @@
 """Broken twins of what the lab cannot break: each check fires on one, and not on the sound one.
 
-A3, T4, T9, T11, T12, N3, N6, R7, H6.
+A3, T4, T9, T11, T12, N3, N4 (what the proxy may tell), N6, R7, H6.
 """
 
 import base64
@@ -133,6 +133,19 @@ def test_t11(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
 ])  # fmt: skip
 def test_n3(said: str, fires: bool) -> None:
     assert bool(list(network.system(vantage("outside", Says(said))))) is fires
+
+
+@pytest.mark.parametrize(("ports", "fires"), [
+    ("25/open/tcp//smtp///, 465/open/tcp//ssl|smtps?///, 993/open/tcp//ssl|imap//Dovecot imapd/", False),
+    ("993/open/tcp//ssl|imap//Dovecot imapd 2.0.11/", True),
+    ("993/open/tcp//ssl|imap//Dovecot imapd (Ubuntu)/", True),
+    ("993/open/tcp//ssl|imap//Courier Imapd/", True),
+    ("465/open/tcp//ssl|smtp//Dovecot imapd/", True),
+    ("25/open/tcp//smtp//Postfix smtpd/", True),
+])  # fmt: skip
+def test_n4(ports: str, fires: bool) -> None:
+    said = f"Host: 203.0.113.1 ()\tPorts: {ports}\tIgnored State: closed (1)\n"
+    assert bool(list(network.products(vantage("outside", Says(said))))) is fires
 
 
 @pytest.mark.parametrize(("code", "fires"), [(-1, False), (5, False), (0, True), (3, True)])
