@@ -149,6 +149,19 @@ def test_another_fingerprint_than_the_one_given_is_refused(place: Place) -> None
     assert f"not {wrong}" in found["watch"]["words"]
 
 
+def test_one_that_lets_nobody_in_says_what_ssh_config_lacks(place: Place) -> None:
+    config = place.folder / "ssh_config"
+    text = config.read_text()
+    try:
+        config.write_text(text.replace("  User root\n", "  User stranger\n"))
+        code, found = place.adopt("watch", "--fingerprint", f"watch={place.fingerprint('watch')}")
+    finally:
+        config.write_text(text)
+    assert (code, found["watch"]["verdict"]) == (1, "refused")
+    words = found["watch"]["words"]
+    assert "stranger@" in words and "Permission denied" in words and "`User root`" in words
+
+
 def everything(place: Place) -> list[str]:
     return [w for it in MEET for w in ("--fingerprint", f"{it}={place.fingerprint(it)}")]
 

@@ -1,6 +1,7 @@
 """The operations guide: every check and every kind of alarm has its page, and every page is for one of them."""
 
 import re
+import shlex
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from mastio.verify import registry
 from mastio.verify.model import Finding, Run, Severity, Verdict
 from mastio.watch import alarm
 from mastio.watch.alarm import Alarm
+from tests.lab import guides
 from tests.sites import demo_site
 
 ROOT = Path(__file__).parent.parent.parent
@@ -86,6 +88,21 @@ def test_commands_that_pages_name_are_there(page: Path) -> None:
         known = {name for it in command.params for name in (*it.opts, *it.secondary_opts)}
         assert command is not mastio, words
         assert {it for it in words.split() if it.startswith("--")} <= known, words
+
+
+@pytest.mark.parametrize("page", sorted(it.name for it in guides.GUIDES.glob("*.md")))
+def test_what_guides_have_somebody_type_is_understood(page: str) -> None:
+    typed = "\n".join(guides.blocks(page)).replace("\\\n", " ")
+    lines = [shlex.split(it, comments=True) for it in typed.splitlines() if "mastio " in it[:9]]
+    assert lines
+    for _, *words in lines:
+        command: click.Command = mastio
+        while isinstance(command, click.Group) and not words[0].startswith("-"):
+            found = command.get_command(CONTEXT, words.pop(0))
+            assert found, words
+            command = found
+        _, extra, _ = command.make_parser(click.Context(command)).parse_args(words)
+        assert not extra, f"{command.name}: {extra}"
 
 
 def test_links_between_pages_lead_somewhere() -> None:

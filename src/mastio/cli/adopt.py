@@ -136,7 +136,10 @@ def _adopt(
             contact.open_root(machine, key, sudo=met.login == "sudo")
         except MastioError as error:
             lost = error.code is Exit.UNAVAILABLE
-            yield replace(row, verdict="unreachable" if lost else "refused", words=error.message)
+            words = (
+                error.message if lost or not error.hint else f"{error.message}\n    → {error.hint}"
+            )
+            yield replace(row, verdict="unreachable" if lost else "refused", words=words)
             continue
         known = {**pins.read(folder), machine: key}
         pins.write(folder, known)

@@ -51,6 +51,9 @@ def test_speaks_the_families_of_its_machine() -> None:
         *values(built(v4_site(), "watch"), "do-ip6"),
     ) == ("yes", "no")
     assert values(built(demo_site(), "watch"), "do-ip6") == ["yes"]
+    # Where it is asked and does not answer, each look-up that fails waits for it.
+    assert values(built(v4_site(), "watch"), "interface") == ["127.0.0.1"]
+    assert "::1" not in text(built(v4_site(), "watch"), "/etc/resolv.conf")
 
 
 def test_believes_the_real_root_unless_the_internet_is_simulated() -> None:

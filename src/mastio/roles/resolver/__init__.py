@@ -8,6 +8,7 @@ else may answer there, so resolv.conf names no other server.
 from ipaddress import IPv4Address, IPv6Address
 
 from mastio.context import Context
+from mastio.site.model import Address
 from mastio.state import Check, File, HostState, Unit
 
 LOOPBACK = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
@@ -21,14 +22,16 @@ def build(ctx: Context) -> HostState:
     internet = ctx.internet
     versions = {address.version for address in ctx.machine.addresses}
     given = (("root.key", internet.trust_anchor), ("root.hints", internet.root_hints))
-    config = ctx.render(__file__, "unbound.conf.j2", loopback=LOOPBACK, versions=versions)
+    # One that answers no question asked over IPv6 must not be asked so: each failed look-up would wait for it.
+    loopback = tuple(it for it in LOOPBACK if it.version in versions)
+    config = ctx.render(__file__, "unbound.conf.j2", loopback=loopback, versions=versions)
     return HostState(
         # dnspython: `mastio dns --check` asks from here in the lab
         packages=("dns-root-data", "python3-dnspython", "unbound"),
         files=(
             File(f"{CONFIG}unbound.conf", config),
             *(File(f"{CONFIG}{name}", content) for name, content in given if content),
-            File("/etc/resolv.conf", resolv_conf()),
+            File("/etc/resolv.conf", resolv_conf(loopback)),
             File(f"{SANDBOX}mastio.conf", ctx.render(__file__, "unbound.service.j2")),
         ),
         units=(Unit(UNIT, reads=(CONFIG, SANDBOX)),),
@@ -36,7 +39,7 @@ def build(ctx: Context) -> HostState:
     )
 
 
-def resolv_conf() -> str:
+def resolv_conf(loopback: tuple[Address, ...] = LOOPBACK) -> str:
     """resolv.conf(5); `trust-ad` hands on to Postfix that an answer was validated."""
-    servers = "".join(f"nameserver {address}\n" for address in LOOPBACK)
+    servers = "".join(f"nameserver {address}\n" for address in loopback)
     return f"# The machine's own validating resolver; nothing else is asked.\n{servers}options edns0 trust-ad\n"
