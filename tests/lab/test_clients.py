@@ -16,12 +16,15 @@ from mastio import services
 from mastio.cli.common import App
 from mastio.errors import Exit
 from mastio.lab import internet as lab_internet
+from mastio.roles.vpn import INTERFACE
 from mastio.site.model import Role, Site
 from tests.lab import mail
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.devices import HOLD, LOG_IN, SET_UP
 from tests.lab.mail import message, token
+from tests.lab.sabotage import Sabotage, sabotaged
+from tests.lab.test_verify import having, verify
 
 pytestmark = pytest.mark.lab
 
@@ -231,6 +234,18 @@ def test_a_hostile_device_reaches_two_ports_of_the_store_and_nothing_else(
         assert open_ports(lab, targets) == {(it, port) for it in store for port in (465, 993)}
         for target in targets:
             assert lab.run("outside", ["ping", "-c1", "-W0.3", target]).code != 0, target
+        # The same look, when the firewall lets devices go anywhere: each machine still shuts them out by itself.
+        back, rule = "nft -f /etc/nftables.conf", "nft insert rule inet mastio"
+        wide = Sabotage(
+            "wide", "firewall", f"{rule} forward iifname {INTERFACE} accept", "N7", undo=back
+        )
+        with sabotaged(lab, wide):
+            assert {it[1] for it in open_ports(lab, targets)} == {465, 993}
+            with sabotaged(
+                lab, Sabotage("both", "webmail", f"{rule} input accept", "N7", undo=back)
+            ):
+                assert {it[1] for it in open_ports(lab, targets)} > {465, 993}, "or it saw nothing"
+                assert {*having(verify(lab, "--only", "N7"), "failed")} == wide.expected
     finally:
         phone.up()
 
