@@ -5,22 +5,16 @@ topology; here is what only a shared machine can get wrong: two Postfixes, flows
 looks after its own machine, and verification that says what it cannot tell.
 """
 
-import json
-import os
-import socket
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from mastio.instances import BESIDE
-from mastio.lab import demo, forward, host, up
-from mastio.lab.provider import Lab as Provider
-from mastio.lab.transport import NspawnTransport
 from tests.lab import mail
 from tests.lab.conftest import TheLab as Lab
-from tests.lab.conftest import mastio
 from tests.lab.mail import CAROL, message, token
+from tests.lab.own import own_lab_of
 from tests.lab.sabotage import Sabotage, sabotaged
 from tests.lab.test_verify import NOT_HERE, having, verify
 
@@ -33,25 +27,8 @@ MACHINE = "mail"
 
 @pytest.fixture(scope="module")
 def lab(own_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    from mastio.cli.common import App
-
-    folder = tmp_path_factory.mktemp("single")
-    file = folder / "site.toml"
-    demo.found(file, f"single{os.getpid()}")
-    file.write_text(file.read_text().replace('topology = "separated"', 'topology = "single"'))
-    site = App(str(folder)).site()
-    provider = Provider(site.name)
-    with socket.create_server((host.LOOPBACK, 0)) as free:
-        port = free.getsockname()[1]
-    try:
-        done = mastio(folder, "lab", "up", "--port", str(port))
-        assert done.returncode == 0, done.stdout + done.stderr
-        accounts = json.loads(up.accounts_path(site.name).read_text())
-        (way,) = forward.forwards(site.name)
-        url = f"https://{host.LOOPBACK}:{way.port}/"
-        yield Lab(folder, site, accounts, url, NspawnTransport(site.name))
-    finally:
-        provider.down(purge=True)
+    with own_lab_of("single", tmp_path_factory.mktemp("single")) as single:
+        yield single
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import click
@@ -12,6 +11,7 @@ from mastio import onwatch
 from mastio.adopt import pins
 from mastio.apply import Outcome, site_lock
 from mastio.cli.common import App, pass_app
+from mastio.cli.former import machines_before, watch_of, way_to
 from mastio.cli.plan import bring, plain
 from mastio.errors import Exit, MastioError
 from mastio.integrity.client import Integrity, who
@@ -19,9 +19,7 @@ from mastio.leaving import strip as leaving
 from mastio.leaving.judge import Held, objections
 from mastio.restoring.client import Restoring
 from mastio.roles.backup import KEYS
-from mastio.roles.inspection import SITE
-from mastio.site import plain as record
-from mastio.site.model import Machine, Role, Site
+from mastio.site.model import Machine
 from mastio.transport import Transport
 from mastio.watch.backups import octets
 
@@ -86,7 +84,7 @@ def decommission(
         if not as_json:
             click.echo(words, err=True)
 
-    former = _former(app)
+    former = machines_before(app)
     target = next((it for it in former if it.name == machine), None)
     if target is None and not host and not app.in_lab and not gone:
         raise MastioError(
@@ -98,7 +96,7 @@ def decommission(
     if gone:
         _confirm(machine, "It is given up as lost: what it holds is not looked at.", yes=yes)
     else:
-        way = _way(app, target or Machine(machine, (), "", ()), host)
+        way = way_to(app, target or Machine(machine, (), "", ()), host)
         held = leaving.look(way, machine)
         if held["ours"]:
             tell(f"{machine}: closing its mail doors, emptying its queue")
@@ -125,35 +123,6 @@ def decommission(
         _unpin(app, machine)
     _say(told, failed, as_json=as_json)
     return Exit.FAILED if failed else late
-
-
-def _former(app: App) -> tuple[Machine, ...]:
-    """The machines as of the last apply: watch has the site."""
-    done = app.transport().run(_watch(app.site()), ["cat", SITE])
-    if done.code:
-        return ()
-    try:
-        return record.recall(done.stdout.decode()).machines
-    except ValueError:
-        return ()
-
-
-def _watch(site: Site) -> str:
-    watches = site.carrying(Role.WATCH)
-    if not watches:
-        raise MastioError("no machine of this site watches", code=Exit.USAGE)
-    return watches[0].name
-
-
-def _way(app: App, machine: Machine, host: str | None) -> Transport:
-    """How commands reach it, though the site file does not name it."""
-    if app.in_lab:
-        return app.transport()
-    site = app.site()
-    known = replace(
-        site, machines=(*site.machines, replace(machine, ssh=host) if host else machine)
-    )
-    return app.way(known)
 
 
 def _emptied(
@@ -213,7 +182,7 @@ def _strip(app: App, way: Transport, machine: str, tell: Callable[[str], None]) 
 
 def _passphrase(app: App, machine: str) -> str:
     """What opens its archives: watch has it until the others are applied."""
-    done = app.transport().run(_watch(app.site()), ["cat", f"{KEYS}/{machine}"])
+    done = app.transport().run(watch_of(app.site()), ["cat", f"{KEYS}/{machine}"])
     return "" if done.code else done.stdout.decode()
 
 
@@ -221,7 +190,7 @@ def _forgotten(app: App, machine: str, archives: str, passphrase: str) -> dict[s
     site, transport = app.site(), app.transport()
     order = {"archives": archives, "passphrase": passphrase, "by": who()}
     found: dict[str, Any] = {}
-    for event in onwatch.events(transport, _watch(site), "forget", [machine], order):
+    for event in onwatch.events(transport, watch_of(site), "forget", [machine], order):
         found |= event
     Integrity(site, transport, app.folder).follow([found.pop("seal")])
     return found

@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "restore": ("restore", "Bring back what was archived"),
     "import": ("importing", "Bring mail over: from another IMAP server, a Maildir, mbox"),
     "rebuild": ("rebuild", "Bring a machine back from nothing"),
+    "move": ("move", "What a machine did goes to others, with all that it holds"),
     "decommission": ("decommission", "Take a machine out of the site for good"),
     "drill": ("drill", "What if: a break-in, a loss; nothing is changed"),
     "evidence": ("evidence", "How the site stands, signed, for an auditor"),

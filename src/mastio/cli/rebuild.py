@@ -96,7 +96,9 @@ def rebuild(app: App, machine: str, yes: bool, without_archive: bool, as_json: b
             messages = sum(it.put for it in outcomes)
         if archive:
             files = state(restoring, archive, target)
-        late = _told(app, target)
+        late = (
+            gateways_told(app) if target.has(Role.STORE, Role.GATEWAY_IN, Role.GATEWAY_OUT) else []
+        )
     done = Rebuilt(
         machine, archive.name if archive else "", mailboxes, messages, files,
         round(time.monotonic() - clock, 1), round(began - archive.at, 1) if archive else None,
@@ -201,10 +203,8 @@ def _must(transport: Transport, machine: str, *argv: str) -> None:
         raise MastioError(f"{machine}: {' '.join(argv)}: {last_line(done.stderr) or done.code}")
 
 
-def _told(app: App, target: Machine) -> list[str]:
-    """Gateways learn who there is, and what is not greylisted; as after every apply."""
-    if not target.has(Role.STORE, Role.GATEWAY_IN, Role.GATEWAY_OUT):
-        return []
+def gateways_told(app: App) -> list[str]:
+    """Gateways learn who there is, and what is not greylisted; as after every apply. Why some did not."""
     from mastio.accounts.client import Accounts
     from mastio.greylist.client import Greylist
 

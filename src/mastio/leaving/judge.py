@@ -16,6 +16,8 @@ class Held(TypedDict):
     messages: int
     newest: float
     left: dict[str, int]
+    moved: float
+    books: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ def objections(
             f"{len(held['waiting'])} messages wait in its queue: {_few(held['waiting'])}",
             "`postqueue -p` there tells why; deliver them, or delete those that nobody misses (`postsuper -d`)",
         )
-    if held["messages"] and (archive is None or archive <= held["newest"]):
+    elsewhere = held["moved"] > held["newest"]
+    if held["messages"] and not elsewhere and (archive is None or archive <= held["newest"]):
         when = f"{datetime.fromtimestamp(held['newest'], UTC):%Y-%m-%d %H:%M:%S} UTC"
         newest = (
             "no archive has them"
@@ -46,10 +49,11 @@ def objections(
             f"{held['messages']} messages are in its mailboxes, the last came {when}; {newest}",
             "stop what delivers there, then have them archived (`mastio backup now`) and restored where they shall be",
         )
-    if Role.WATCH in roles:
+    if Role.WATCH in roles and not held["books"]:
         yield Objection(
             "it is the watch: the logs, references and archives of all others are on it",
-            "bring a second copy of the archives elsewhere first (`backup.copy`), and copy /var/log/remote",
+            "`mastio move` takes logs and archives along; else bring a second copy elsewhere (`backup.copy`), and copy "
+            "/var/log/remote",
         )
 
 

@@ -3,7 +3,8 @@
 It finds a JSON object as its global `PAYLOAD`: `postfix`, for each Postfix that may be there its configuration's folder
 and its queue's; `vmail`, where mailboxes are; `trees`, what may stay on the disk. It prints JSON: `ours` (whether
 mastio built it), `waiting` (a line for each message in the queue), `messages` and `newest` (mail in mailboxes, and when
-the last came), `left` (tree → octets).
+the last came), `left` (tree → octets), `moved` (when all of it went to other machines, by `mastio move`; 0: never),
+`books` (whether a watch's logs and archives went as well).
 """
 
 import json
@@ -14,6 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+MOVED = "/var/lib/mastio/moved.json"
+"""Left by `mastio.moving`: when (seconds), and whither."""
 _QUEUE = "/usr/sbin/postqueue"
 _FOLDERS = ("maildrop", "incoming", "active", "deferred", "hold")
 
@@ -66,12 +69,17 @@ def size(top: str) -> int:
 def main(order: dict[str, Any]) -> None:
     """Prints all of it."""
     count, newest = mail(order["vmail"])
+    moved: dict[str, Any] = {"at": 0.0, "watch": False}
+    with suppress(FileNotFoundError):
+        moved |= json.loads(Path(MOVED).read_text())
     found = {
         "ours": Path("/var/lib/mastio/apply").exists(),
         "waiting": [it for config, queue in order["postfix"] for it in waiting(config, queue)],
         "messages": count,
         "newest": newest,
         "left": {it: octets for it in order["trees"] if (octets := size(it))},
+        "moved": moved["at"],
+        "books": moved["watch"],
     }
     json.dump(found, sys.stdout)
 

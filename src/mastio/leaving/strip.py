@@ -43,6 +43,7 @@ systemctl disable --now nftables.service 2>/dev/null || true
 nft flush ruleset 2>/dev/null || true
 # As Debian's package has it, but for its comments: its unit loads it should the machine serve again.
 printf '#!/usr/sbin/nft -f\\n\\nflush ruleset\\n' >/etc/nftables.conf
+rm -f /etc/sysctl.d/99-mastio-moved.conf /var/lib/mastio/moved.json
 rm -rf /var/lib/mastio/apply /etc/mastio /usr/local/lib/mastio /etc/ssh/authorized_keys.d
 """
 _HOSTS = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"

@@ -327,7 +327,7 @@ def main(order: dict[str, Any]) -> None:
         case "open":
             stage.mkdir(parents=True, mode=0o700)
             free = shutil.disk_usage(stage).free
-            say({"free": free})
+            say({"free": free, "stage": str(stage)})
         case "close":
             shutil.rmtree(stage, ignore_errors=True)
             if STAGES.is_dir() and not any(STAGES.iterdir()):

@@ -21,13 +21,17 @@ GATEWAY = (Role.GATEWAY_IN,)
 
 
 def held(**more: Any) -> Held:
-    found: dict[str, Any] = {"ours": True, "waiting": [], "messages": 0, "newest": 0.0, "left": {}}
+    found: dict[str, Any] = {
+        "ours": True, "waiting": [], "messages": 0, "newest": 0.0, "left": {}, "moved": 0.0, "books": False,
+    }  # fmt: skip
     return {**found, **more}  # type: ignore[typeddict-item]
 
 
 def test_an_empty_machine_may_go() -> None:
     assert not [*objections(held(), None, GATEWAY)]
     assert not [*objections(held(messages=3, newest=1000.0), 1001.0, (Role.STORE,))]
+    moved = held(messages=3, newest=1000.0, moved=1001.0, books=True)
+    assert not [*objections(moved, None, (Role.STORE, Role.WATCH))]
 
 
 @pytest.mark.parametrize(
@@ -40,6 +44,8 @@ def test_an_empty_machine_may_go() -> None:
         # Begun in the very second: it may lack what came in it.
         (held(messages=3, newest=1000.0), 1000.0, GATEWAY, "the newest archive is older"),
         (held(), None, (Role.WATCH,), "it is the watch"),
+        # Moved, and then somebody delivered there.
+        (held(messages=3, newest=1000.0, moved=900.0), None, GATEWAY, "no archive has them"),
     ],
 )  # fmt: skip
 def test_what_would_be_lost_speaks_against_it(
