@@ -4,6 +4,8 @@ The old machine has another public address than the new firewall: DNS leads to t
 """
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -95,6 +97,18 @@ class Grown:
     visits: list[tuple[float, bool]]
 
 
+def kill_while_it_shuts(lab: Lab) -> None:
+    """A run that loses its power: the old machine is left half shut."""
+    argv = [sys.executable, "-m", "mastio", "--site", str(lab.folder), "move", OLD, "--yes"]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        for line in process.stderr:
+            if "closing its doors" in line:
+                time.sleep(3)
+                break
+        process.kill()
+
+
 def test_what_would_be_lost_is_refused_and_a_move_that_fails_opens_the_old_machine_again(
     standing: Lab,
 ) -> None:
@@ -108,6 +122,7 @@ def test_what_would_be_lost_is_refused_and_a_move_that_fails_opens_the_old_machi
     webmail = the(standing, Role.WEBMAIL).name
     stage = "/var/lib/mastio/restore"  # where its users' settings would wait
     on(standing, webmail, f"test ! -e {stage}; touch {stage}")
+    kill_while_it_shuts(standing)
     done = mastio(standing.folder, "move", OLD, "--yes")
     assert done.returncode == 1 and "opening its doors again" in done.stderr
     on(standing, webmail, f"rm {stage}")

@@ -59,9 +59,9 @@ def move(
         if not as_json:
             click.echo(words, err=True)
 
-    target, way = _known(app, machine, host)
+    target, former, way = _known(app, machine, host)
     with site_lock(app.folder):
-        moving = Moving(app.site(), app.transport(), target, way, tell)
+        moving = Moving(app.site(), app.transport(), target, former, way, tell)
         if not moving.duties:
             raise MastioError(
                 f"{machine} keeps all that it does: there is nothing to move",
@@ -73,6 +73,7 @@ def move(
         done: Moved | None = None
         if moving.look():
             tell(f"{machine} has moved; what is left of it there is seen to")
+            moving.open_others()
             moving.leave_behind()
         else:
             # Most is copied while nobody waits; what changes meanwhile is little, and then less.
@@ -95,12 +96,14 @@ _FEW = 200
 """So many files are copied in no time."""
 
 
-def _known(app: App, machine: str, host: str | None) -> tuple[Machine, Transport]:
-    """What it was as of the last apply, and the way there."""
+def _known(
+    app: App, machine: str, host: str | None
+) -> tuple[Machine, tuple[Machine, ...], Transport]:
+    """What it was as of the last apply, who was beside it, and the way there."""
     way = way_to(app, Machine(machine, (), "", ()), host)
     for found in (machines_before(app), recorded(way, machine)):
         if target := next((it for it in found if it.name == machine), None):
-            return target, way_to(app, target, host)
+            return target, found, way_to(app, target, host)
     raise MastioError(
         f"neither watch nor {machine} knows what {machine} was",
         hint="a machine that is no watch is moved before watch forgets it: `mastio apply` the new machine alone, "

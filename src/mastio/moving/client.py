@@ -13,7 +13,7 @@ import json
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,14 +59,16 @@ class Moved:
 
 
 class Moving:
-    """One machine's move. `way` reaches it, `transport` the site's machines; `tell` hears how far it is."""
+    """One machine's move. `way` reaches it, `transport` the site's machines; `former` are the machines as they were
+    together; `tell` hears how far it is."""
 
     def __init__(
-        self, site: Site, transport: Transport, machine: Machine, way: Transport, tell: Callable[[str], None]
+        self, site: Site, transport: Transport, machine: Machine, former: Sequence[Machine], way: Transport,
+        tell: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._site, self._transport, self._way, self._tell = site, transport, way, tell
         self._machine = machine
-        self.duties = duties(machine, site)
+        self.duties = duties(machine, site, former)
         self._watch = machine.has(Role.WATCH) and machine.name not in _watches(site)
 
     def look(self) -> bool:
@@ -78,7 +80,7 @@ class Moving:
                     code=Exit.DATA,
                 )
         over = []
-        for taker in dict.fromkeys(it for duty in self.duties for it in duty.takers):
+        for taker in self._takers:
             known = self._marker(taker)
             if known and known["from"] != self._machine.name:
                 raise MastioError(
@@ -95,7 +97,7 @@ class Moving:
                     f"{taker} holds mail of its own: it would be lost", code=Exit.DATA,
                     hint="where mail is already, bring more by `mastio restore` or `mastio import`",
                 )  # fmt: skip
-        return all(over)
+        return any(over)
 
     def copy(self) -> int:
         """Files that came or went: brings the other side to what this one is now, while all goes on."""
@@ -111,35 +113,37 @@ class Moving:
 
     def over(self) -> Moved:
         """All the rest. MastioError when it did not succeed: then everything is where it was, and open."""
-        webmail = any(it.role is Role.WEBMAIL for it in self.duties)
-        began = time.monotonic()
+        began, settled = time.monotonic(), False
         self._tell(f"{self._machine.name}: closing its doors")
         try:
             waiting = self._shut()
             self.copy()
-            with Restoring(self._site, self._transport, self._tell).held():
+            with self._held():
                 # Nothing changes on either side any more.
                 if left := self.copy():
                     raise MastioError(f"{self._machine.name} is not still: {left} files changed")
                 self._state()
                 self._queue()
                 self._passphrase()
+                # From here on the others have it, and this machine must not.
+                settled = True
+                for taker in self._takers:
+                    self._mark(taker, over=True)
             files = sum(
                 len(self._list(self._way, self._machine.name, it.kept.trees)) for it in self.duties
             )
         except BaseException:
-            self._tell(f"{self._machine.name}: opening its doors again")
-            reopened(self._way, self._machine, self._roles)
+            if not settled:
+                self._tell(f"{self._machine.name}: opening its doors again")
+                reopened(self._way, self._machine, self._roles)
             raise
-        # From here on the others have it, and this machine must not.
-        for taker in dict.fromkeys(it for duty in self.duties for it in duty.takers):
-            self._mark(taker, over=True)
         self.leave_behind()
-        return Moved(files, waiting, round(time.monotonic() - began, 1) if webmail else 0.0)
+        away = time.monotonic() - began if self._has(Role.WEBMAIL) else 0.0
+        return Moved(files, waiting, round(away, 1))
 
     def leave_behind(self) -> None:
         """What is left on the machine: browsers are handed on, queues are empty. Harmless a second time."""
-        if any(it.role is Role.WEBMAIL for it in self.duties):
+        if self._has(Role.WEBMAIL):
             forward(self._way, self._machine, addresses(self._site, Role.WEBMAIL))
         names = ",".join(f"{it.role}:{'+'.join(it.takers)}" for it in self.duties)
         note = json.dumps({"at": time.time(), "to": names, "watch": self._watch})
@@ -149,6 +153,27 @@ class Moving:
             f"umask 077; cat >{MOVED}",
             *(it.config for it in self._instances()), stdin=note.encode(),
         )  # fmt: skip
+
+    def open_others(self) -> None:
+        """Should they not be, since a run was cut short when all was done."""
+        if self._has(Role.STORE):
+            list(self._put(self._takers_of(Role.STORE)[0], {"do": "release", "ticket": "0" * 16}))
+
+    def _held(self) -> AbstractContextManager[None]:
+        """Who takes the mail stands still; a store that keeps its own need not."""
+        if not self._has(Role.STORE):
+            return nullcontext()
+        return Restoring(self._site, self._transport, self._tell).held()
+
+    def _has(self, role: Role) -> bool:
+        return bool(self._takers_of(role))
+
+    def _takers_of(self, role: Role) -> tuple[str, ...]:
+        return tuple(name for it in self.duties if it.role is role for name in it.takers)
+
+    @property
+    def _takers(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(it for duty in self.duties for it in duty.takers))
 
     @property
     def _roles(self) -> tuple[Role, ...]:
@@ -221,20 +246,18 @@ class Moving:
     def _queue(self) -> None:
         """Messages that still wait, into the queue of who sends now; named anew there (postsuper(1), -s)."""
         for role, mine in self._queues():
-            taker = self._site.machine(next(it.takers[-1] for it in self.duties if it.role is role))
-            if role is not Role.STORE:
-                taker = self._site.carrying(Role.GATEWAY_OUT)[0]
-            target = of_store(taker) if role is Role.STORE else ONLY
+            standing = role is Role.STORE  # held by who called
+            taker = self._site.carrying(role if standing else Role.GATEWAY_OUT)[0]
+            target = of_store(taker) if standing else ONLY
             trees = [f"{mine.queue}/{it}" for it in _QUEUES]
             if not (paths := list(self._list(self._way, self._machine.name, trees))):
                 continue
             renamed = tuple((it, f"{target.queue}/{Path(it).name}") for it in trees)
-            standing = role is Role.STORE  # held by who called
             if not standing:
                 self._do(self._transport, taker.name, f"systemctl stop {target.unit}")
             try:
                 self._give(taker.name, {"paths": paths, "trees": trees}, renamed=renamed)
-                taken_up(self._transport, taker.name, target, anew=role is Role.STORE)
+                taken_up(self._transport, taker.name, target, anew=standing)
             finally:
                 if not standing:
                     self._do(self._transport, taker.name, f"systemctl start {target.unit}")

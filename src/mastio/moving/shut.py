@@ -17,6 +17,7 @@ _PAUSE = 0.5
 _RULES = "/etc/nftables.conf"
 _MARK = "# from here on: browsers that still come here are handed on"
 _FORWARDING = "/etc/sysctl.d/99-mastio-moved.conf"
+_RELOAD = "if postfix status 2>/dev/null; then postfix reload; fi"
 _GATEWAYS = (Role.GATEWAY_IN, Role.GATEWAY_OUT)
 
 
@@ -44,11 +45,12 @@ def shut(
     smtp = f"{services.SMTP.port}.inet"
     _units(way, machine, "disable", _doors(roles))
     if Role.GATEWAY_IN in roles:
-        _do(way, machine, f"postconf -e master_service_disable={smtp} && postfix reload")
+        # A run that was cut short may have stopped it already.
+        _do(way, machine, f"postconf -e master_service_disable={smtp}; {_RELOAD}")
     end = time.monotonic() + patience
     while True:
         for it in _queues(machine, roles):
-            _do(way, machine, f"postqueue -c {it} -f")
+            _do(way, machine, f"postqueue -c {it} -f || true")
         left = waiting()
         if not left.get("active") and not left.get("incoming") and not left.get("maildrop"):
             break

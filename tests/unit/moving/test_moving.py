@@ -33,6 +33,14 @@ def test_what_a_machine_keeps_does_not_move() -> None:
     assert [it.role for it in duties(more, site)] == [Role.WEBMAIL]
 
 
+def test_a_gateway_that_was_there_all_along_takes_nothing() -> None:
+    site = demo_site()
+    spare = Machine("spare", (Role.GATEWAY_IN,), "edge", ())
+    assert not duties(spare, site, (*site.machines, spare))
+    (new,) = duties(spare, site, (spare,))
+    assert new.takers == ("gateway",)
+
+
 def given(tree: Path, paths: list[str], **more: Any) -> io.BytesIO:
     out = io.BytesIO()
     order = {"paths": paths, "trees": [str(tree)], "databases": [], "dumps": [], **more}
