@@ -30,6 +30,7 @@ from bench.sender import send
 from mastio import services
 from mastio.cli.common import App
 from mastio.lab import outside
+from mastio.roles.store import holding
 
 WAIT = 4
 """Greylisting's delay in the benchmark, in seconds."""
@@ -62,13 +63,13 @@ def learn(lessons: list[Any]) -> dict[str, int]:
         return dict(collections.Counter(pool.map(one, lessons)))
 
 
-def sorted_mail(folder: str) -> dict[str, Any]:
-    """Where each numbered message lies, "" for the inbox, and what Rspamd gave it."""
+def sorted_mail(folder: str, quarantine: str) -> dict[str, Any]:
+    """Where each numbered message lies, "" for the inbox, "held" in quarantine, and what Rspamd gave it."""
     import pathlib
     import re
 
     found = {}
-    for path in pathlib.Path(folder).glob("**/*"):
+    for path in (*pathlib.Path(folder).glob("**/*"), *pathlib.Path(quarantine).glob("new/*")):
         if path.parent.name in ("new", "cur") and path.is_file():
             head = path.read_bytes().partition(b"\n\n")[0].decode("latin-1")
             number = re.search(r"^X-Bench: (\d+)", head, re.M)
@@ -76,6 +77,8 @@ def sorted_mail(folder: str) -> dict[str, Any]:
             if number:
                 name = path.parent.parent.name
                 place = name if name.startswith(".") else ""
+                if path.is_relative_to(quarantine):
+                    place = "held"
                 found[number[1]] = [place, float(score[1]) if score else 0.0]
     return found
 
@@ -136,13 +139,15 @@ def settled(app: App, folder: str, count: int) -> dict[str, Any]:
     """What lies in the mailbox, as soon as `count` messages do."""
     seen, end = -1, 0.0
     while True:
-        found: dict[str, Any] = remote(app.transport(), STORE, sorted_mail, folder=folder)
+        found: dict[str, Any] = remote(
+            app.transport(), STORE, sorted_mail, folder=folder, quarantine=holding.FOLDER
+        )
         if len(found) >= count:
             return found
         if len(found) > seen:
             seen, end = len(found), time.monotonic() + 90
         if time.monotonic() > end:
-            fail(f"{len(found)} of {count} accepted messages are in the mailbox")
+            fail(f"{len(found)} of {count} accepted messages are in the mailbox or held")
         time.sleep(2)
 
 
@@ -193,9 +198,20 @@ def report(
         inbox = [it for it in those if places.get(str(it.number), ["?"])[0] == ""]
         at_once = [it for it in inbox if it.number not in second]
         junk = [it for it in those if places.get(str(it.number), [""])[0] == ".Junk"]
-        cells = (refused, junk, delayed, still, at_once, inbox)
+        held = [it for it in those if places.get(str(it.number), [""])[0] == "held"]
+        cells = (refused, junk, held, delayed, still, at_once, inbox)
         rows.append((name, len(those), *(share(len(it), len(those)) for it in cells)))
-    heads = ("", "judged", "refused", "Junk", "delayed", "delayed again", "inbox at once", "inbox")
+    heads = (
+        "",
+        "judged",
+        "refused",
+        "Junk",
+        "held",
+        "delayed",
+        "delayed again",
+        "inbox at once",
+        "inbox",
+    )
     click.echo(table(heads, rows))
     ham = [it for it in judged if not it.spam]
     wrong = [
