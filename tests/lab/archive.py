@@ -1,6 +1,7 @@
 """The packages that the lab has fetched already, as an archive for a machine that has no other way to any."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,7 +10,12 @@ from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
-from mastio.lab import paths
+import pytest
+
+from mastio.lab import demo, paths
+from mastio.lab.images import Images, Recipe
+from mastio.lab.model import machines
+from tests.lab.conftest import Quiet
 
 _PORT = 8099
 _SERVE = """
@@ -19,12 +25,15 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 where = lambda *those: Quiet(*those, directory=sys.argv[1])
 http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), where).serve_forever()
 """
+_WIREGUARD = ("wireguard-go", "wireguard-tools")
+"""Of sites without a firewall, as the demonstration is none."""
 SOURCES = f"deb [trusted=yes] http://127.0.0.1:{_PORT}/debian-security/ ./\n"
 """For sources.list(5) of the machine on whose loopback it is served. It has the fixes as well, and is called so."""
 
 
 def shelf(folder: Path) -> Path:
-    """`folder`, which is empty, as the archive: every package of the cache."""
+    """`folder`, which is empty, as the archive: every package of the cache, which has all that a site needs then."""
+    _fetched(folder / "site")
     debs = sorted((paths.cache() / "debs").glob("*.deb"))
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         (folder / "Packages").write_text("\n".join(pool.map(_stanza, debs)))
@@ -32,6 +41,22 @@ def shelf(folder: Path) -> Path:
     (folder / "debs").symlink_to(paths.cache() / "debs")
     (folder / "debian-security").symlink_to(".")
     return folder
+
+
+def _fetched(folder: Path) -> None:
+    """On a fresh box the cache is empty for who runs first: what the demonstration's machines are made of is built."""
+    from mastio.cli.common import App
+
+    folder.mkdir()
+    demo.found(folder / "site.toml", "shelf")
+    with pytest.MonkeyPatch.context() as here:
+        here.setenv("MASTIO_STATE", str(folder))
+        here.setenv("MASTIO_IDENTITY", str(folder / "identity"))
+        app = App(str(folder))
+        made = machines(app.site(), app.states())
+    with Images.held(Quiet().note) as images:
+        images.build({*(Recipe(it.packages, it.debconf) for it in made), Recipe(_WIREGUARD)})
+    shutil.rmtree(folder)
 
 
 @contextmanager

@@ -20,7 +20,6 @@ import pytest
 
 from mastio.cli.common import INTERNET, App
 from mastio.lab import house, internet, model, network, outside
-from mastio.lab.images import Images, Recipe
 from mastio.lab.model import LabMachine
 from mastio.lab.provider import Lab as Provider
 from mastio.lab.transport import NspawnTransport
@@ -35,7 +34,6 @@ from tests.lab.test_verify import having
 pytestmark = pytest.mark.lab
 
 TOPOLOGIES = ("single", "webmail", "separated", "split")
-WIREGUARD = ("wireguard-go", "wireguard-tools")
 _SOURCES = "/etc/apt/sources.list"
 _CLOCKS = 30
 """Seconds in which clocks follow watch once it is up: three answers, 8 s apart at most."""
@@ -83,9 +81,6 @@ class Place:
 
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with Images.held(Quiet().note) as images:
-        # What no machine of the demonstration has, and so perhaps nobody has fetched yet.
-        images.build({Recipe(WIREGUARD)})
     return archive.shelf(tmp_path_factory.mktemp("archive"))
 
 
