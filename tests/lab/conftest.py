@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import ip_interface
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -146,7 +147,8 @@ class TheLab:
         while '"stopped"' not in self.mastio("lab", "status", "--json"):
             assert time.monotonic() < end, f"{machine} does not go down"
             time.sleep(0.5)
-        self.mastio("lab", "up")
+        # A lab of a module's own is not where the worker's is.
+        self.mastio("lab", "up", "--port", str(urlsplit(self.webmail_url).port))
 
 
 def mastio(

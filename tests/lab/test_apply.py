@@ -4,6 +4,7 @@
 """
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -166,7 +167,9 @@ def test_a_second_apply_is_refused_while_one_works(lab: Lab) -> None:
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as first:
         assert first.stderr
         first.stderr.readline()  # its first step: it holds the lock
+        first.send_signal(signal.SIGSTOP)  # or it may be over before the second has begun
         second = mastio(lab.folder, "apply", "--yes", "store")
+        first.send_signal(signal.SIGCONT)
         first.communicate()
     assert first.returncode == 0
     assert second.returncode == 75
