@@ -98,6 +98,8 @@ def _switch(order: Order, at: At) -> None:
     at("commands")
     for command in order["commands"]:
         must(command["name"], command["argv"])
+    if order["firewall"]:
+        firewall.keep()
     at("units", " ".join(unit for group in order["verbs"].values() for unit in group))
     units.switch(order["verbs"])
     at("firewall")

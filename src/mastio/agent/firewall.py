@@ -88,6 +88,20 @@ def track() -> None:
     must("firewall", ["nft", "-f", "-"], TRACKING)
 
 
+def keep() -> None:
+    """Has nftables.service begin with the rules that run, where none are ours yet.
+
+    Started for the first time it would do as Debian's file says: flush all. A firewall machine would cut the ways that
+    lead through it, by which others are being built.
+    """
+    if load_record()["firewall"] or _armed():
+        return
+    former = must("firewall", ["nft", "-s", "list", "ruleset"])
+    if former:
+        text = f"#!/usr/sbin/nft -f\nflush ruleset\n{former}\n"
+        put_file(PERMANENT, text.encode(), 0o644)
+
+
 def load(ruleset: str, window: int) -> None:
     """Arms the way back, `window` seconds from now, and loads `ruleset`."""
     if not _armed():
