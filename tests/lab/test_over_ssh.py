@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -191,6 +191,26 @@ def test_plain_machines_are_adopted(place: Place) -> None:
     (watch,) = place.lab.site.carrying(Role.WATCH)
     assert {it["verdict"] for it in found.values()} == {"adopted"}
     assert {name for name, it in found.items() if not it["through_watch"]} == {watch.name}
+
+
+def test_a_firewall_machine_is_built_and_what_goes_through_it_goes_on(place: Place) -> None:
+    """All others are reached through it, and are being built meanwhile as a rule."""
+    walls = [it.name for it in place.lab.site.carrying(Role.FIREWALL)]
+    if not walls:
+        return
+    (inner, *_) = (it.name for it in place.lab.site.carrying(Role.GATEWAY_IN))
+    argv = place.lab.transport.fresh().argv(inner, ["cat"])
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as conversation:
+        assert conversation.stdin and conversation.stdout
+        conversation.stdin.write(b"before\n")
+        conversation.stdin.flush()
+        assert conversation.stdout.readline() == b"before\n"
+        done = place.mastio("apply", "--yes", *walls)
+        assert done.returncode == 0, done.stdout + done.stderr
+        with suppress(BrokenPipeError):
+            conversation.stdin.write(b"after\n")
+            conversation.stdin.flush()
+        assert conversation.stdout.readline() == b"after\n", "it was cut"
 
 
 def test_they_are_built(place: Place) -> None:
