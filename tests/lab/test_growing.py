@@ -237,6 +237,7 @@ def test_the_webmail_was_away_for_less_than_a_minute(grown: Grown) -> None:
     bad = [when for when, well in grown.visits if not well]
     assert bad, "it cannot have been away for no time at all"
     longest = max(after - before for before, after in pairwise(good))
+    print(f"away for {longest:.1f} s as a browser sees it; {grown.moved}")
     assert longest <= 60 and grown.moved["webmail_away"] <= 60
     assert good[-1] > bad[-1], "browsers are handed on"
 
