@@ -11,9 +11,10 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -200,17 +201,30 @@ def test_a_firewall_machine_is_built_and_what_goes_through_it_goes_on(place: Pla
         return
     (inner, *_) = (it.name for it in place.lab.site.carrying(Role.GATEWAY_IN))
     argv = place.lab.transport.fresh().argv(inner, ["cat"])
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as conversation:
-        assert conversation.stdin and conversation.stdout
-        conversation.stdin.write(b"before\n")
-        conversation.stdin.flush()
-        assert conversation.stdout.readline() == b"before\n"
+    over, cut = Event(), list[str]()
+
+    def talk() -> None:
+        with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as there:
+            assert there.stdin and there.stdout
+            try:
+                while not over.wait(0.05):
+                    there.stdin.write(b"still here\n")
+                    there.stdin.flush()
+                    if there.stdout.readline() != b"still here\n":
+                        raise BrokenPipeError("it ended")
+            except BrokenPipeError as error:
+                cut.append(str(error))
+
+    talking = Thread(target=talk)
+    talking.start()
+    try:
         done = place.mastio("apply", "--yes", *walls)
-        assert done.returncode == 0, done.stdout + done.stderr
-        with suppress(BrokenPipeError):
-            conversation.stdin.write(b"after\n")
-            conversation.stdin.flush()
-        assert conversation.stdout.readline() == b"after\n", "it was cut"
+        time.sleep(1)
+    finally:
+        over.set()
+        talking.join()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not cut, cut
 
 
 def test_they_are_built(place: Place) -> None:
