@@ -175,6 +175,9 @@ def grown(standing: Lab) -> Iterator[Grown]:
         f"sqlite3 {ROUNDCUBE} \"INSERT INTO users (username, mail_host, created) VALUES ('carried', 'x', 1)\"",
     )
     on(lab, OLD, f"valkey-cli -s {SOCKET} set carried yes")
+    # On the internet a machine's log never stands still.
+    chatter = "while sleep 0.1; do logger somebody knocks; done"
+    on(lab, OLD, f"systemd-run -q --unit=chatter sh -c '{chatter}'")
     name = lab.site.webmail_host
     look = f"PORT, NAME, ADDRESS, WHERE = {services.HTTPS.port}, '{name}', '203.0.113.1', '{VISITS}'\n{LOOK}"
     on(lab, outside.MACHINE, f"cat >/var/tmp/look.py; rm -f {VISITS}", look.encode())

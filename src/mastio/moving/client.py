@@ -100,7 +100,10 @@ class Moving:
         return any(over)
 
     def copy(self) -> int:
-        """Files that came or went: brings the other side to what this one is now, while all goes on."""
+        """Files that came or went: brings the other side to what this one is now, while all goes on.
+
+        A watch's logs are copied and not counted: what is written about the move itself never stands still.
+        """
         changed = 0
         for duty in self.duties:
             for taker in duty.takers:
@@ -108,7 +111,7 @@ class Moving:
                 changed += self._alike(taker, duty.kept.trees)
         if self._watch:
             trees, renamed = self._books()
-            changed += self._alike(_watches(self._site)[0], trees, renamed)
+            self._alike(_watches(self._site)[0], trees, renamed)
         return changed
 
     def over(self) -> Moved:
