@@ -10,12 +10,12 @@ networks = ["10.99.0.0/24", "fd00:99::/64"]
 
 from dataclasses import replace
 
-from mastio.site import values
 from mastio.site.layout import Layout
 from mastio.site.model import Address, Network, Role
 from mastio.site.read import Raw
 from mastio.site.server import NUMBER
 from mastio.site.topology import FIRST_HOST, default_networks
+from mastio.site.tunnels import inside
 
 _MOST_BITS = {4: 27, 6: 120}
 _PATH = ("mesh", "networks")
@@ -50,23 +50,7 @@ def join(
 def _networks(
     raw: Raw, name: str, public: tuple[Address, ...], admins: tuple[Network, ...]
 ) -> tuple[Network, ...]:
-    families = sorted({it.version for it in public})
-    found = {it.version: it for it in default_networks(name, NUMBER) if it.version in families}
-    for number, text in enumerate(raw.texts(*_PATH)):
-        here = (*_PATH, number)
-        try:
-            network = values.network(text)
-        except ValueError as error:
-            raw.problems.add(here, str(error))
-            continue
-        if network.version not in families:
-            raw.problems.add(
-                here, f"{network}: the site has no IPv{network.version} in `public`", "leave it out"
-            )
-        elif network.prefixlen > (most := _MOST_BITS[network.version]):
-            raw.problems.add(here, f"{network} is too small", f"/{most} or larger")
-        else:
-            found[network.version] = network
+    found = inside(raw, _PATH, default_networks(name, NUMBER), public, _MOST_BITS)
     for network in found.values():
         for what, others in (("`public`", public), ("admins.networks", admins)):
             for other in others:
@@ -78,4 +62,4 @@ def _networks(
                         _PATH, f"{network} and {other} of {what} meet",
                         "take a network that is nowhere else, such as 10.99.0.0/24",
                     )  # fmt: skip
-    return tuple(found[it] for it in families)
+    return tuple(found[it] for it in sorted(found))

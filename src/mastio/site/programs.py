@@ -8,12 +8,12 @@ networks = ["10.99.0.0/16", "fd00:99::/64"]
 
 from dataclasses import dataclass
 
-from mastio.site import values
 from mastio.site.layout import Layout
 from mastio.site.model import Acme, Address, Challenge, Clients, Network, Role
 from mastio.site.problems import did_you_mean
 from mastio.site.read import Raw
 from mastio.site.topology import default_networks
+from mastio.site.tunnels import inside
 
 NUMBER = 200
 """Of the tunnel's networks among the site's."""
@@ -83,29 +83,13 @@ def _networks(
     layout: Layout | None,
     admins: tuple[Network, ...],
 ) -> tuple[Network, ...]:
-    families = sorted({it.version for it in public})
-    found = {it.version: it for it in default_networks(name, NUMBER) if it.version in families}
+    found = inside(raw, ("vpn", "networks"), default_networks(name, NUMBER), public, _MOST_BITS)
     zones = [
         (f"zone {zone.name}", it)
         for zone in (layout.zones if layout else ())
         for it in zone.networks
     ]
     taken = [*zones, *(("admins.networks", it) for it in admins)]
-    for number, text in enumerate(raw.texts("vpn", "networks")):
-        here = ("vpn", "networks", number)
-        try:
-            network = values.network(text)
-        except ValueError as error:
-            raw.problems.add(here, str(error))
-            continue
-        if network.version not in families:
-            raw.problems.add(
-                here, f"{network}: the site has no IPv{network.version} in `public`", "leave it out"
-            )
-        elif network.prefixlen > (most := _MOST_BITS[network.version]):
-            raw.problems.add(here, f"{network} is too small", f"/{most} or larger")
-        else:
-            found[network.version] = network
     path = ("vpn", "networks") if raw.has("vpn", "networks") else ("clients",)
     for network in found.values():
         for what, other in taken:
@@ -117,4 +101,4 @@ def _networks(
                 )
         if any(it in network for it in public):
             raw.problems.add(path, f"{network} holds a public address", "take a private network")
-    return tuple(found[it] for it in families)
+    return tuple(found[it] for it in sorted(found))
