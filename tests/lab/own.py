@@ -15,13 +15,16 @@ from tests.lab.conftest import mastio
 
 
 @contextmanager
-def own_lab_of(topology: str, folder: Path) -> Iterator[Lab]:
-    """The demonstration site in that topology, up; its folder is `folder`."""
+def own_lab_of(topology: str, folder: Path, *public: str) -> Iterator[Lab]:
+    """The demonstration site in that topology, up; its folder is `folder`. `public`: further addresses of it."""
     from mastio.cli.common import App
 
     file = folder / "site.toml"
     demo.found(file, f"{topology}{os.getpid()}")
-    file.write_text(file.read_text().replace('topology = "separated"', f'topology = "{topology}"'))
+    text = file.read_text().replace('topology = "separated"', f'topology = "{topology}"')
+    more = "".join(f'    "{it}",\n' for it in public)
+    before, begin, after = text.partition("public = [\n")
+    file.write_text(f"{before}{begin}{after.replace(']', f'{more}]', 1)}")
     site = App(str(folder)).site()
     provider = Provider(site.name)
     with socket.create_server((host.LOOPBACK, 0)) as free:

@@ -5,7 +5,6 @@ the tunnel is broken as a provider or an intruder would.
 """
 
 import json
-import os
 import re
 import socket
 import subprocess
@@ -18,16 +17,15 @@ import pytest
 
 from mastio import services
 from mastio.flows import MESH_INTERFACE
-from mastio.lab import demo, forward, host, network, up
+from mastio.lab import network
 from mastio.lab.internet import SEGMENT
-from mastio.lab.provider import Lab as Provider
-from mastio.lab.transport import NspawnTransport
 from mastio.roles.mesh import CONFIG, UNIT
 from mastio.transport import SshTransport
 from tests.lab import mail
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import CAROL, message, token
+from tests.lab.own import own_lab_of
 from tests.lab.sabotage import Sabotage, on, sabotaged
 from tests.lab.test_verify import NOT_HERE, having, verify
 
@@ -69,27 +67,9 @@ print(json.dumps(sorted(seen)))
 
 @pytest.fixture(scope="module")
 def lab(own_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    from mastio.cli.common import App
-
-    folder = tmp_path_factory.mktemp("joined")
-    file = folder / "site.toml"
-    demo.found(file, f"joined{os.getpid()}")
-    text = file.read_text().replace('topology = "separated"', 'topology = "webmail"')
-    second = '"203.0.113.1",\n    "203.0.113.2",\n    "2001:db8:113::2"'
-    file.write_text(text.replace('"203.0.113.1"', second, 1))
-    site = App(str(folder)).site()
-    provider = Provider(site.name)
-    with socket.create_server((host.LOOPBACK, 0)) as free:
-        port = free.getsockname()[1]
-    try:
-        done = mastio(folder, "lab", "up", "--port", str(port))
-        assert done.returncode == 0, done.stdout + done.stderr
-        accounts = json.loads(up.accounts_path(site.name).read_text())
-        (way,) = forward.forwards(site.name)
-        url = f"https://{host.LOOPBACK}:{way.port}/"
-        yield Lab(folder, site, accounts, url, NspawnTransport(site.name))
-    finally:
-        provider.down(purge=True)
+    second = ("203.0.113.2", "2001:db8:113::2")
+    with own_lab_of("webmail", tmp_path_factory.mktemp("joined"), *second) as joined:
+        yield joined
 
 
 class Wire:

@@ -26,14 +26,14 @@ from mastio.leaving.look import MOVED
 from mastio.moving import hand
 from mastio.moving.duties import duties
 from mastio.moving.requeue import taken_up
-from mastio.moving.shut import forward, reopened, shut
+from mastio.moving.shut import do, forward, reopened, shut
 from mastio.restoring import put
 from mastio.restoring.client import Restoring
 from mastio.restoring.whole import UNITS
 from mastio.roles.backup import FOLDER as BACKUP
 from mastio.roles.backup import KEYS
 from mastio.site.model import Machine, Role, Site
-from mastio.transport import Transport, last_line
+from mastio.transport import Transport
 
 _HAND, _PUT = (Path(str(it.__file__)).read_text() for it in (hand, put))
 HERE = "/var/lib/mastio/moved-here.json"
@@ -150,11 +150,11 @@ class Moving:
             forward(self._way, self._machine, addresses(self._site, Role.WEBMAIL))
         names = ",".join(f"{it.role}:{'+'.join(it.takers)}" for it in self.duties)
         note = json.dumps({"at": time.time(), "to": names, "watch": self._watch})
-        self._do(
+        do(
             self._way, self._machine.name,
             'for config do test ! -e "$config/main.cf" || postsuper -c "$config" -d ALL; done; '
             f"umask 077; cat >{MOVED}",
-            *(it.config for it in self._instances()), stdin=note.encode(),
+            *(it.config for _, it in self._queues()), stdin=note.encode(),
         )  # fmt: skip
 
     def open_others(self) -> None:
@@ -186,21 +186,23 @@ class Moving:
     def _shut(self) -> int:
         """How many messages are in its queues when it stands still."""
 
+        queues = [it.config for _, it in self._queues()]
+
         def waiting() -> dict[str, int]:
-            order = {"do": "queue", "configs": [it.config for it in self._instances()]}
+            order = {"do": "queue", "configs": queues}
             (found,) = self._events(self._way, self._machine.name, order)
             return dict(found)
 
-        return shut(self._way, self._machine, self._roles, waiting, _DRAIN)
+        return shut(self._way, self._machine, self._roles, queues, waiting, _DRAIN)
 
     def _trees(self, taker: str) -> tuple[str, ...]:
         return tuple(tree for it in self.duties if taker in it.takers for tree in it.kept.trees)
 
     def _books(self) -> tuple[tuple[str, ...], Renamed]:
-        """What a watch has of machines that the site has no more: their logs; their archives, set aside."""
-        gone = [self._machine.name]
-        renamed = tuple((f"{BACKUP}/{it}", f"{BACKUP}/former/{it}/repository") for it in gone)
-        return (*(f"{LOGS}/{it}" for it in gone), *(old for old, _ in renamed)), renamed
+        """What a watch has of itself: its logs; its archives, which are set aside."""
+        name = self._machine.name
+        archives = f"{BACKUP}/{name}"
+        return (f"{LOGS}/{name}", archives), ((archives, f"{BACKUP}/former/{name}/repository"),)
 
     def _passphrase(self) -> None:
         """What opens its archives stands beside them."""
@@ -257,13 +259,13 @@ class Moving:
                 continue
             renamed = tuple((it, f"{target.queue}/{Path(it).name}") for it in trees)
             if not standing:
-                self._do(self._transport, taker.name, f"systemctl stop {target.unit}")
+                do(self._transport, taker.name, f"systemctl stop {target.unit}")
             try:
                 self._give(taker.name, {"paths": paths, "trees": trees}, renamed=renamed)
                 taken_up(self._transport, taker.name, target, anew=standing)
             finally:
                 if not standing:
-                    self._do(self._transport, taker.name, f"systemctl start {target.unit}")
+                    do(self._transport, taker.name, f"systemctl start {target.unit}")
 
     def _queues(self) -> Iterator[tuple[Role, Instance]]:
         for it in self.duties:
@@ -271,9 +273,6 @@ class Moving:
                 yield it.role, ONLY
             elif it.role is Role.STORE:
                 yield it.role, of_store(self._machine)
-
-    def _instances(self) -> tuple[Instance, ...]:
-        return tuple(it for _, it in self._queues())
 
     @contextmanager
     def _stage(self, taker: str) -> Iterator[tuple[str, str]]:
@@ -334,13 +333,7 @@ class Moving:
 
     def _mark(self, taker: str, *, over: bool) -> None:
         words = json.dumps({"from": self._machine.name, "over": over})
-        self._do(self._transport, taker, f"umask 077; cat >{HERE}", stdin=words.encode())
-
-    @staticmethod
-    def _do(way: Transport, machine: str, script: str, *argv: str, stdin: bytes = b"") -> None:
-        done = way.run(machine, ["sh", "-ec", script, "sh", *argv], stdin, timeout=120)
-        if done.code:
-            raise MastioError(f"{machine}: {last_line(done.stderr) or done.code}")
+        do(self._transport, taker, f"umask 077; cat >{HERE}", stdin=words.encode())
 
 
 def _watches(site: Site) -> list[str]:

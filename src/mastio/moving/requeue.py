@@ -6,9 +6,9 @@ an administrator has yet to look at would be on its way then, so it is held agai
 of its own that holds everything.
 """
 
-from mastio.errors import MastioError
 from mastio.instances import Instance
-from mastio.transport import Transport, last_line
+from mastio.moving.shut import do
+from mastio.transport import Transport
 
 _NAMES = "postsuper -c $1 -s"
 _ANEW = """
@@ -36,7 +36,4 @@ postsuper -c $1 -r ALL incoming active deferred
 
 def taken_up(way: Transport, machine: str, postfix: Instance, *, anew: bool) -> None:
     """While `postfix` stands still. `anew`: they shall go where its configuration says today."""
-    argv = ["sh", "-ec", _ANEW if anew else _NAMES, "sh", postfix.config, postfix.queue]
-    done = way.run(machine, argv, timeout=180)
-    if done.code:
-        raise MastioError(f"{machine}: its queue: {last_line(done.stderr) or done.code}")
+    do(way, machine, _ANEW if anew else _NAMES, postfix.config, postfix.queue)

@@ -10,6 +10,7 @@ from mastio import services
 from mastio.errors import MastioError
 from mastio.instances import ONLY, of_store
 from mastio.nft import chain
+from mastio.restoring.whole import UNITS
 from mastio.site.model import Address, Machine, Role
 from mastio.transport import Transport, last_line
 
@@ -28,7 +29,7 @@ def _doors(roles: Sequence[Role]) -> list[str]:
 
 def _still(machine: Machine, roles: Sequence[Role]) -> list[str]:
     """What writes; it stops last. The filter and its memory go on: they are asked for what they know."""
-    units = ["php8.4-fpm.service"] if Role.WEBMAIL in roles else []
+    units = [*UNITS[Role.WEBMAIL]] if Role.WEBMAIL in roles else []
     if any(it in roles for it in _GATEWAYS):
         units += ["mastio-onward.timer", ONLY.unit]
     if Role.STORE in roles:
@@ -39,18 +40,22 @@ def _still(machine: Machine, roles: Sequence[Role]) -> list[str]:
 
 
 def shut(
-    way: Transport, machine: Machine, roles: Sequence[Role], waiting: Callable[[], dict[str, int]], patience: float
+    way: Transport, machine: Machine, roles: Sequence[Role], queues: Sequence[str],
+    waiting: Callable[[], dict[str, int]], patience: float,
 ) -> int:  # fmt: skip
-    """Doors first, then what is on its way gets `patience` seconds, then all stands still; what waits even so."""
+    """Doors first, then what is on its way gets `patience` seconds, then all stands still; what waits even so.
+
+    `queues` are the configuration folders of the Postfixes that stop, `waiting` counts what is in them.
+    """
     smtp = f"{services.SMTP.port}.inet"
     _units(way, machine, "disable", _doors(roles))
     if Role.GATEWAY_IN in roles:
         # A run that was cut short may have stopped it already.
-        _do(way, machine, f"postconf -e master_service_disable={smtp}; {_RELOAD}")
+        do(way, machine.name, f"postconf -e master_service_disable={smtp}; {_RELOAD}")
     end = time.monotonic() + patience
     while True:
-        for it in _queues(machine, roles):
-            _do(way, machine, f"postqueue -c {it} -f || true")
+        for it in queues:
+            do(way, machine.name, f"postqueue -c {it} -f || true")
         left = waiting()
         if not left.get("active") and not left.get("incoming") and not left.get("maildrop"):
             break
@@ -64,7 +69,7 @@ def shut(
 def reopened(way: Transport, machine: Machine, roles: Sequence[Role]) -> None:
     """As it was."""
     if Role.GATEWAY_IN in roles:
-        _do(way, machine, "postconf -X master_service_disable")
+        do(way, machine.name, "postconf -X master_service_disable")
     _units(way, machine, "enable", [*_still(machine, roles)[::-1], *_doors(roles)])
 
 
@@ -102,22 +107,18 @@ def forward(way: Transport, machine: Machine, to: Sequence[Address]) -> None:
         f"sed -i '/^{_MARK}$/,$d' {_RULES}; cat >>{_RULES}; nft -f {_RULES}; "
         f'printf %s "$1" >{_FORWARDING}; sysctl -qp {_FORWARDING}'
     )
-    _do(way, machine, script, settings, stdin="".join(f"{it}\n" for it in lines).encode())
-
-
-def _queues(machine: Machine, roles: Sequence[Role]) -> list[str]:
-    gateway = [ONLY.config] if any(it in roles for it in _GATEWAYS) else []
-    return [*gateway, *([of_store(machine).config] if Role.STORE in roles else [])]
+    do(way, machine.name, script, settings, stdin="".join(f"{it}\n" for it in lines).encode())
 
 
 def _units(way: Transport, machine: Machine, verb: str, units: Sequence[str]) -> None:
     """`disable`: it stops, also over a reboot; `enable`: the way back. What is not there is left out."""
     if units:
         script = f"for unit do systemctl cat $unit >/dev/null 2>&1 || continue; systemctl {verb} --now -q $unit; done"
-        _do(way, machine, script, *units)
+        do(way, machine.name, script, *units)
 
 
-def _do(way: Transport, machine: Machine, script: str, *argv: str, stdin: bytes = b"") -> None:
-    done = way.run(machine.name, ["sh", "-ec", script, "sh", *argv], stdin, timeout=120)
+def do(way: Transport, machine: str, script: str, *argv: str, stdin: bytes = b"") -> None:
+    """A shell script on the machine, to its end; MastioError with its last words when it fails."""
+    done = way.run(machine, ["sh", "-ec", script, "sh", *argv], stdin, timeout=180)
     if done.code:
-        raise MastioError(f"{machine.name}: {last_line(done.stderr) or done.code}")
+        raise MastioError(f"{machine}: {last_line(done.stderr) or done.code}")
