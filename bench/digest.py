@@ -22,12 +22,17 @@ import click
 from bench import loglines
 from bench.common import fail, say, table
 
+from mastio.digest import ahead
+
 PACKAGES = ("pflogsumm", "logwatch", "libdate-manip-perl")
 _OURS = """\
 import sys
+from ipaddress import ip_address
 from pathlib import Path
 from mastio.digest.keeping import Keeping
-print(Keeping(Path(sys.argv[2])).advance(Path(sys.argv[1])))
+from mastio.digest.origins import Origins
+logs, state, workers, own = sys.argv[1:]
+print(Keeping(Path(state)).advance(Path(logs), (), Origins([ip_address(own)]), workers=int(workers)))
 """
 
 
@@ -42,44 +47,35 @@ class Cost:
     output: str
 
 
-def run(commands: list[list[str]], folder: Path) -> Cost:
-    """Runs programs at the same time to their ends; memory is that of all of them and their children together."""
-    began, processes = time.monotonic(), []
-    outputs = [folder / f"output{number}" for number in range(len(commands))]
+def run(command: list[str], folder: Path) -> Cost:
+    """Runs a program to its end; memory is that of it and its children together."""
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1] / "src"), "LC_ALL": "C"}
-    for command, path in zip(commands, outputs, strict=True):
-        with path.open("wb") as output:
-            processes.append(
-                subprocess.Popen(
-                    command, stdout=output, stderr=subprocess.DEVNULL, env=env, start_new_session=True
-                )
-            )  # fmt: skip
-    left, cpu, memory, wall = {it.pid: it for it in processes}, 0.0, 0, 0.0
-    sessions = set(left)
-    while left:
-        memory = max(memory, resident(sessions))
+    began, memory, path = time.monotonic(), 0, folder / "output"
+    with path.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.DEVNULL, env=env, start_new_session=True
+        )
+    while True:
+        memory = max(memory, resident(process.pid))
+        done, status, used = os.wait4(process.pid, os.WNOHANG)
+        if done:
+            break
         time.sleep(0.05)
-        for pid in list(left):
-            done, status, used = os.wait4(pid, os.WNOHANG)
-            if done:
-                cpu += used.ru_utime + used.ru_stime
-                wall = time.monotonic() - began
-                process = left.pop(pid)
-                process.returncode = status
-                if status:
-                    fail(f"{process.args} ended with {status}")
+    wall, cpu = time.monotonic() - began, used.ru_utime + used.ru_stime
+    process.returncode = status
+    if status:
+        fail(f"{command} ended with {status}")
     say(f"  {wall:.1f} s, {cpu:.1f} s CPU, {memory // 1024} MiB")
-    text = "\n".join(it.read_text(errors="replace") for it in outputs)
-    return Cost(wall, cpu, memory // 1024, text)
+    return Cost(wall, cpu, memory // 1024, path.read_text(errors="replace"))
 
 
-def resident(sessions: set[int]) -> int:
-    """Memory of all processes of some sessions (proc(5), stat and statm), in KiB."""
+def resident(session: int) -> int:
+    """Memory of all processes of a session (proc(5), stat and statm), in KiB."""
     found = 0
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            session = int((path / "stat").read_text().rpartition(")")[2].split()[3])
-            if session in sessions:
+            its = int((path / "stat").read_text().rpartition(")")[2].split()[3])
+            if its == session:
                 found += int((path / "statm").read_text().split()[1]) * (
                     os.sysconf("SC_PAGESIZE") // 1024
                 )
@@ -89,27 +85,20 @@ def resident(sessions: set[int]) -> int:
 
 
 def ours(folder: Path, workers: int) -> Cost:
-    """Our reader: one process, or the machines' files shared among several."""
-    groups: list[list[Path]] = [[] for _ in range(workers)]
-    sizes = [0] * workers
-    for machine in sorted((folder / "ours").iterdir(), key=lambda it: -_size(it)):
-        least = sizes.index(min(sizes))
-        groups[least].append(machine)
-        sizes[least] += _size(machine)
-    commands = []
-    for number, group in enumerate(groups):
-        logs = folder / f"logs{workers}-{number}"
-        logs.mkdir()
-        for machine in group:
-            (logs / machine.name).symlink_to(machine)
-        commands.append(
-            [sys.executable, "-c", _OURS, str(logs), str(folder / f"state{workers}-{number}")]
-        )
-    return run(commands, folder)
-
-
-def _size(machine: Path) -> int:
-    return sum(it.stat().st_size for it in machine.iterdir())
+    """Our reader, with so many processes."""
+    state = folder / f"state{workers}"
+    return run(
+        [
+            sys.executable,
+            "-c",
+            _OURS,
+            str(folder / "ours"),
+            str(state),
+            str(workers),
+            loglines.WEBMAIL,
+        ],
+        folder,
+    )
 
 
 def unpacked(folder: Path) -> Path:
@@ -135,13 +124,12 @@ def unpacked(folder: Path) -> Path:
     return place
 
 
-def counted(folder: Path, states: list[str]) -> dict[str, int]:
+def counted(state: Path) -> dict[str, int]:
     """Our totals of what pflogsumm counts too, as it counts it."""
     found: dict[str, int] = {}
-    for state in states:
-        for path in (folder / state / "hours").glob("*.json"):
-            for name, number in json.loads(path.read_text())["summary"]["counts"].items():
-                found[name] = found.get(name, 0) + number
+    for path in (state / "hours").glob("*.json"):
+        for name, number in json.loads(path.read_text())["summary"]["counts"].items():
+            found[name] = found.get(name, 0) + number
 
     def below(prefix: str) -> int:
         return sum(number for name, number in found.items() if name.startswith(f"{prefix}."))
@@ -178,7 +166,10 @@ def theirs(text: str) -> dict[str, int]:
 @click.option("--lines", default=10_000_000, show_default=True, help="How many lines.")
 @click.option("--seed", default=1, show_default=True, help="Another seed, other lines.")
 @click.option(
-    "--workers", default=2, show_default=True, help="Also with so many processes of ours."
+    "--workers",
+    default=ahead.workers(),
+    show_default=True,
+    help="With so many processes of ours; also with one.",
 )
 @click.option("--logwatch/--no-logwatch", default=True, help="logwatch takes the longest.")
 @click.option(
@@ -192,15 +183,15 @@ def main(lines: int, seed: int, workers: int, logwatch: bool, folder: Path | Non
         lines = loglines.write(place, lines, seed)
         size = (place / "mail.log").stat().st_size
         peers = unpacked(place)
-        say("mastio, one process …")
-        figures = {"mastio": ours(place, 1)}
-        if int(figures["mastio"].output) != lines:
-            fail(f"we read {figures['mastio'].output.strip()} lines of {lines}")
-        if workers > 1:
-            say(f"mastio, {workers} processes …")
-            figures[f"mastio, {workers} processes"] = ours(place, workers)
+        figures = {}
+        for number in sorted({1, workers}, reverse=True):
+            name = f"mastio, {number} process{'es' * (number > 1)}"
+            say(f"{name} …")
+            figures[name] = ours(place, number)
+            if int(figures[name].output) != lines:
+                fail(f"we read {figures[name].output.strip()} lines of {lines}")
         say("pflogsumm …")
-        peer = run([["perl", str(peers / "usr/sbin/pflogsumm"), str(place / "mail.log")]], place)
+        peer = run(["perl", str(peers / "usr/sbin/pflogsumm"), str(place / "mail.log")], place)
         figures["pflogsumm"] = peer
         if logwatch:
             say("logwatch …")
@@ -209,7 +200,7 @@ def main(lines: int, seed: int, workers: int, logwatch: bool, folder: Path | Non
                 "--logdir", str(place), "--service", "postfix", "--range", "all", "--detail", "low",
                 "--output", "stdout", "--archives", "n",
             ]  # fmt: skip
-            figures["logwatch, Postfix only"] = run([argv], place)
+            figures["logwatch, Postfix only"] = run(argv, place)
         click.echo(f"{lines:,} lines, {size / 1e9:.2f} GB as the peers read them.")
         rows = [
             (
@@ -221,7 +212,7 @@ def main(lines: int, seed: int, workers: int, logwatch: bool, folder: Path | Non
         click.echo(
             table(("", "time", "CPU", "lines", "against pflogsumm", "by CPU", "memory"), rows)
         )
-        mine, other = counted(place, ["state1-0"]), theirs(peer.output)
+        mine, other = counted(place / f"state{workers}"), theirs(peer.output)
         click.echo(
             table(("totals", "mastio", "pflogsumm"), [(it, mine[it], other[it]) for it in mine])
         )

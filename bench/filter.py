@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from bench import retries
 from bench.common import fail, mailbox, maildir, must, remote, running, say, table
 from bench.corpus import Letter, letters
 from bench.gateway import GATEWAY, STORE, no_limits, ours
@@ -177,6 +178,11 @@ def main(messages: int, seed: int, cache: str, site: str) -> None:
         last = [*(past[0] | past[1]).values(), *(first | second).values()]
         places = settled(app, f"{maildir(recipient)}/Maildir", sum(it[0] == 250 for it in last))
     report(judged, first, second, places)
+    wait = app.site().policy.greylist_delay
+    click.echo(
+        f"\nfor how long, in minutes: simulated, from servers' retry schedules and a delay of {wait} s\n"
+        + table(("who sends", "median", "longest"), retries.table(wait))
+    )
 
 
 def report(
@@ -223,7 +229,6 @@ def report(
     click.echo(
         f"\nfalse positives (ham refused or in Junk)  {share(len(wrong), len(ham))}\n"
         f"ham delayed                               {share(sum(it.number in second for it in ham), len(ham))}\n"
-        "how long: greylisting's 5 minutes, then the sender's next try (Postfix 5–10 min, Exim 15 min)\n"
         "spam in the inbox: `inbox at once` from robots that never retry, `inbox` from senders that do"
     )
     say(

@@ -15,6 +15,8 @@ from typing import BinaryIO
 DAY = "2026-11-23"
 _CLASSIC = "Nov 23"
 _HOUSE = "fortress.example"
+WEBMAIL = "10.77.2.10"
+"""Who logs in to the store for others."""
 _TLS = (
     "TLSv1.3 with cipher TLS_AES_256_GCM_SHA384 (256/256 bits) key-exchange X25519MLKEM768 "
     "server-signature ECDSA (prime256v1) server-digest SHA256"
@@ -245,12 +247,12 @@ def read(w: World) -> Lines:
     if w.chance.random() < 0.15:
         return [
             ("webmail", "mail.info roundcube", f"Failed login for {user} from {source} in session {session} (error: 0)"),
-            ("store", "mail.info dovecot", f"imap-login: Login aborted: Logged out (auth failed, 1 attempts in 3 secs) (auth_failed): user=<{user}>, method=PLAIN, rip=10.77.2.10, lip=10.77.3.10, TLS, session=<{session}>"),
+            ("store", "mail.info dovecot", f"imap-login: Login aborted: Logged out (auth failed, 1 attempts in 3 secs) (auth_failed): user=<{user}>, method=PLAIN, rip={WEBMAIL}, lip=10.77.3.10, TLS, session=<{session}>"),
         ]  # fmt: skip
     return [
         ("webmail", "mail.info roundcube", f"Successful login for {user} (ID: {p}) from {source} in session {session}"),
         ("webmail", "local7.info nginx", f'{source} "POST /?_task=mail HTTP/2.0" 200 4389 0.127s "Mozilla/5.0"'),
-        ("store", "mail.info dovecot", f"imap-login: Logged in: user=<{user}>, method=PLAIN, rip=10.77.2.10, lip=10.77.3.10, mpid={p}, TLS, session=<{session}>"),
+        ("store", "mail.info dovecot", f"imap-login: Logged in: user=<{user}>, method=PLAIN, rip={WEBMAIL}, lip=10.77.3.10, mpid={p}, TLS, session=<{session}>"),
         ("store", "mail.info dovecot", f"imap({user})<{p}><{session}>: Disconnected: Logged out in=108 out=23381 deleted=0 expunged=0 trashed=0 hdr_count=0 hdr_bytes=0 body_count=13 body_bytes=22028"),
     ]  # fmt: skip
 

@@ -26,7 +26,8 @@ def send(address: str, port: int, source: str, name: str, mails: list[Any], sess
     seconds; after `until` none is made.
     `waits` are the seconds before the second, third … try; after the last a message counts as given
     up, with the last answer. Returns when it began and ended, and for each mail the code (0: nobody
-    answered) and text of its last reply, its number of tries and when it was over.
+    answered) and text of its last reply, its number of tries and when it was over; and of each try that
+    was in vain, when and why.
     """
     import asyncio
     import base64
@@ -35,6 +36,7 @@ def send(address: str, port: int, source: str, name: str, mails: list[Any], sess
     import time
 
     outcomes: list[Any] = [None] * len(mails)
+    vain: list[Any] = []
     waiting: set[int] = set()  # messages of which all was sent
     way: dict[str, Any] = {"host": address, "port": port}
     if source:
@@ -106,6 +108,7 @@ def send(address: str, port: int, source: str, name: str, mails: list[Any], sess
                 # A person whose password is right tries again: an authenticator that dies is told as a 535.
                 again = again or (bool(password) and code == 535)
                 if again and tries[number] <= len(waits) and time.monotonic() < (until or 1e18):
+                    vain.append([time.monotonic(), f"{code} {text}"])
                     loop.call_later(waits[tries[number] - 1], queue.put_nowait, number)
                     continue
                 outcomes[number] = [code, text, tries[number], time.monotonic()]
@@ -124,4 +127,4 @@ def send(address: str, port: int, source: str, name: str, mails: list[Any], sess
 
     began = time.monotonic()
     asyncio.run(everything())
-    return {"began": began, "ended": time.monotonic(), "outcomes": outcomes}
+    return {"began": began, "ended": time.monotonic(), "outcomes": outcomes, "vain": vain}
