@@ -1,4 +1,4 @@
-"""Seals a message as a forwarder does (ARC, RFC 8617; canonicalisation of RFC 6376, 3.4)."""
+"""Signs a message as its author's MTA does (DKIM, RFC 6376), or seals it as a forwarder does (ARC, RFC 8617)."""
 
 import hashlib
 import re
@@ -11,18 +11,19 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 SIGNED = ("From", "To", "Subject", "Date", "Message-ID")
 
 
+def signed(mail: EmailMessage, domain: str, selector: str, key_pem: str) -> str:
+    """The message's text with a signature of `domain`."""
+    key, text = _key(key_pem), _text(mail)
+    signature = f"v=1; {_covering(text, domain, selector)}"
+    return f"DKIM-Signature: {signature}{_sign(key, [*_covered(mail), _header('DKIM-Signature', signature)])}\r\n{text}"
+
+
 def sealed(mail: EmailMessage, domain: str, selector: str, key_pem: str, verdict: str) -> str:
     """The message's text with one ARC set, in which `domain` says `verdict`, such as `dmarc=pass`."""
-    key = serialization.load_pem_private_key(key_pem.encode(), None)
-    assert isinstance(key, rsa.RSAPrivateKey)
-    text = mail.as_string().replace("\r\n", "\n").replace("\n", "\r\n")
-    body = text.partition("\r\n\r\n")[2]
+    key, text = _key(key_pem), _text(mail)
     results = f"i=1; {domain}; {verdict}"
-    digest = b64encode(hashlib.sha256(_body(body).encode()).digest()).decode()
-    names = ":".join(name.lower() for name in SIGNED)
-    signature = f"i=1; a=rsa-sha256; c=relaxed/relaxed; d={domain}; s={selector}; h={names}; bh={digest}; b="
-    signed = [_header(name, str(mail[name])) for name in SIGNED]
-    signature += _sign(key, [*signed, _header("ARC-Message-Signature", signature)])
+    signature = f"i=1; {_covering(text, domain, selector)}"
+    signature += _sign(key, [*_covered(mail), _header("ARC-Message-Signature", signature)])
     seal = f"i=1; a=rsa-sha256; cv=none; d={domain}; s={selector}; b="
     chain = [
         _header("ARC-Authentication-Results", results),
@@ -34,6 +35,28 @@ def sealed(mail: EmailMessage, domain: str, selector: str, key_pem: str, verdict
         f"ARC-Authentication-Results: {results}\r\n"
     )
     return head + text
+
+
+def _key(pem: str) -> rsa.RSAPrivateKey:
+    key = serialization.load_pem_private_key(pem.encode(), None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    return key
+
+
+def _text(mail: EmailMessage) -> str:
+    return mail.as_string().replace("\r\n", "\n").replace("\n", "\r\n")
+
+
+def _covered(mail: EmailMessage) -> list[str]:
+    return [_header(name, str(mail[name])) for name in SIGNED]
+
+
+def _covering(text: str, domain: str, selector: str) -> str:
+    """The fields that signatures of both kinds have, up to the signature itself."""
+    digest = hashlib.sha256(_body(text.partition("\r\n\r\n")[2]).encode()).digest()
+    names = ":".join(name.lower() for name in SIGNED)
+    where = f"a=rsa-sha256; c=relaxed/relaxed; d={domain}; s={selector}"
+    return f"{where}; h={names}; bh={b64encode(digest).decode()}; b="
 
 
 def _sign(key: rsa.RSAPrivateKey, lines: list[str]) -> str:

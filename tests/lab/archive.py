@@ -27,6 +27,8 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), where).serve_fo
 """
 _WIREGUARD = ("wireguard-go", "wireguard-tools")
 """Of sites without a firewall, as the demonstration is none."""
+_SERVERS = ("mmdebstrap", "nftables", "systemd-container", "unattended-upgrades")
+"""Of one physical server that carries a site (`mastio.server.make`)."""
 SOURCES = f"deb [trusted=yes] http://127.0.0.1:{_PORT}/debian-security/ ./\n"
 """For sources.list(5) of the machine on whose loopback it is served. It has the fixes as well, and is called so."""
 
@@ -55,7 +57,13 @@ def _fetched(folder: Path) -> None:
         app = App(str(folder))
         made = machines(app.site(), app.states())
     with Images.held(Quiet().note) as images:
-        images.build({*(Recipe(it.packages, it.debconf) for it in made), Recipe(_WIREGUARD)})
+        images.build(
+            {
+                *(Recipe(it.packages, it.debconf) for it in made),
+                Recipe(_WIREGUARD),
+                Recipe(_SERVERS),
+            }
+        )
     shutil.rmtree(folder)
 
 

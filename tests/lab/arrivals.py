@@ -3,14 +3,19 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import not_
 
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import token
+from tests.lab.patience import at_last
 
 SENDERS = ("firewall", "gateway", "store", "webmail")
 REMOTE = "/var/log/remote"
 PROMISE = 5
 """Within so many seconds a line is on watch."""
+PATIENCE = 200
+"""How long a line is waited for where it is not the time that matters, in seconds; it needs one, or some 130 when a
+connection has died without a word."""
 
 
 def write(lab: Lab, machine: str, text: str, *options: str) -> None:
@@ -27,14 +32,11 @@ def kept(lab: Lab, word: str) -> dict[str, list[str]]:
     return found
 
 
-def arrived(lab: Lab, word: str, count: int, patience: float = PROMISE) -> dict[str, list[str]]:
+def arrived(lab: Lab, word: str, count: int, patience: float = PATIENCE) -> dict[str, list[str]]:
     """`kept`, as soon as there are `count` lines or patience ends."""
-    end = time.monotonic() + patience
-    while True:
-        found = kept(lab, word)
-        if sum(map(len, found.values())) >= count or time.monotonic() > end:
-            return found
-        time.sleep(0.2)
+    return at_last(
+        lambda: kept(lab, word), lambda it: sum(map(len, it.values())) >= count, patience, 0.2
+    )
 
 
 def talk(lab: Lab) -> None:
@@ -43,7 +45,7 @@ def talk(lab: Lab) -> None:
     A sender learns that a connection is dead when it has the next line to send and nothing comes back
     (some 100 s, rsyslog.conf.j2). On a site the sign of life of each minute is that line; a lab has none.
     """
-    word, end, waiting = token(), time.monotonic() + 180, set(SENDERS)
+    word, end, waiting = token(), time.monotonic() + 400, set(SENDERS)
     while waiting:
         assert time.monotonic() < end, f"nothing arrives from {waiting}"
         for machine in waiting:
@@ -61,17 +63,14 @@ def many(word: str, count: int) -> None:
             one.send(f"<22>probe: {word} line {number:05}.".encode())
 
 
-def complete(lab: Lab, word: str, count: int, patience: float) -> set[int]:
+def complete(lab: Lab, word: str, count: int, patience: float = PATIENCE) -> set[int]:
     """Which of `many` lines are missing on watch, when they are all there or patience ends."""
-    end = time.monotonic() + patience
-    while True:
-        found = {
-            int(it.rpartition("line ")[2].rstrip(".")) for it in kept(lab, word).get("store", [])
-        }
-        missing = set(range(count)) - found
-        if not missing or time.monotonic() > end:
-            return missing
-        time.sleep(1)
+
+    def missing() -> set[int]:
+        lines = kept(lab, word).get("store", [])
+        return set(range(count)) - {int(it.rpartition("line ")[2].rstrip(".")) for it in lines}
+
+    return at_last(missing, not_, patience, 1)
 
 
 @contextmanager

@@ -7,9 +7,11 @@ What a person must fill in comes from a table. Nothing else is changed: a guide 
 """
 
 import json
+import os
 import re
 import subprocess
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_interface
 from pathlib import Path
@@ -27,6 +29,8 @@ PERSON = "you"
 """Who sits at it; nobody special."""
 _WHEELS = "/srv/wheels"
 _SOURCE = "/srv/mastio"
+TYPED_LIMIT = 1800
+"""Seconds after which what is typed is given up: a site is built in some of these blocks, on a busy box."""
 GIT = f"git clone {_SOURCE}"
 """Where a new user gets mastio."""
 
@@ -81,7 +85,7 @@ class Desk:
     machines: NspawnTransport
 
     def type(
-        self, block: str, answers: Mapping[str, str] | None = None, timeout: float = 600
+        self, block: str, answers: Mapping[str, str] | None = None, timeout: float = TYPED_LIMIT
     ) -> Typed:
         """A block typed by `PERSON`; `answers` to what is asked meanwhile, by a part of the question."""
         argv = [
@@ -93,10 +97,8 @@ class Desk:
             "--session-command",
             _SHELL.replace("{block}", block),
         ]
-        payload = json.dumps([argv, list((answers or {}).items())]).encode()
-        done = self.machines.run_python("desk", _TYPIST, payload, timeout)
-        shown = done.stdout.decode() + done.stderr.decode()
-        return Typed(done.code, re.sub(r"\x1b\[[0-9;]*m", "", shown))
+        done = self.machines.run_python("desk", _TYPIST, _order(argv, answers), timeout)
+        return _typed(done.code, done.stdout + done.stderr)
 
     def carry(self, source: Path, target: str) -> None:
         """A folder of this box, read by everybody there; without environments and histories."""
@@ -112,7 +114,7 @@ class Desk:
         ]
         tar = subprocess.run(argv, capture_output=True, check=True).stdout
         unpack = f"mkdir -p {target}; tar -xC {target} --no-same-owner"
-        assert self.machines.run("desk", ["sh", "-euc", unpack], tar, 60).code == 0
+        assert self.machines.run("desk", ["sh", "-euc", unpack], tar, TYPED_LIMIT).code == 0
 
     def furnish(self) -> str:
         """Somebody with an ssh key, and what the world has for them: mastio's source, Python's packages.
@@ -128,9 +130,41 @@ class Desk:
             f"printf '[global]\\nno-index = true\\nfind-links = {_WHEELS}\\n' >/etc/pip.conf; "
             f"su {PERSON} -c 'ssh-keygen -q -t ed25519 -N \"\" -f ~/.ssh/id_ed25519'; cat ~{PERSON}/.ssh/id_ed25519.pub"
         )
-        done = self.machines.run("desk", ["sh", "-euc", script], timeout=60)
+        done = self.machines.run("desk", ["sh", "-euc", script], timeout=TYPED_LIMIT)
         assert done.code == 0, done.stderr.decode()
         return done.stdout.decode()
+
+
+@dataclass(frozen=True)
+class Here:
+    """This box as an administrator's own machine, in a home of its own, which is where it begins."""
+
+    home: Path
+    hosts: Mapping[str, str]
+    """What its /etc/hosts says: name → address."""
+    environment: Mapping[str, str]
+
+    def type(
+        self, block: str, answers: Mapping[str, str] | None = None, timeout: float = TYPED_LIMIT
+    ) -> Typed:
+        """A block typed there, as `Desk` has it."""
+        known = self.home / ".hosts"
+        known.write_text("".join(f"{it} {name}\n" for name, it in self.hosts.items()))
+        order = _order(["bash", "-c", _SHELL.replace("{block}", block)], answers)
+        own = ["unshare", "-m", "sh", "-euc", 'mount --bind "$0" /etc/hosts; exec "$@"', str(known)]
+        done = subprocess.run(
+            [*own, sys.executable, "-I", "-"], input=f"PAYLOAD = {order!r}\n{_TYPIST}".encode(), cwd=self.home,
+            env={**os.environ, "HOME": str(self.home), **self.environment}, capture_output=True, timeout=timeout,
+        )  # fmt: skip
+        return _typed(done.returncode, done.stdout + done.stderr)
+
+
+def _order(argv: Sequence[str], answers: Mapping[str, str] | None) -> bytes:
+    return json.dumps([argv, list((answers or {}).items())]).encode()
+
+
+def _typed(code: int, shown: bytes) -> Typed:
+    return Typed(code, re.sub(r"\x1b\[[0-9;]*m", "", shown.decode()))
 
 
 def blocks(guide: str) -> tuple[str, ...]:

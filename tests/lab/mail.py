@@ -9,6 +9,7 @@ Everything that waits polls on the machine itself and ends as soon as it can. Ea
 `token()` in its subject, by which it is found again.
 """
 
+import hashlib
 import inspect
 import json
 import secrets
@@ -16,20 +17,19 @@ from collections.abc import Callable, Iterable
 from email import message_from_string
 from email.message import EmailMessage, Message
 from email.utils import formatdate
+from functools import partial
 from typing import Any
 
 from mastio import services
 from mastio.context import PKI
 from mastio.lab import internet, outside
+from mastio.roles.gateway.files import VALKEY
 from mastio.site.model import Address, Machine, Role
+from tests.lab.conftest import LIMIT
 from tests.lab.conftest import TheLab as Lab
+from tests.lab.patience import PATIENCE, at_last
 
 CAROL = f"{outside.USER}@{outside.DOMAIN}"
-PATIENCE = 100
-"""How long a message may take from one end to the other, in seconds; it needs about one, or about 61 when it is
-deferred once on a busy box (the site's minimal_backoff_time)."""
-LIMIT = 300
-"""After so many seconds a helper on a machine is given up."""
 
 
 def token() -> str:
@@ -141,7 +141,7 @@ def submission(host: str, port: int, pki: str, name: str, user: str, password: s
     import ssl
 
     context = ssl.create_default_context(cafile=f"{pki}/ca.pem")
-    with smtplib.SMTP_SSL(host, port, local_hostname=name, timeout=60, context=context) as client:
+    with smtplib.SMTP_SSL(host, port, local_hostname=name, timeout=120, context=context) as client:
         if password:
             client.login(user, password)
         code, text = client.mail(sender)
@@ -150,6 +150,22 @@ def submission(host: str, port: int, pki: str, name: str, user: str, password: s
         if code == 250:
             code, text = client.data(content)
     return [code, text.decode(errors="replace")]
+
+
+def delivery(host: str, port: int, pki: str, name: str, sender: str, recipients: list[str],
+             content: str) -> int:  # fmt: skip
+    """Delivers with the machine's own certificate; the code of the last reply."""
+    import smtplib
+    import ssl
+
+    context = ssl.create_default_context(cafile=f"{pki}/ca.pem")
+    context.load_cert_chain(f"{pki}/host.pem", f"{pki}/host.key")
+    with smtplib.SMTP(host, port, local_hostname=name, timeout=120) as client:
+        client.starttls(context=context)
+        client.ehlo()
+        replies = [client.mail(sender), *(client.rcpt(recipient) for recipient in recipients)]
+        assert all(code == 250 for code, _ in replies), replies
+        return client.data(content)[0]
 
 
 def maildir(folder: str, word: str, patience: float) -> list[Any]:
@@ -188,7 +204,7 @@ def bulk(address: str, port: int, source: str, name: str, sender: str, recipient
 
     accepted = 0
     for number in range(count):
-        with smtplib.SMTP(local_hostname=name, timeout=60, source_address=(source, 0)) as client:
+        with smtplib.SMTP(local_hostname=name, timeout=120, source_address=(source, 0)) as client:
             client.connect(address, port)
             text = (
                 f"From: {sender}\r\nTo: {recipient}\r\nSubject: {word} number {number}\r\n"
@@ -220,6 +236,20 @@ def deliver(lab: Lab, mail: EmailMessage, padding: int = 0, version: int = 4) ->
     *steps, verdict = talk(lab, (*envelope, "DATA"), mail.as_string(), padding, version)
     assert [code for code, _ in steps] == [250, 250], steps
     return verdict
+
+
+def hand_in(lab: Lab, content: Message) -> None:
+    """Brings a message to the store as the gateway does."""
+    gateway, store = (
+        the(lab, Role.GATEWAY_IN).name,
+        lab.site.internal_name(the(lab, Role.STORE).name),
+    )
+    code = remote(
+        lab, gateway, delivery, host=store, port=services.DELIVERY.port, pki=PKI,
+        name=lab.site.internal_name(gateway), sender=str(content["From"]),
+        recipients=[str(content["To"])], content=content.as_string(),
+    )  # fmt: skip
+    assert code == 250
 
 
 def recipient(lab: Lab, address: str) -> tuple[int, str]:
@@ -264,6 +294,15 @@ def submit(
         sender=sender or user, recipient=str(mail["To"]), content=mail.as_string(),
     )  # fmt: skip
     return code, text
+
+
+def await_known(lab: Lab, person: str) -> None:
+    """Until every gateway that receives knows that a user has written to `person`."""
+    key = f"mastio:wrote:{hashlib.sha256(person.encode()).hexdigest()}"
+    ask = ["valkey-cli", "-s", VALKEY, "EXISTS", key]
+    for name in (it.name for it in lab.site.carrying(Role.GATEWAY_IN)):
+        done = at_last(partial(lab.run, name, ask), lambda it: it.stdout == b"1\n", rest=0.3)
+        assert done.stdout == b"1\n", f"{name} does not know {person}"
 
 
 def at_carols(lab: Lab, word: str, patience: float = PATIENCE) -> list[Message]:

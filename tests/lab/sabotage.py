@@ -10,17 +10,45 @@ from dataclasses import dataclass, field
 
 from mastio.context import PKI
 from mastio.lab import outside
+from mastio.roles.gateway.files import CONTROLLER
 from mastio.roles.ids import RULES
 from mastio.roles.restore import VERDICT
 from mastio.roles.webmail import WWW
+from tests.lab.conftest import LIMIT
 from tests.lab.conftest import TheLab as Lab
 
 
 def on(lab: Lab, machine: str, script: str, stdin: bytes = b"") -> str:
     """A shell script on a machine; it must succeed."""
-    result = lab.transport.run(machine, ["sh", "-euc", script], stdin, 120)
+    result = lab.transport.run(machine, ["sh", "-euc", script], stdin, LIMIT)
     assert result.code == 0, f"{script}: {result.stderr.decode()}"
     return result.stdout.decode()
+
+
+@contextmanager
+def hung(lab: Lab, machine: str, unit: str) -> Iterator[None]:
+    """A service that neither answers nor is gone."""
+    on(lab, machine, f"systemctl kill --signal=STOP {unit}.service")
+    try:
+        yield
+    finally:
+        on(lab, machine, f"systemctl kill --signal=CONT {unit}.service")
+
+
+def valkey_ends(lab: Lab, gateway: str, how: str) -> None:
+    """Valkey is `restart`ed or gets a `kill`; returns when Rspamd, which goes and comes with it, answers again."""
+    act = {"restart": "restart", "kill": "kill --signal=KILL"}[how]
+    now = "systemctl show --value --property=MainPID rspamd.service"
+    on(
+        lab,
+        gateway,
+        f"""
+        before=$({now}); systemctl {act} valkey-server.service
+        for i in $(seq 1000); do
+          sleep 0.2; [ $({now}) != $before ] && systemctl is-active -q rspamd.service || continue
+          rspamc -h {CONTROLLER} stat >/dev/null 2>&1 && exit 0
+        done; exit 1""",
+    )
 
 
 @dataclass(frozen=True)
@@ -48,7 +76,7 @@ RSPAMD = (  # begins anew, with nothing remembered
 _POSTFIX = "postfix reload >/dev/null 2>&1; sleep 2"
 UNBOUND = "/etc/unbound/unbound.conf"
 _LISTS = "/var/lib/apt/lists/deb.debian.org_debian-security_dists_trixie-security"
-_HEARS = "for i in $(seq 100); do [ $(wc -l < /proc/net/packet) -gt 4 ] && break; sleep 0.1; done"
+_HEARS = "for i in $(seq 600); do [ $(wc -l < /proc/net/packet) -gt 4 ] && break; sleep 0.1; done"
 _STS = f"{WWW}/mta-sts.txt"
 
 
@@ -93,7 +121,8 @@ SABOTAGE = (
              "echo 'gtube_patterns = \"disable\";' >> /etc/rspamd/local.d/options.inc", "C2 C3",
              ("/etc/rspamd/local.d/options.inc",), RSPAMD),
     Sabotage("a listener on a wrong address", "store",
-             "systemd-run --quiet --unit=sabotage python3 -m http.server --bind 0.0.0.0 8000; sleep 2", "H1",
+             "systemd-run --quiet --unit=sabotage python3 -m http.server --bind 0.0.0.0 8000; "
+             "for i in $(seq 600); do grep -q :1F40 /proc/net/tcp && break; sleep 0.1; done", "H1",
              undo="systemctl stop sabotage.service"),
     Sabotage("POP3", "store", f"sed -i 's/^  imap = yes/  imap = yes\\n  pop3 = yes/' {_STORE}", "W5", (_STORE,)),
     Sabotage("logging in without TLS", "store",
@@ -111,8 +140,9 @@ SABOTAGE = (
     Sabotage("redirects believed", "store", "sysctl -qw net.ipv4.conf.all.accept_redirects=1", "H4",
              undo="sysctl -qw net.ipv4.conf.all.accept_redirects=0"),
     Sabotage("a deleted program runs", "webmail",
-             "cp /usr/bin/sleep /usr/local/bin/gone; systemd-run --quiet --unit=sabotage /usr/local/bin/gone 900; "
-             "sleep 0.5; rm /usr/local/bin/gone", "H5", undo="systemctl stop sabotage.service"),
+             # `exec`: it has begun when systemd-run returns.
+             "cp /usr/bin/sleep /usr/local/bin/gone; systemd-run --quiet --service-type=exec --unit=sabotage "
+             "/usr/local/bin/gone infinity; rm /usr/local/bin/gone", "H5", undo="systemctl stop sabotage.service"),
     Sabotage("a key of somebody else", "webmail",
              "umask 077; openssl genpkey -quiet -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out /root/notes.txt",
              "H7", undo="rm /root/notes.txt"),
@@ -223,7 +253,8 @@ SABOTAGE = (
              "postconf -e 'smtpd_tls_chain_files = /etc/postfix/weak.pem' 'tls_high_cipherlist = ECDHE+AESGCM'",
              "H7 T4 T6 T9 T11", (_MAIN,), _POSTFIX, undo="rm /etc/postfix/weak.pem"),
     Sabotage("a clock that follows nobody", "webmail", "sed -i '/^server /d' /etc/chrony/chrony.conf", "H6",
-             ("/etc/chrony/chrony.conf",), "systemctl restart chrony; chronyc waitsync 8 0 0 1 >/dev/null || true"),
+             ("/etc/chrony/chrony.conf",), "systemctl restart chrony; n=8; "
+             "! grep -q '^server ' /etc/chrony/chrony.conf || n=60; chronyc waitsync $n 0 0 1 >/dev/null || true"),
     # SQLite's abs() has no answer to the smallest number: asking for who is not there is an error.
     Sabotage("other words for unknown users", "store",
              "sed -i \"s/enabled = 1), '{ARGON2ID}[^']*')/enabled = 1), abs(-9223372036854775807 - 1))/\" "

@@ -18,16 +18,19 @@ from tests.lab.mail import remote
 PATIENCE = 1.5
 """How long a connection may take, in seconds; in the lab it takes a millisecond."""
 _LISTENER = """\
-import socket, sys, threading
-def serve(port):
-    try:
-        server = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
-    except OSError:
-        return
+import os, socket, sys, threading
+def serve(server):
     while True:
         server.accept()[0].close()
 for port in map(int, sys.argv[1:]):
-    threading.Thread(target=serve, args=(port,)).start()
+    try:
+        server = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    except OSError:
+        continue
+    threading.Thread(target=serve, args=(server,)).start()
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+    manager.connect(os.environ["NOTIFY_SOCKET"])
+    manager.send(b"READY=1")
 """
 
 
@@ -48,8 +51,9 @@ def connect_all(targets: list[Any], sources: list[str], patience: float) -> list
         if one.connect_ex((address, port)) in (0, 115):  # EINPROGRESS
             waiting.register(one, selectors.EVENT_WRITE, [address, port])
     end = time.monotonic() + patience
-    while waiting.get_map() and (left := end - time.monotonic()) > 0:
-        for key, _ in waiting.select(left):
+    # What has come counts, also when nobody had time to look before the end.
+    while waiting.get_map() and (ready := waiting.select(max(0, end - time.monotonic()))):
+        for key, _ in ready:
             waiting.unregister(key.fileobj)
             if key.fileobj.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
                 found.append(key.data)
@@ -102,8 +106,10 @@ def ask_time(servers: list[str], patience: float) -> list[str]:
             continue
         sockets[one] = server
     answered, end = [], time.monotonic() + patience
-    while sockets and (left := end - time.monotonic()) > 0:
-        for one in select.select(list(sockets), [], [], left)[0]:
+    while sockets and (
+        ready := select.select([*sockets], [], [], max(0, end - time.monotonic()))[0]
+    ):
+        for one in ready:
             server = sockets.pop(one)
             try:
                 if one.recv(100)[0] & 7 == 4:  # mode 4: server
@@ -174,7 +180,7 @@ def nmap(lab: Lab, target: Address, source: Address | None, *options: str) -> Vi
     family = ("-6",) if target.version == 6 else ()
     own = ("-S", str(source), "-e", "internet") if source else ()
     argv = ["nmap", *family, "-Pn", "-n", "-oX", "-", *own, *options, str(target)]
-    result = lab.transport.run(outside.MACHINE, argv, timeout=300)
+    result = lab.transport.run(outside.MACHINE, argv, timeout=900)
     assert result.code == 0, result.stderr.decode()
     host = ElementTree.fromstring(result.stdout).find("host")
     assert host is not None, result.stdout.decode()
@@ -196,10 +202,12 @@ def nmap(lab: Lab, target: Address, source: Address | None, *options: str) -> Vi
 def listening(lab: Lab, machine: str, *ports: int) -> Iterator[None]:
     """Has something listen on the ports of a machine, on all its addresses."""
     unit = "mastio-test-listener"
-    start = ["systemd-run", "--quiet", "--collect", f"--unit={unit}", "python3", "-I", "-c"]
-    result = lab.run(machine, [*start, _LISTENER, *map(str, ports)])
+    # A service that tells when it is ready: systemd-run returns when all ports are open.
+    start = ["systemd-run", "--quiet", "--collect", "--service-type=notify", f"--unit={unit}"]
+    result = lab.run(machine, [*start, "python3", "-I", "-c", _LISTENER, *map(str, ports)])
     assert result.code == 0, result.stderr.decode()
     try:
         yield
     finally:
-        lab.run(machine, ["systemctl", "kill", "--signal=KILL", unit])
+        # Returns when it is gone: the next one has the same name.
+        lab.run(machine, ["systemctl", "stop", unit])

@@ -201,7 +201,7 @@ def on_a_terminal(folder: Path, *argv: str, answers: list[str]) -> tuple[int, st
         os.chdir(REPOSITORY)
         command = [sys.executable, "-m", "mastio", "--site", str(folder), *argv]
         os.execv(sys.executable, command)
-    shown, left, end = b"", list(answers), time.monotonic() + 60
+    shown, answered, left, end = b"", 0, list(answers), time.monotonic() + 300
     while time.monotonic() < end:
         if not select.select([terminal], [], [], 0.1)[0]:
             continue
@@ -210,10 +210,11 @@ def on_a_terminal(folder: Path, *argv: str, answers: list[str]) -> tuple[int, st
         except OSError:  # EIO: the other side is closed
             break
         shown += part
-        if left and shown.rstrip().endswith(b":"):
+        # What was shown before the last answer asks nothing any more: its line may end before the next prompt comes.
+        if left and shown[answered:].rstrip().endswith(b":"):
             time.sleep(0.1)
             os.write(terminal, left.pop(0).encode() + b"\n")
-            shown += b"\n"
+            answered = len(shown)
     os.close(terminal)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode(errors="replace")
 

@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from tests.lab import mail
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import CAROL, message, token
+from tests.lab.patience import at_last
 
 pytestmark = pytest.mark.lab
 
@@ -35,8 +35,14 @@ MAIN_CF = "/etc/postfix/main.cf"
 DOVECOT = "/etc/dovecot/dovecot.conf"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def begun(lab: Lab) -> None:
+    """What others left undone is done."""
+    lab.mastio("apply", "--yes")
+
+
 @pytest.fixture(autouse=True)
-def settled(lab: Lab) -> Iterator[None]:
+def settled(lab: Lab, begun: None) -> Iterator[None]:
     """Each test begins, and ends, with nothing to do."""
     yield
     done = mastio(lab.folder, "plan")
@@ -294,11 +300,10 @@ def test_a_site_file_change_that_breaks_a_service_is_taken_back_and_mail_flows(l
         by_hand(lab, "store", "systemctl", "daemon-reload")
     assert {(code, tries) for code, _, tries, _ in outcomes} == {(250, 1)}, outcomes
     password = lab.accounts[user]
+
+    def subjects() -> set[str]:
+        return {str(it["Subject"]) for it in mail.inbox(lab, user, password, word, count=_FLOWING)}
+
     # At least once each: what was stored when the answer was cut off comes again, as with any SMTP (RFC 1047).
-    end = time.monotonic() + mail.PATIENCE
-    while True:
-        there = {str(it["Subject"]) for it in mail.inbox(lab, user, password, word, count=_FLOWING)}
-        if len(there) == _FLOWING or time.monotonic() > end:
-            break
-        time.sleep(1)
+    there = at_last(subjects, lambda it: len(it) == _FLOWING, rest=1)
     assert there == {f"{word} {it}" for it in range(_FLOWING)}

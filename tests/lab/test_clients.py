@@ -6,9 +6,11 @@ that sends. What a hostile device tries, nmap tries.
 
 import json
 import re
+import signal
 import time
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 import pytest
 
@@ -18,18 +20,21 @@ from mastio.errors import Exit
 from mastio.lab import internet as lab_internet
 from mastio.roles.vpn import INTERFACE
 from mastio.site.model import Role, Site
+from mastio.transport import PYTHON, parcel
+from mastio.verify.probes import scan
+from mastio.verify.vantage import program
 from tests.lab import mail
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
-from tests.lab.devices import HOLD, LOG_IN, SET_UP
-from tests.lab.mail import message, token
+from tests.lab.devices import HOLD, SET_UP, TRUST, Device, ask, run, submit, write
+from tests.lab.mail import token
+from tests.lab.patience import PATIENCE, at_last, eventually
 from tests.lab.sabotage import Sabotage, sabotaged
 from tests.lab.test_verify import having, verify
 
 pytestmark = pytest.mark.lab
 
 FAILURES = 4
-TRUST = "/etc/ssl/certs/ca-certificates.crt"
 PORTS = (
     ",".join(str(it.port) for it in (*services.ALL, *services.DOORS, *services.PEOPLES_DOORS))
     + ",110,143,995,6515,8080,10465"
@@ -68,69 +73,12 @@ def revoke_all(lab: Lab) -> None:
         lab.mastio("vpn", "revoke", it["name"])
 
 
-class Device:
-    """WireGuard on `outside`, as one device has it."""
-
-    def __init__(self, lab: Lab, name: str, *more: str) -> None:
-        said = lab.mastio("vpn", "add", name, "--json", *more)
-        self.lab, self.name = lab, name
-        self.configuration: str = json.loads(said)["configuration"]
-
-    def up(self, allowed: str = "") -> None:
-        text = self.configuration
-        if allowed:
-            text = re.sub("AllowedIPs = .*", f"AllowedIPs = {allowed}", text)
-        write(self.lab, f"/etc/wireguard/{self.name}.conf", text)
-        run(self.lab, "systemctl", "restart", f"wg-quick@{self.name}")
-
-    def down(self) -> None:
-        run(self.lab, "systemctl", "stop", f"wg-quick@{self.name}")
-
-    @property
-    def addresses(self) -> list[str]:
-        found = re.search("Address = (.*)", self.configuration)
-        assert found
-        return [it.partition("/")[0] for it in found[1].split(", ")]
-
-
-def write(lab: Lab, path: str, text: str) -> None:
-    done = lab.run("outside", ["install", "-D", "-m", "600", "/dev/stdin", path], text.encode())
-    assert done.code == 0, done.stderr.decode()
-
-
-def run(lab: Lab, *argv: str, stdin: bytes = b"") -> str:
-    done = lab.run("outside", argv, stdin)
-    assert done.code == 0, f"{argv}: {done.stdout.decode()}{done.stderr.decode()}"
-    return done.stdout.decode()
-
-
 @pytest.fixture(scope="module")
 def phone(lab: Lab, vpn: Site) -> Iterator[Device]:
     device = Device(lab, "phone", "--user", next(iter(lab.accounts)))
     device.up()
     yield device
     device.down()
-
-
-def ask(
-    lab: Lab, site: Site, user: str, password: str, *ways: str, source: str = ""
-) -> list[object]:
-    """What a device hears when it logs in."""
-    import base64
-
-    plain = base64.b64encode(f"\0{user}\0{password}".encode()).decode()
-    asked = {
-        "host": site.imap_host,
-        "user": user,
-        "password": password,
-        "plain": plain,
-        "ways": ways,
-        "source": source,
-    }
-    done = lab.transport.run_python("outside", LOG_IN, json.dumps(asked).encode(), 90)
-    assert done.code == 0, done.stderr.decode()
-    found: list[object] = json.loads(done.stdout)
-    return found
 
 
 def open_ports(lab: Lab, targets: list[str], *more: str) -> set[tuple[str, int]]:
@@ -141,7 +89,7 @@ def open_ports(lab: Lab, targets: list[str], *more: str) -> set[tuple[str, int]]
         if not mine:
             continue
         said = run(
-            lab, "nmap", "-Pn", "-n", "-T5", "--max-retries", "1", "-oG", "-", "-p", PORTS,
+            lab, "nmap", "-Pn", "-n", "-T5", "--max-rtt-timeout", "2s", "--max-retries", "3", "-oG", "-", "-p", PORTS,
             *(["-6"] if family == 6 else []), *more, *mine,
         )  # fmt: skip
         for line in said.splitlines():
@@ -165,37 +113,25 @@ def synced(lab: Lab, site: Site, user: str, password: str, home: str) -> str:
     return run(lab, "mbsync", "--config", f"{home}/mbsyncrc", "--all")
 
 
-def submit(lab: Lab, site: Site, user: str, password: str, recipient: str, word: str) -> None:
-    """Sends by msmtp."""
-    write(
-        lab, "/root/msmtprc",
-        f"account site\nhost {site.imap_host}\nport 465\ntls on\ntls_starttls off\ntls_trust_file {TRUST}\n"
-        f"auth on\nuser {user}\npassword {password}\nfrom {user}\n",
-    )  # fmt: skip
-    letter = message(user, recipient, word).as_bytes()
-    run(lab, "msmtp", "--file=/root/msmtprc", "--account=site", recipient, stdin=letter)
-
-
 def passes(lab: Lab, site: Site, word: str, home: str) -> list[str]:
     """Bob writes to alice by msmtp, mbsync brings it into the copy at `home`: the files that have it."""
     (alice, secret), (bob, other) = list(lab.accounts.items())[:2]
     run(lab, "rm", "-rf", home)
+    # The internet's resolver may be starting still.
+    find = ["getent", "hosts", site.imap_host]
+    eventually(lambda: lab.run("outside", find).code == 0, f"nobody knows {site.imap_host}", rest=1)
     submit(lab, site, bob, other, alice, word)
-    end = time.monotonic() + mail.PATIENCE
-    while True:
+
+    def kept() -> list[str]:
         synced(lab, site, alice, secret, home)
-        kept = lab.run("outside", ["grep", "-rl", word, f"{home}/Mail"]).stdout.decode().split()
-        if kept or time.monotonic() > end:
-            return kept
-        time.sleep(1)
+        return lab.run("outside", ["grep", "-rl", word, f"{home}/Mail"]).stdout.decode().split()
+
+    return at_last(kept, rest=1)
 
 
 def banned(lab: Lab) -> str:
     """The only client that is banned, as soon as there is one."""
-    end = time.monotonic() + 30
-    while not (bans := json.loads(lab.mastio("ban", "list", "--json"))):
-        assert time.monotonic() < end, "no ban"
-        time.sleep(0.5)
+    bans = eventually(lambda: json.loads(lab.mastio("ban", "list", "--json")), "no ban")
     assert len(bans) == 1, bans
     (one,) = bans
     return str(one["client"])
@@ -218,6 +154,31 @@ def test_a_device_syncs_is_read_offline_and_sends(lab: Lab, vpn: Site, phone: De
     synced(lab, vpn, alice, secret, home)
     asked = ["doveadm", "search", "-u", alice, "FLAGGED", "SUBJECT", word]
     assert lab.run(mail.the(lab, Role.STORE).name, asked).stdout, "the flag came to the store"
+
+
+def from_new_networks(lab: Lab, wanted: set[str]) -> set[str]:
+    """The news of the digest about users' networks, as soon as one that is wanted is among them.
+
+    None of them is of a log-in by one of the site's machines: the webmail's are its users', the proxy's the devices'.
+    """
+    own = [str(it) for one in lab.site.machines for it in one.addresses]
+
+    def networks() -> dict[str, Any]:
+        done = mastio(lab.folder, "digest", "--json", "--since", "1h")
+        return dict(json.loads(done.stdout)["summary"]["news"].get("networks", {}))
+
+    found = at_last(networks, lambda it: wanted & it.keys(), rest=1)
+    told = json.dumps(found)
+    assert not [it for it in own if f"rip={it}," in told or f"client=unknown[{it}]" in told]
+    return {*found}
+
+
+def test_the_digest_tells_a_user_on_a_device_that_is_new(
+    lab: Lab, vpn: Site, phone: Device, somebody: tuple[str, str]
+) -> None:
+    assert ask(lab, vpn, *somebody, "imap") == ["OK"]
+    wanted = {f"{somebody[0]} from device {it}" for it in phone.addresses}
+    assert wanted & from_new_networks(lab, wanted)
 
 
 def test_a_hostile_device_reaches_two_ports_of_the_store_and_nothing_else(
@@ -248,6 +209,40 @@ def test_a_hostile_device_reaches_two_ports_of_the_store_and_nothing_else(
                 assert {*having(verify(lab, "--only", "N7"), "failed")} == wide.expected
     finally:
         phone.up()
+
+
+def test_verify_sees_from_the_tunnel_what_is_open_to_devices(lab: Lab, vpn: Site) -> None:
+    def left() -> list[bytes]:
+        look = (
+            f"ip -br link | cut -d' ' -f1; ip route show table all; wg show {INTERFACE} allowed-ips"
+        )
+        # Devices are told in any order.
+        return sorted(lab.run("firewall", ["sh", "-euc", look]).stdout.splitlines())
+
+    before = left()
+    assert {*having(verify(lab, "--only", "N10"), "passed")} == {"N10"}
+    back, rule = "nft -f /etc/nftables.conf", "nft insert rule inet mastio"
+    source = f"ip saddr {next(it for it in vpn.vpn_networks if it.version == 4)}"
+    for machine, words, seen in (
+        ("firewall", f"input {source} tcp dport {services.SSH.port} accept", ["firewall", "22/tcp"]),
+        ("firewall", f"forward {source} accept", ["outside", "for vpn"]),
+        ("store", f"input tcp dport {services.IMAPS.port} drop", ["does not answer vpn", "993"]),
+    ):  # fmt: skip
+        with sabotaged(
+            lab, Sabotage("from the tunnel", machine, f"{rule} {words}", "N10", undo=back)
+        ):
+            found = having(verify(lab, "--only", "N10"), "failed").get("N10", [])
+        assert any(all(it in one for it in seen) for one in found), (words, found)
+    # Killed in the middle of it, it leaves no more behind.
+    target = str(mail.the(lab, Role.STORE).addresses[0])
+    order = {
+        "function": "behind",
+        "args": [INTERFACE, [target], [[1, 65535]], [], {}, 2000],
+        "kwargs": {},
+    }
+    parted = parcel(program(scan.__name__), json.dumps(order).encode())
+    killed = lab.run("firewall", ["timeout", "--signal=KILL", "2", *PYTHON], parted)
+    assert killed.code == -signal.SIGKILL and left() == before, killed.stderr.decode()
 
 
 def test_without_the_tunnel_nothing_more_is_open_than_before(lab: Lab, vpn: Site) -> None:
@@ -284,7 +279,18 @@ def test_a_revoked_device_is_out_at_once(lab: Lab, vpn: Site, phone: Device) -> 
     assert (done.returncode, "there is a device phone already" in done.stderr) == (Exit.DATA, True)
     phone.down()
     lost = Device(lab, "lost")
-    lost.up()
+    try:
+        lost.up()
+        out_at_once(lab, vpn)
+    finally:
+        lost.down()
+        phone.up()
+    done = mastio(lab.folder, "vpn", "revoke", "lost")
+    assert (done.returncode, "there is no device lost" in done.stderr) == (Exit.DATA, True)
+
+
+def out_at_once(lab: Lab, vpn: Site) -> None:
+    """The device `lost` is in, and is revoked."""
     user, password = next(iter(lab.accounts.items()))
     asked = json.dumps({"host": vpn.imap_host, "user": user, "password": password})
     run(lab, "rm", "-f", "/tmp/holding")
@@ -297,22 +303,13 @@ def test_a_revoked_device_is_out_at_once(lab: Lab, vpn: Site, phone: Device) -> 
         "python3",
         "/tmp/hold.py",
     )
-    end = time.monotonic() + 30
-    while lab.run("outside", ["test", "-e", "/tmp/holding"]).code:
-        assert time.monotonic() < end, "never came in"
-        time.sleep(0.2)
+    holding, active = ["test", "-e", "/tmp/holding"], ["systemctl", "is-active", "hold"]
+    eventually(lambda: lab.run("outside", holding).code == 0, "never came in", 120, 0.2)
     lab.mastio("vpn", "revoke", "lost")
-    end = time.monotonic() + 20
-    while lab.run("outside", ["systemctl", "is-active", "hold"]).code == 0:
-        assert time.monotonic() < end, "what it had open goes on"
-        time.sleep(0.5)
+    eventually(lambda: lab.run("outside", active).code, "what it had open goes on", 60)
     assert run(lab, "cat", "/tmp/held") == "ended\n"
     store = [str(it) for it in mail.the(lab, Role.STORE).addresses]
     assert open_ports(lab, store) == set()
-    lost.down()
-    done = mastio(lab.folder, "vpn", "revoke", "lost")
-    assert (done.returncode, "there is no device lost" in done.stderr) == (Exit.DATA, True)
-    phone.up()
 
 
 @pytest.fixture(scope="module")
@@ -332,7 +329,7 @@ def test_a_mail_program_anywhere_finds_syncs_and_sends(lab: Lab, internet: Site)
     domain = internet.domains[0]
     for service in (services.IMAPS, services.SUBMISSIONS):
         want = f"{service.port} {internet.imap_host}."
-        end = time.monotonic() + 30
+        end = time.monotonic() + PATIENCE
         # The first questions may find the internet's resolver still starting.
         while want not in (
             said := run(lab, "dig", "+short", f"_{service.name}._tcp.{domain}", "SRV")
@@ -343,6 +340,20 @@ def test_a_mail_program_anywhere_finds_syncs_and_sends(lab: Lab, internet: Site)
     kept = passes(lab, internet, word, home)
     assert len(kept) == 1
     assert word in run(lab, "cat", kept[0])
+
+
+@pytest.mark.parametrize("door", ["imap", "submission"])
+def test_the_digest_tells_a_user_in_a_new_network(
+    lab: Lab, internet: Site, somebody: tuple[str, str], door: str
+) -> None:
+    source = lab_internet.stranger(internet)[0]
+    if door == "imap":
+        assert ask(lab, internet, *somebody, "imap", source=str(source)) == ["OK"]
+    else:
+        submit(lab, internet, *somebody, somebody[0], token(), source=str(source))
+    network = ip_network((source, 24 if source.version == 4 else 48), strict=False)
+    wanted = {f"{somebody[0]} from {network}"}
+    assert wanted & from_new_networks(lab, wanted)
 
 
 def test_a_mail_program_sets_itself_up_from_the_address_alone(lab: Lab, internet: Site) -> None:

@@ -18,6 +18,7 @@ from mastio.errors import Exit, MastioError
 from mastio.order import order
 from mastio.plan import Verb
 from mastio.state import Check, Command, Directory, File, HostState, Link, Unit, User
+from tests.lab.patience import eventually
 
 pytestmark = pytest.mark.lab
 
@@ -188,9 +189,11 @@ def test_killed_at_any_step_the_next_run_converges(probe: Probe, step: str) -> N
     probe.settle(target)
     assert probe.ask("cat", CONF, DERIVED) == "good 2\ngood 2"
     started = probe.ask("systemctl", "show", "-p", "ActiveEnterTimestampMonotonic", "--value", UNIT)
-    written = probe.ask("sh", "-c", f"echo $(( $(stat -c %Z {CONF}) - $(date +%s) ))")
-    age = float(probe.ask("cut", "-d ", "-f1", "/proc/uptime")) - int(started) / 1e6
-    assert age <= -int(written) + 2, "the unit runs with the file from before"
+    # Both are asked at one moment.
+    ages = f"cut -d ' ' -f1 /proc/uptime; echo $(( $(date +%s) - $(stat -c %Z {CONF}) ))"
+    uptime, written = probe.ask("sh", "-c", ages).split()
+    age = float(uptime) - int(started) / 1e6
+    assert age <= int(written) + 2, "the unit runs with the file from before"
     time.sleep(3)
     assert probe.plan(target).plan.empty, "the killed apply's way back has come late"
 
@@ -208,15 +211,14 @@ def test_after_a_death_a_failure_goes_back_to_the_last_healthy_state(probe: Prob
 def test_a_firewall_that_nobody_confirms_goes_back(probe: Probe) -> None:
     probe.settle(GOOD)
     target = replace(GOOD, firewall=RULES % 1002)
-    work = probe.order(target, window=2)
+    work = probe.order(target, window=15)
     transport, probe.transport = probe.transport, Unconfirming(probe.transport)
     outcome = probe.carry_out(work)
     probe.transport = transport
     assert not outcome.ok
     assert "not confirmed" in outcome.words
     assert "1002" in probe.ask("nft", "list", "ruleset")
-    time.sleep(3)
-    assert "1001" in probe.ask("nft", "list", "ruleset")
+    eventually(lambda: "1001" in probe.ask("nft", "list", "ruleset"), "it does not go back", 120)
     assert "1001" in probe.ask("cat", "/etc/nftables.conf")
     assert probe.plan(target).plan.firewall
     probe.settle(target)
@@ -249,11 +251,14 @@ def test_a_plan_that_was_overtaken_is_refused(probe: Probe) -> None:
 def test_the_second_of_two_applies_is_refused(probe: Probe, tmp_path: Path) -> None:
     work = probe.order(GOOD)
     probe.ask("mkdir", "-p", "/run/mastio")
-    holder = probe.transport.stream(
-        probe.name, ["flock", "/run/mastio/lock", "sh", "-c", "echo held; sleep 1"]
-    )
-    assert next(holder).strip() == b"held"
-    outcome = probe.carry_out(work)
+    probe.ask("touch", "/run/engine-held")
+    hold = "echo held; while [ -e /run/engine-held ]; do sleep 0.1; done"
+    holder = probe.transport.stream(probe.name, ["flock", "/run/mastio/lock", "sh", "-c", hold])
+    try:
+        assert next(holder).strip() == b"held"
+        outcome = probe.carry_out(work)
+    finally:
+        probe.ask("rm", "/run/engine-held")
     assert "another apply is at work" in outcome.words
     assert list(holder) == []
     with site_lock(tmp_path), pytest.raises(MastioError) as refusal, site_lock(tmp_path):
@@ -275,9 +280,14 @@ def test_masked_units_and_units_that_do_not_exist(probe: Probe) -> None:
 
 def test_a_plan_takes_one_quick_look(probe: Probe) -> None:
     probe.settle(GOOD)
-    begin = time.monotonic()
-    probe.plan(GOOD)
-    assert time.monotonic() - begin < 1.5
+
+    def quick() -> bool:
+        begin = time.monotonic()
+        probe.plan(GOOD)
+        return time.monotonic() - begin < 1.5
+
+    # Others may be at work on the box now, but not all the time.
+    eventually(quick, "each look takes long", 120)
 
 
 REPOSITORY = """\

@@ -20,8 +20,10 @@ from mastio.lab.provider import Lab as Provider
 from mastio.lab.transport import NspawnTransport
 from tests.lab import archive, browser, guides
 from tests.lab.browser import Webmail
-from tests.lab.conftest import Quiet
+from tests.lab.conftest import LIMIT, Quiet
+from tests.lab.elsewhere import await_listener
 from tests.lab.guides import Desk, blocks, filled, on_internet
+from tests.lab.patience import PATIENCE
 
 pytestmark = pytest.mark.lab
 
@@ -51,10 +53,10 @@ class Two:
     desk: Desk
     table: dict[str, str]
 
-    def type(self, beginning: str, timeout: float = 60) -> str:
+    def type(self, beginning: str) -> str:
         """The guide's block that begins so, typed; what the terminal showed."""
         (block,) = (it for it in blocks("two-vps.md") if it.splitlines()[1].startswith(beginning))
-        done = self.desk.type(filled(block, self.table), ANSWERS, timeout)
+        done = self.desk.type(filled(block, self.table), ANSWERS)
         assert done.code == 0, done.said
         return done.said
 
@@ -115,7 +117,7 @@ def test_from_nothing_to_a_site_that_is_built(two: Two) -> None:
     two.type("cat >>~/.ssh")
     said = two.type("./mastio adopt")
     assert said.count("adopted") == 2 and "reached through watch from now on" in said
-    said = two.type("./mastio plan", timeout=400)
+    said = two.type("./mastio plan")
     assert said.count("removed /root/.ssh/authorized_keys") == 2
     assert two.type("ssh -J").strip().endswith("webmail")
 
@@ -123,10 +125,10 @@ def test_from_nothing_to_a_site_that_is_built(two: Two) -> None:
 def test_people_come_and_verify_is_red_only_for_what_this_internet_lacks(two: Two) -> None:
     (block,) = (it for it in blocks("two-vps.md") if "./mastio user add" in it)
     people, _, look = filled(block, two.table).rpartition("\n")
-    done = two.desk.type(people, ANSWERS, 60)
+    done = two.desk.type(people, ANSWERS)
     assert done.code == 0 and "alarms" not in done.said, done.said
     assert look == "./mastio verify"
-    said = two.desk.type(look, timeout=200).said
+    said = two.desk.type(look).said
     red = {line.split()[1] for line in said.partition("failed")[2].splitlines() if "  ✗ " in line}
     assert red <= {"C5", "H6", "T8"}, said
 
@@ -141,6 +143,7 @@ def at_the_desk(site: str, address: str) -> Iterator[str]:
     outer = f"TCP-LISTEN:{port},bind={host.LOOPBACK},reuseaddr,fork"
     way = subprocess.Popen(["socat", outer, inner])
     try:
+        await_listener(host.LOOPBACK, port)
         yield f"https://{host.LOOPBACK}:{port}/"
     finally:
         way.kill()
@@ -162,12 +165,13 @@ def test_the_first_mail_is_written_and_read_in_the_webmail(two: Two, tmp_path: P
     find = (
         "until doveadm search -u bob@fortress.example subject first | grep -q .; do sleep 0.3; done"
     )
-    assert two.machines.run("mail", ["timeout", "20", "sh", "-c", find]).code == 0
+    argv = ["timeout", str(PATIENCE), "sh", "-c", find]
+    assert two.machines.run("mail", argv, timeout=LIMIT).code == 0
 
 
 def test_then_it_is_archived_and_a_drill_brings_it_back(two: Two) -> None:
     (block,) = (it for it in blocks("two-vps.md") if "./mastio backup now" in it)
     archived, _, rest = block.partition("./mastio patches run")
     assert not rest.strip()
-    done = two.desk.type(archived, timeout=120)
+    done = two.desk.type(archived)
     assert done.code == 0, done.said

@@ -22,25 +22,19 @@ import pytest
 
 from mastio.importing import remote
 from mastio.lab import forward, host
-from mastio.lab.provider import Lab as Provider
 from mastio.lab.transport import NspawnTransport
 from mastio.services import IMAPS
 from mastio.transport import OUTSIDE
-from tests.lab.conftest import REPOSITORY, Quiet, mastio, tiny
+from tests.lab import elsewhere
+from tests.lab.conftest import LIMIT, REPOSITORY, mastio
 from tests.lab.conftest import TheLab as Lab
+from tests.lab.elsewhere import server
 from tests.lab.sabotage import on
 
 pytestmark = pytest.mark.lab
 
 PASSWORD = "correct horse, battery: 'ü'"
-DOVECOT = f"""dovecot_config_version = 2.4.1
-dovecot_storage_version = 2.4.1
-protocols = imap
-log_path = /var/log/dovecot.log
-ssl = required
-ssl_server_cert_file = /etc/dovecot/old.pem
-ssl_server_key_file = /etc/dovecot/old.key
-auth_mechanisms = plain
+DOVECOT = f"""{elsewhere.DOVECOT}
 passdb static {{
   password = {{PLAIN}}{PASSWORD}
 }}
@@ -49,12 +43,6 @@ userdb static {{
     home = /srv/mail/%{{user}}
   }}
 }}
-mail_driver = maildir
-mail_path = ~/Maildir
-mail_uid = mail
-mail_gid = mail
-first_valid_uid = 1
-first_valid_gid = 1
 namespace inbox {{
   inbox = yes
   prefix = INBOX.
@@ -114,7 +102,7 @@ class Old:
 
     def facts(self) -> list[str]:
         argv = ["doveadm", "-f", "json", "fetch", "-u", "mia", PROBE, "ALL"]
-        done = self.transport.run(OUTSIDE, argv)
+        done = self.transport.run(OUTSIDE, argv, timeout=LIMIT)
         assert done.code == 0, done.stderr.decode()
         rows = json.loads(done.stdout)
         kept = [it for it in rows if "Everything" not in it["mailbox"] or "archived" in it["text"]]
@@ -164,35 +152,16 @@ def account(lab: Lab, name: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def old(as_root: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Old]:
     folder = tmp_path_factory.mktemp("old")
-    provider = Provider(f"old{os.getpid()}")
-    key, certificate = folder / "old.key", folder / "old.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
-         "-subj", "/CN=old", "-addext", f"subjectAltName=IP:{host.LOOPBACK}", "-keyout", key, "-out", certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    try:
-        provider.up([tiny(OUTSIDE, ("dovecot-imapd",))], Quiet())
-        transport = NspawnTransport(provider.site)
-
-        def run(script: str, stdin: bytes = b"") -> None:
-            done = transport.run(OUTSIDE, ["sh", "-euc", script], stdin)
-            assert done.code == 0, done.stderr.decode()
-
-        run("cat > /etc/dovecot/old.key", key.read_bytes())
-        run("cat > /etc/dovecot/old.pem", certificate.read_bytes())
-        run("cat > /etc/dovecot/dovecot.conf", DOVECOT.encode())
-        run("python3 -I -; chown -R mail:mail /srv/mail; systemctl restart dovecot", FILL.encode())
+    with server(folder, f"old{os.getpid()}", DOVECOT, (f"IP:{host.LOOPBACK}",)) as other:
+        other.run("python3 -I -; chown -R mail:mail /srv/mail", FILL.encode())
         ports = [_free(), _free()]
         for it, service in zip(
             ports, (IMAPS, replace(IMAPS, port=remote.PORTS["starttls"])), strict=True
         ):
-            forward.forward(provider.site, it, ip_address("10.9.1.10"), service)
-        yield Old(transport, *ports, certificate)
+            forward.forward(other.site, it, ip_address(elsewhere.ADDRESS), service)
+        yield Old(other.transport, ports[0], ports[1], other.certificate)
         for it in ports:
-            forward.close(provider.site, it)
-    finally:
-        provider.down(purge=True)
+            forward.close(other.site, it)
 
 
 def _free() -> int:
@@ -350,9 +319,10 @@ def test_refusals(lab: Lab, tmp_path: Path) -> None:
         on(
             lab,
             "store",
-            f"mkdir -p /run/mastio-import; systemd-run -q -u mo flock {lock} sleep 60",
+            f"mkdir -p /run/mastio-import; systemd-run -q -u mo flock {lock} sleep 900",
         )
         try:
+            on(lab, "store", f"while flock -n {lock} true; do sleep 0.1; done")
             done = mastio(lab.folder, "import", "maildir", user, there)
             assert done.returncode == 75 and "another import into" in done.stderr, done.stderr
         finally:

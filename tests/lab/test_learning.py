@@ -10,18 +10,23 @@ import pytest
 from mastio import services
 from mastio.context import PKI
 from mastio.lab import internet, outside
-from mastio.roles.gateway.files import CONTROLLER
+from mastio.roles.gateway.files import CONTROLLER, VALKEY
 from mastio.roles.store import learning
 from mastio.site.model import Role
 from tests.lab import mail
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import CAROL, message, token
-from tests.lab.sabotage import RSPAMD, on
+from tests.lab.patience import at_last
+from tests.lab.sabotage import RSPAMD, on, valkey_ends
+from tests.lab.test_filter import send
+from tests.lab.tuned import tuned
 
 pytestmark = pytest.mark.lab
 
 ENOUGH = 205
 """A few more than min_learns (classifier-bayes.conf)."""
+LOANS = "Take a loan: refinance your mortgage, forget your debt."
+"""One topic: suspicious from a stranger, not yet Junk."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,10 +38,11 @@ def forgotten(lab: Lab) -> Iterator[None]:
 
 
 def move(host: str, port: int, pki: str, user: str, password: str, word: str, source: str,
-         target: str) -> int:  # fmt: skip
-    """Moves the messages whose subject has `word`, as a mail program does (RFC 6851); how many."""
+         target: str) -> list[Any]:  # fmt: skip
+    """Moves the messages whose subject has `word`, as a mail program does (RFC 6851); how many, in how long."""
     import imaplib
     import ssl
+    import time
 
     imaplib.Commands["MOVE"] = ("SELECTED",)
     context = ssl.create_default_context(cafile=f"{pki}/ca.pem")
@@ -44,10 +50,11 @@ def move(host: str, port: int, pki: str, user: str, password: str, word: str, so
         client.login(user, password)
         client.select(source)
         numbers = client.uid("SEARCH", "SUBJECT", word)[1][0].split()
+        began = time.monotonic()
         if numbers:
             code, words = client.uid("MOVE", b",".join(numbers).decode(), target)
             assert code == "OK", words
-        return len(numbers)
+        return [len(numbers), time.monotonic() - began]
 
 
 def lessons(program: str, verdict: str, start: int, count: int, head: str, text: str) -> int:
@@ -61,14 +68,16 @@ def lessons(program: str, verdict: str, start: int, count: int, head: str, text:
     return count
 
 
-def moved(lab: Lab, user: tuple[str, str], word: str, source: str, target: str) -> None:
+def moved(lab: Lab, user: tuple[str, str], word: str, source: str, target: str) -> float:
+    """A user moves a message; how many seconds the mail program waits."""
     store = the_store(lab)
-    count = mail.remote(
+    count, seconds = mail.remote(
         lab, mail.the(lab, Role.WEBMAIL).name, move, host=lab.site.internal_name(store),
         port=services.IMAPS.port, pki=PKI, user=user[0], password=user[1], word=word,
         source=source, target=target,
     )  # fmt: skip
     assert count == 1
+    return float(seconds)
 
 
 def the_store(lab: Lab) -> str:
@@ -80,24 +89,31 @@ def the_gateway(lab: Lab) -> str:
 
 
 def learned(lab: Lab) -> dict[str, int]:
-    """How many messages of each kind the filter has learned."""
-    done = lab.run(the_gateway(lab), ["rspamc", "-h", CONTROLLER, "-j", "stat"])
+    """How many messages of each kind the filter has learned.
+
+    Rspamd counts them in Valkey; what `rspamc stat` says of it may be half a minute old (lua_bayes_redis.lua).
+    """
+    ask = ["valkey-cli", "-s", VALKEY, "HMGET", "RS", "learns_spam", "learns_ham"]
+    done = lab.run(the_gateway(lab), ask)
     assert done.code == 0, done.stderr.decode()
-    return {it["symbol"]: it["revision"] for it in json.loads(done.stdout)["statfiles"]}
+    spam, ham = (int(it or 0) for it in done.stdout.splitlines())
+    return {"BAYES_SPAM": spam, "BAYES_HAM": ham}
 
 
-def soon(lab: Lab, symbol: str, least: int, patience: float = 30) -> int:
+def soon(lab: Lab, symbol: str, least: int, patience: float = 200) -> int:
     """The count of a kind, as soon as it is `least`."""
-    end = time.monotonic() + patience
-    while (count := learned(lab)[symbol]) < least and time.monotonic() < end:
-        time.sleep(0.5)
-    return count
+    return at_last(lambda: learned(lab)[symbol], lambda it: it >= least, patience)
 
 
 def waiting(lab: Lab) -> list[str]:
     """What waits for the gateways."""
     done = lab.run(the_store(lab), ["find", learning.SPOOL, "-type", "f", "-printf", "%f\n"])
     return done.stdout.decode().split()
+
+
+def all_taken(lab: Lab) -> bool:
+    """Whether nothing waits any more, soon: a lesson is put away once the gateway has said that it is learned."""
+    return at_last(lambda: not waiting(lab))
 
 
 def prose(word: str) -> str:
@@ -126,20 +142,21 @@ def test_moving_into_junk_teaches_spam_and_moving_back_teaches_ham(
     moved(lab, alice, word, "Junk", "INBOX")
     assert soon(lab, "BAYES_HAM", before["BAYES_HAM"] + 1) == before["BAYES_HAM"] + 1
     assert learned(lab)["BAYES_SPAM"] == before["BAYES_SPAM"], "it is no longer learned as spam"
-    assert not waiting(lab)
+    assert all_taken(lab)
 
 
 def test_throwing_junk_away_teaches_nothing_and_neither_does_filing_at_delivery(
     lab: Lab, alice: tuple[str, str]
 ) -> None:
-    word, before = token(), learned(lab)
+    word, other = token(), token()
+    # First: the filter may learn by itself from what passes it.
+    arrive(lab, alice, other)
+    before = learned(lab)
     junk = message(CAROL, alice[0], word, prose(word))
     junk["X-Spam"] = "Yes"
-    hand_in(lab, junk)
+    mail.hand_in(lab, junk)
     assert mail.inbox(lab, *alice, word, folder="Junk"), "the mark did not file it in Junk"
     moved(lab, alice, word, "Junk", "Trash")
-    other = token()
-    arrive(lab, alice, other)
     moved(lab, alice, other, "INBOX", "Archive")
     time.sleep(3)
     assert learned(lab) == before
@@ -152,28 +169,32 @@ def test_lessons_wait_while_the_gateway_is_away_and_the_last_verdict_counts(
     spam, undecided = token(), token()
     for word in (spam, undecided):
         arrive(lab, alice, word)
-    before = learned(lab)
+    before, friend = learned(lab), f"{token()}@{outside.PLAIN}"
     unit = "mastio-learn-tls.service"
     assert lab.run(the_gateway(lab), ["systemctl", "stop", unit]).code == 0
     try:
+        waited = moved(lab, alice, spam, "INBOX", "Junk")
+        waited += moved(lab, alice, undecided, "INBOX", "Junk")
+        waited += moved(lab, alice, undecided, "Junk", "INBOX")
         started = time.monotonic()
-        moved(lab, alice, spam, "INBOX", "Junk")
-        moved(lab, alice, undecided, "INBOX", "Junk")
-        moved(lab, alice, undecided, "Junk", "INBOX")
-        assert time.monotonic() - started < 20, "the user had to wait for the gateway"
+        assert mail.submit(lab, *alice, message(alice[0], friend, token()))[0] == 250
+        waited += time.monotonic() - started
+        assert waited < 20, "the user had to wait for the gateway"
         time.sleep(3)
         assert sorted(name.partition(".")[2] for name in waiting(lab)) == ["ham", "spam"]
         assert learned(lab) == before
     finally:
         assert lab.run(the_gateway(lab), ["systemctl", "start", unit]).code == 0
-    spams = soon(lab, "BAYES_SPAM", before["BAYES_SPAM"] + 1, patience=100)
+    spams = soon(lab, "BAYES_SPAM", before["BAYES_SPAM"] + 1)
     assert spams == before["BAYES_SPAM"] + 1
     assert soon(lab, "BAYES_HAM", before["BAYES_HAM"] + 1) == before["BAYES_HAM"] + 1
-    assert not waiting(lab)
+    assert all_taken(lab)
+    mail.await_known(lab, friend)
 
 
 @pytest.mark.parametrize(
-    ("path", "code"), [("/learnspam", 200), ("/stat", 403), ("/saveactions", 403), ("/ping", 403)]
+    ("path", "code"),
+    [("/learnspam", 200), ("/wrote", 400), ("/stat", 403), ("/saveactions", 403), ("/ping", 403)],
 )
 def test_the_store_can_teach_the_filter_and_nothing_else(lab: Lab, path: str, code: int) -> None:
     word = token()
@@ -192,7 +213,7 @@ def ask(host: str, port: int, pki: str, path: str, content: str) -> int:
 
     context = ssl.create_default_context(cafile=f"{pki}/ca.pem")
     context.load_cert_chain(f"{pki}/host.pem", f"{pki}/host.key")
-    door = http.client.HTTPSConnection(host, port, timeout=10, context=context)
+    door = http.client.HTTPSConnection(host, port, timeout=60, context=context)
     try:
         door.request("POST", path, content.encode())
         return door.getresponse().status
@@ -206,33 +227,6 @@ def test_a_machine_of_the_site_that_is_not_the_store_is_shut_out(lab: Lab) -> No
     host = lab.site.internal_name(gateway)
     arguments: dict[str, Any] = {"host": host, "port": services.LEARN.port, "pki": PKI}
     assert mail.remote(lab, gateway, ask, path="/learnspam", content="x", **arguments) == 0
-
-
-def hand_in(lab: Lab, content: Any) -> None:
-    """Brings a message to the store as the gateway does."""
-    gateway, store = the_gateway(lab), lab.site.internal_name(the_store(lab))
-    code = mail.remote(
-        lab, gateway, delivery, host=store, port=services.DELIVERY.port, pki=PKI,
-        name=lab.site.internal_name(gateway), sender=str(content["From"]),
-        recipients=[str(content["To"])], content=content.as_string(),
-    )  # fmt: skip
-    assert code == 250
-
-
-def delivery(host: str, port: int, pki: str, name: str, sender: str, recipients: list[str],
-             content: str) -> int:  # fmt: skip
-    """Delivers with the machine's own certificate; the code of the last reply."""
-    import smtplib
-    import ssl
-
-    context = ssl.create_default_context(cafile=f"{pki}/ca.pem")
-    context.load_cert_chain(f"{pki}/host.pem", f"{pki}/host.key")
-    with smtplib.SMTP(host, port, local_hostname=name, timeout=60) as client:
-        client.starttls(context=context)
-        client.ehlo()
-        replies = [client.mail(sender), *(client.rcpt(recipient) for recipient in recipients)]
-        assert all(code == 250 for code, _ in replies), replies
-        return client.data(content)[0]
 
 
 def test_what_was_learned_is_recognised(lab: Lab, alice: tuple[str, str]) -> None:
@@ -251,7 +245,13 @@ def test_what_was_learned_is_recognised(lab: Lab, alice: tuple[str, str]) -> Non
             start=int(time.time() * 1000), count=missing, head=lines, text=text,
         )  # fmt: skip
     for symbol in ("BAYES_SPAM", "BAYES_HAM"):
-        assert soon(lab, symbol, max(ENOUGH, before[symbol] + 20), patience=120) >= ENOUGH
+        assert soon(lab, symbol, max(ENOUGH, before[symbol] + 20), patience=300) >= ENOUGH
+    assert all_taken(lab)
+    taught = learned(lab)
+    for how in ("restart", "kill"):
+        time.sleep(2)  # longer than Valkey waits before it writes
+        valkey_ends(lab, the_gateway(lab), how)
+        assert learned(lab) == taught, how
     similar = f"{head}Message-ID: <{token()}@spam.test>\n\n{prose(word)} Buy now\n"
     assert "BAYES_SPAM" in symbols(lab, similar)
     assert "BAYES_SPAM" not in symbols(lab, message(CAROL, alice[0], "Lunch").as_string())
@@ -272,10 +272,37 @@ def test_who_is_a_stranger_once_the_filter_knows_what_users_get(
     assert "STRANGER" not in scanned(CAROL, prose(token()), internet.mta(lab.site)[0]), "proven"
     known = f"{token()}@{outside.PLAIN}"
     assert mail.submit(lab, *alice, message(alice[0], known, token()))[0] == 250
-    end = time.monotonic() + 30
-    while "STRANGER" in scanned(known, prose(token()), address):
-        assert time.monotonic() < end, "a user has written to them"
-        time.sleep(0.5)
+    mail.await_known(lab, known)
+    assert "STRANGER" not in scanned(known, prose(token()), address), "a user has written to them"
+
+
+def test_a_second_try_is_judged_by_what_was_learned_since(lab: Lab, alice: tuple[str, str]) -> None:
+    """Needs the lessons above."""
+    spam, other = token(), token()
+    # A sender each: who comes a second time is let in, whatever the message, and the first may take its time.
+    letters = [
+        message(f"{token()}@{outside.PLAIN}", alice[0], it, f"{LOANS}\n{prose(it)}")
+        for it in (spam, other)
+    ]
+    gateways = {it.name for it in lab.site.carrying(Role.GATEWAY_IN, Role.GATEWAY_OUT)}
+    with tuned(lab, "[policy]\ngreylist_delay = 4\n", *gateways):
+        for letter in letters:
+            code, text = send(lab, letter, str(letter["From"]), alice[0])
+            assert code == 451 and "greylisted" in text, text
+        before = learned(lab)["BAYES_SPAM"]
+        head = "".join(
+            f"{key}: {value}\n" for key, value in letters[0].items() if key != "Message-ID"
+        )
+        mail.remote(
+            lab, the_store(lab), lessons, program=f"{learning.PROGRAMS}/learn", verdict="spam",
+            start=int(time.time() * 1000), count=20, head=head, text=prose(spam),
+        )  # fmt: skip
+        assert soon(lab, "BAYES_SPAM", before + 20, patience=300) >= before + 20
+        time.sleep(4)  # the delay, should all that have been quicker
+        again = [send(lab, it, str(it["From"]), alice[0])[0] for it in letters]
+        assert again == [250, 250]
+    assert mail.inbox(lab, *alice, spam, folder="Junk")
+    assert mail.inbox(lab, *alice, other)
 
 
 def symbols(lab: Lab, content: str, *options: str) -> dict[str, Any]:

@@ -9,9 +9,10 @@ import pytest
 from mastio import services
 from mastio.context import PKI
 from mastio.flows import expand
-from tests.lab.arrivals import SENDERS, arrived, complete, held_up, kept, many, talk, write
+from tests.lab.arrivals import PROMISE, SENDERS, arrived, complete, held_up, kept, many, talk, write
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import CAROL, message, remote, submit, token
+from tests.lab.patience import eventually
 
 pytestmark = pytest.mark.lab
 
@@ -25,7 +26,7 @@ def test_a_line_from_each_machine_is_on_watch_in_seconds(lab: Lab) -> None:
     word, machines = token(), (*SENDERS, "watch")
     for machine in machines:
         write(lab, machine, f"canary {word} {machine}", "-p", "auth.notice", "-t", "canary")
-    found = arrived(lab, word, len(machines))
+    found = arrived(lab, word, len(machines), PROMISE)
     assert {name: len(lines) for name, lines in found.items()} == dict.fromkeys(machines, 1)
     for name, (line,) in found.items():
         assert f" {name} " in line
@@ -99,6 +100,7 @@ def relp(address: str, port: int, cert: str, key: str, line: str, source: str = 
     try:
         own = (source, 0) if source else None
         plain = socket.create_connection((address, port), timeout=5, source_address=own)
+        plain.settimeout(15)
         with plain, context.wrap_socket(plain) as secure:
             secure.sendall(b"1 open %d %b\n" % (len(opening), opening))
             if b"200 OK" not in secure.recv(4096):
@@ -186,7 +188,7 @@ def test_what_was_written_while_watch_was_away_arrives(lab: Lab, restart: bool) 
         if restart:
             assert lab.run("store", ["systemctl", "restart", "rsyslog"]).code == 0
         write(lab, "store", f"{word} line {count:02}.")
-    assert arrived(lab, f"{word} line {count:02}.", 1, 60), "nothing comes any more"
+    assert arrived(lab, f"{word} line {count:02}.", 1), "nothing comes any more"
     (lines,) = kept(lab, f"{word} line").values()
     numbers = {line.rpartition("line ")[2] for line in lines}
     missing = {f"{number:02}." for number in range(count + 1)} - numbers
@@ -199,13 +201,13 @@ def test_thousands_of_lines_wait_for_rsyslog_and_for_watch(lab: Lab) -> None:
     word, count = token(), 4000
     with without_receiver(lab), held_up(lab, "store"):
         remote(lab, "store", many, word=word, count=count)
-    assert not complete(lab, word, count, 90)
+    assert not complete(lab, word, count)
 
 
 def test_a_connection_that_dies_without_a_word_is_given_up(lab: Lab) -> None:
     word, count = token(), 40
     write(lab, "store", f"{word} line 00000.")
-    assert not complete(lab, word, 1, 60)
+    assert not complete(lab, word, 1)
     silence = "".join(
         f"nft insert rule inet mastio arrival {'ip' if it.version == 4 else 'ip6'} saddr {it} drop;"
         for it in lab.site.machine("store").addresses
@@ -213,15 +215,15 @@ def test_a_connection_that_dies_without_a_word_is_given_up(lab: Lab) -> None:
     assert lab.run("watch", ["sh", "-ec", silence]).code == 0
     try:
         remote(lab, "store", many, word=word, count=count)
-        said, end = 0, time.monotonic() + 40
-        while not said and time.monotonic() < end:
-            given_up = f"sed -n '/{word} line {count - 1:05}/,$p' /var/log/syslog | grep -c 'omrelp.*suspended'"
-            said = int(lab.run("store", ["sh", "-c", given_up]).stdout or 0)
-            time.sleep(0.5)
-        assert said, "it waits for ever"
+        given_up = f"sed -n '/{word} line {count - 1:05}/,$p' /var/log/syslog | grep -c 'omrelp.*suspended'"
+        eventually(
+            lambda: int(lab.run("store", ["sh", "-c", given_up]).stdout or 0),
+            "it waits for ever",
+            90,
+        )
     finally:
         assert lab.run("watch", ["nft", "-f", "/etc/nftables.conf"]).code == 0
-    assert not complete(lab, word, count, 60)
+    assert not complete(lab, word, count)
 
 
 def test_who_empties_the_logs_of_a_machine_has_not_emptied_them_on_watch(lab: Lab) -> None:
@@ -230,11 +232,13 @@ def test_who_empties_the_logs_of_a_machine_has_not_emptied_them_on_watch(lab: La
     assert arrived(lab, word, 1)
     # rsyslog itself appends on: what it writes afterwards leaves the machine as before.
     files = "/var/log/syslog /var/log/auth.log /var/log/mail.log"
-    empty = f"for it in {files}; do : >$it; done; journalctl -q --rotate --vacuum-size=1"
+    # And it writes them a little later than it sends.
+    there = f"until grep -qF '{word} an' /var/log/syslog; do sleep 0.1; done"
+    empty = f"{there}; for it in {files}; do : >$it; done; journalctl -q --rotate --vacuum-size=1"
     assert lab.run("webmail", ["sh", "-c", empty]).code == 0
     assert lab.run("webmail", ["grep", "-rqF", f"{word} an", "/var/log/syslog"]).code == 1
     write(lab, "webmail", f"{word} and went on")
-    found = arrived(lab, word, 2, 60)
+    found = arrived(lab, word, 2)
     assert {name: len(lines) for name, lines in found.items()} == {"webmail": 2}
     assert f"{word} an intruder came in" in lab.mastio(
         "logs", "--machine", "webmail", "--grep", word

@@ -16,14 +16,21 @@ import pytest
 from mastio.site.model import Role
 from mastio.transport import PYTHON
 from tests.lab import mail
+from tests.lab.arrivals import talk
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import CAROL, message, the, token
+from tests.lab.patience import eventually
 from tests.lab.sabotage import on
 
 pytestmark = pytest.mark.lab
 
-PATIENCE = 20
+PATIENCE = 120
+
+
+@pytest.fixture(scope="module", autouse=True)
+def talking(lab: Lab) -> None:
+    talk(lab)
 
 
 def asked(lab: Lab, *words: str) -> list[dict[str, Any]]:
@@ -75,10 +82,7 @@ def test_lines_are_followed_while_they_come_and_nobody_stays_behind(lab: Lab) ->
             assert (line["machine"], line["text"]) == (machine, f"{word} {number}")
             assert line["program"] == ("after" if number else "before")
     assert lines.empty()
-    end = time.monotonic() + PATIENCE
-    while readers(lab) != before:
-        assert time.monotonic() < end, "its reader stays on watch"
-        time.sleep(0.5)
+    eventually(lambda: readers(lab) == before, "its reader stays on watch", PATIENCE)
 
 
 def test_a_message_is_found_by_its_id_on_every_machine_that_saw_it(lab: Lab) -> None:
@@ -88,12 +92,16 @@ def test_a_message_is_found_by_its_id_on_every_machine_that_saw_it(lab: Lab) -> 
         mail.from_carol(lab, it)
     assert mail.inbox(lab, alice, password, str(one["Subject"]))
     name = str(one["Message-ID"]).strip("<>")
+    lines: list[dict[str, Any]] = []
     end = time.monotonic() + PATIENCE
     while True:
-        lines = asked(lab, "--message-id", name, "--since", "10m")
+        former, lines = lines, asked(lab, "--message-id", name, "--since", "10m")
         programs = {(it["machine"], it["program"]) for it in lines}
         store = {it for it in programs if it[0] == the(lab, Role.STORE).name}
-        if {("gateway", "postfix/cleanup"), ("gateway", "rspamd")} <= programs and len(store) > 1:
+        some = {("gateway", "postfix/cleanup"), ("gateway", "rspamd")} <= programs and len(
+            store
+        ) > 1
+        if some and lines == former:  # all that there are
             break
         assert time.monotonic() < end, programs
         time.sleep(0.5)

@@ -3,6 +3,7 @@
 Limits are made small for the module. Users are made for each test, since what others have sent counts.
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,18 @@ from mastio.roles.store.outbound import STATE as COUNTS
 from mastio.site.model import Role
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
-from tests.lab.mail import CAROL, at_carols, inbox, message, remote, submit, the, token
+from tests.lab.mail import (
+    CAROL,
+    at_carols,
+    await_known,
+    inbox,
+    message,
+    remote,
+    submit,
+    the,
+    token,
+)
+from tests.lab.patience import PATIENCE, at_last
 from tests.lab.tuned import tuned
 
 pytestmark = pytest.mark.lab
@@ -76,12 +88,9 @@ def send(lab: Lab, user: User, subject: str, to: str = CAROL) -> None:
     assert code == 250, text
 
 
-def carols(lab: Lab, word: str, count: int, patience: float = 30) -> list[Message]:
+def carols(lab: Lab, word: str, count: int, patience: float = PATIENCE) -> list[Message]:
     """What carol has, as soon as there are `count` of them."""
-    end = time.monotonic() + patience
-    while len(found := at_carols(lab, word, patience=1)) < count and time.monotonic() < end:
-        time.sleep(0.5)
-    return found
+    return at_last(lambda: at_carols(lab, word, patience=1), lambda it: len(it) >= count, patience)
 
 
 def numbers(mails: list[Message]) -> list[str]:
@@ -165,6 +174,31 @@ def test_many_new_people_in_one_message_hold_it(lab: Lab, new_user: Callable[...
     assert code == 250, words
     assert paused(lab)[user[0]] == "5 new recipients in a day, more than 4"
     assert held(lab, user[0])[0]["recipients"] == known
+    digest, store = hashlib.sha256(known[0].encode()).hexdigest(), the(lab, Role.STORE).name
+    count = f"sqlite3 {COUNTS} \"SELECT count(*) FROM wrote WHERE person = '{digest}'\""
+    assert lab.run(store, ["sh", "-c", count]).stdout.split() == [b"0"], (
+        "held: nobody was written to"
+    )
+    lab.mastio("outbound", "release", user[0])
+    await_known(lab, known[0])
+
+
+def test_many_recipients_in_an_hour_hold_the_next_message(
+    lab: Lab, new_user: Callable[..., User]
+) -> None:
+    """The same four again: no new people, and not many messages."""
+    user, webmail = new_user(), the(lab, Role.WEBMAIL).name
+    known = [f"carol+{token()}@{CAROL.partition('@')[2]}" for _ in range(4)]
+    for recipients in (known, known[:2], known[:1]):
+        assert paused(lab).get(user[0]) is None
+        code, words = remote(
+            lab, webmail, to_many, host=lab.site.internal_name(the(lab, Role.STORE).name),
+            port=services.SUBMISSIONS.port, user=user[0], password=user[1], recipients=recipients,
+            content=message(user[0], known[0], token()).as_string(),
+        )  # fmt: skip
+        assert code == 250, words
+    assert paused(lab)[user[0]] == "7 recipients in an hour, more than 6"
+    assert held(lab, user[0])[0]["recipients"] == known[:1]
 
 
 def test_what_the_store_itself_tells_is_no_mail_that_comes_back(
@@ -200,10 +234,8 @@ def test_mail_that_comes_back_counts(lab: Lab, new_user: Callable[..., User]) ->
     user = new_user()
     for _ in range(MESSAGES):
         send(lab, user, token(), f"{token()}@nowhere.{CAROL.partition('@')[2]}")
-    end = time.monotonic() + 60
-    while user[0] not in paused(lab) and time.monotonic() < end:
-        time.sleep(1)
-    assert paused(lab)[user[0]] == "3 bounces in a day, more than 2"
+    told = at_last(lambda: paused(lab), lambda it: user[0] in it, rest=1)
+    assert told[user[0]] == "3 bounces in a day, more than 2"
 
 
 def test_a_machine_that_submits_too_much_in_a_minute_is_told_to_come_later(

@@ -2,9 +2,9 @@
 
 import json
 import shlex
-import time
+import signal
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -14,108 +14,23 @@ from mastio.roles.integrity import FOLDER as INTEGRITY
 from mastio.roles.integrity import TOOLS
 from mastio.roles.patching import FOLDER, SETTINGS
 from mastio.site.model import Role
+from tests.lab.arrivals import talk
 from tests.lab.conftest import TheLab as Lab
-from tests.lab.conftest import mastio
-from tests.lab.mail import inbox, the
+from tests.lab.conftest import mastio, mastio_begun
+from tests.lab.mail import CAROL, LIMIT, deliver, inbox, message, the, token
+from tests.lab.packages import GONE, MAKE, VULNERABLE
+from tests.lab.patience import eventually
 from tests.lab.sabotage import on
 
 pytestmark = pytest.mark.lab
 
-_ARCHIVE = "/var/lib/patch-test"
-_UNIT = "[Service]\\nExecStart=/usr/lib/tick/tickd infinity\\n"
-_MAKE = f"""
-import hashlib, os, shutil, subprocess, sys
-top = {_ARCHIVE!r}
-os.umask(0o022)
-
-def quiet(*argv):
-    subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
-
-def deb(name, version, files, postinst=""):
-    tree = f"{{top}}/tree"
-    shutil.rmtree(tree, ignore_errors=True)
-    control = f"Package: {{name}}\\nVersion: {{version}}\\nArchitecture: all\\n"
-    control += "Maintainer: A <a@b.test>\\nDescription: x\\n"
-    for path, data in {{"DEBIAN/control": control.encode(), **files}}.items():
-        os.makedirs(os.path.dirname(f"{{tree}}/{{path}}"), exist_ok=True)
-        with open(f"{{tree}}/{{path}}", "wb") as file:
-            file.write(data)
-        os.chmod(f"{{tree}}/{{path}}", 0o755 if path.endswith("d") and path.startswith("usr/lib/tick") else 0o644)
-    if postinst:
-        with open(f"{{tree}}/DEBIAN/postinst", "w") as file:
-            file.write("#!/bin/sh\\n" + postinst + "\\n")
-        os.chmod(f"{{tree}}/DEBIAN/postinst", 0o755)
-    path = f"{{top}}/{{name}}_{{version}}.deb"
-    quiet("dpkg-deb", "--root-owner-group", "-Znone", "-b", tree, path)
-    return control, path
-
-def archive(label, codename, control, path):
-    place = f"{{top}}/{{label}}/dists/{{codename}}"
-    os.makedirs(f"{{place}}/main/binary-amd64", exist_ok=True)
-    data = open(path, "rb").read()
-    shutil.copy(path, f"{{top}}/{{label}}")
-    text = control + f"Filename: {{os.path.basename(path)}}\\nSize: {{len(data)}}\\n"
-    text += f"SHA256: {{hashlib.sha256(data).hexdigest()}}\\n\\n"
-    with open(f"{{place}}/main/binary-amd64/Packages", "w") as file:
-        file.write(text)
-    digest = hashlib.sha256(text.encode()).hexdigest()
-    with open(f"{{place}}/Release", "w") as file:
-        file.write(f"Origin: Debian\\nLabel: {{label}}\\nSuite: stable\\nCodename: {{codename}}\\n"
-                   "Architectures: amd64\\nComponents: main\\nDate: Tue, 24 Nov 2026 00:00:00 UTC\\n"
-                   f"SHA256:\\n {{digest}} {{len(text)}} main/binary-amd64/Packages\\n")
-
-sleep, unit = open("/bin/sleep", "rb").read(), b"{_UNIT}"
-tick = {{"usr/lib/tick/tickd": sleep, "usr/lib/systemd/system/tick.service": unit}}
-os.makedirs(top, exist_ok=True)
-os.chmod(top, 0o755)
-if sys.argv[1] == "first":
-    old = deb("tick", "1.0", {{**tick, "usr/share/tick/old": b"old"}})
-    other = deb("other", "1.0", {{"usr/share/other/x": b"1"}})
-    quiet("dpkg", "-i", old[1], other[1])
-    new = deb("tick", "1.1", {{**tick, "usr/lib/tick/tickd": sleep + b"!"}})
-    archive("Debian-Security", "trixie-security", *new)
-    archive("Debian", "trixie", *deb("other", "2.0", {{"usr/share/other/x": b"2"}}))
-    # The lab has no internet: the machine's own sources would only be waited for.
-    os.mkdir(f"{{top}}/sources")
-    for name in os.listdir("/etc/apt/sources.list.d"):
-        shutil.move(f"/etc/apt/sources.list.d/{{name}}", f"{{top}}/sources")
-    with open("/etc/apt/sources.list.d/patch-test.list", "w") as file:
-        for label, name in (("Debian-Security", "trixie-security"), ("Debian", "trixie")):
-            file.write(f"deb [trusted=yes] file:{{top}}/{{label}} {{name}} main\\n")
-    quiet("systemctl", "daemon-reload")
-    quiet("systemctl", "start", "tick.service")
-elif sys.argv[1] == "worse":
-    archive("Debian", "trixie", *deb("other", "3.0", {{"usr/share/other/x": b"3"}}, "systemctl stop nginx.service"))
-else:
-    archive("Debian-Security", "trixie-security", *deb("tick", "1.2", tick, "systemctl stop nginx.service"))
-"""
-_GONE = f"""
-systemctl stop tick.service || true
-dpkg --purge tick other >/dev/null 2>&1 || true
-mv {_ARCHIVE}/sources/* /etc/apt/sources.list.d/ || true
-rm -rf {_ARCHIVE} /etc/apt/sources.list.d/patch-test.list /run/reboot-required
-find /var/lib/apt/lists -type f -delete
-systemctl daemon-reload
-"""
-_VULNERABLE = """
-import os, zlib
-text = '''VERSION 1
-CVE-2030-0001,,mended in 1.1
-CVE-2030-0002,,not mended
-
-tick,0,SHRF,1.1,
-tick,1,SL? ,9.9,
-
-tick,tick
-'''
-os.makedirs("FOLDER/tracker", exist_ok=True)
-with open("FOLDER/tracker/trixie", "wb") as file:
-    file.write(zlib.compress(text.encode()))
-""".replace("FOLDER", FOLDER)
+_LONGEST = 900
+"""Seconds until a machine is looked at, updated, measured and perhaps down."""
 
 
 def python(lab: Lab, machine: str, source: str, *words: str) -> None:
-    done = lab.run(machine, ["python3", "-I", "-", *words], source.encode())
+    argv = ["python3", "-I", "-", *words]
+    done = lab.transport.run(machine, argv, source.encode(), LIMIT)
     assert done.code == 0, done.stderr.decode()
 
 
@@ -149,12 +64,12 @@ def archive(lab: Lab) -> Iterator[None]:
     try:
         forget(lab)
         for name in names:
-            python(lab, name, _MAKE, "first")
+            python(lab, name, MAKE, "first")
         lab.mastio("integrity", "begin", "--json")
         yield
     finally:
         for name in names:
-            on(lab, name, _GONE)
+            on(lab, name, GONE)
         on(lab, names[0], "systemctl start nginx.service")
         forget(lab)
 
@@ -174,7 +89,7 @@ def by_itself(lab: Lab, what: str) -> None:
     """What its timer would start."""
     unit = f"mastio-patches@{what}.service"
     command = f"systemctl start {unit} || {{ journalctl -u {unit} -n 12 -o cat >&2; exit 1; }}"
-    done = lab.transport.run(the(lab, Role.WATCH).name, ["sh", "-c", command], timeout=300)
+    done = lab.transport.run(the(lab, Role.WATCH).name, ["sh", "-c", command], timeout=1800)
     assert done.code == 0, done.stderr
 
 
@@ -208,7 +123,7 @@ def test_a_fix_is_installed_its_service_restarted_and_nothing_else_touched(
 def test_what_is_vulnerable_is_told_with_its_urgency_and_whether_there_is_a_fix(
     lab: Lab, webmail: str, store: str, watch: str
 ) -> None:
-    python(lab, watch, _VULNERABLE)
+    python(lab, watch, VULNERABLE)
     _, found = patches(lab, "status")
     machines = {it["machine"]: it for it in found["machines"]}
     mended = {
@@ -255,7 +170,7 @@ def test_its_key_has_updates_installed_and_reboots_that_are_due_no_more(
     assert refused.code == 77 and b"no reboot is due" in refused.stderr
     assert versions(lab, store) == ["other 1.0", "tick 1.0"]
     script = f"until grep -rhq 'mastio-patch.*refused' /var/log/remote/{store}/; do sleep 0.3; done"
-    on(lab, watch, f"timeout 20 sh -c {shlex.quote(script)}")
+    on(lab, watch, f"timeout 200 sh -c {shlex.quote(script)}")
 
 
 def test_a_reboot_that_is_due_happens_once(lab: Lab, webmail: str) -> None:
@@ -264,9 +179,7 @@ def test_a_reboot_that_is_due_happens_once(lab: Lab, webmail: str) -> None:
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(patches, lab, "run", webmail)
         # Machines of the lab do not come back by themselves.
-        while '"stopped"' not in lab.mastio("lab", "status", "--json"):
-            assert not running.done(), running.result()
-            time.sleep(0.5)
+        down(lab, running)
         lab.mastio("lab", "up")
         code, found = running.result()
     assert code == 0, found
@@ -279,7 +192,7 @@ def test_a_reboot_that_is_due_happens_once(lab: Lab, webmail: str) -> None:
 def test_an_update_that_breaks_a_machine_ends_the_round(
     lab: Lab, webmail: str, store: str, watch: str
 ) -> None:
-    python(lab, webmail, _MAKE, "broken")
+    python(lab, webmail, MAKE, "broken")
     by_itself(lab, "window")
     text = told(lab, f"worse after updates: {webmail}")
     assert f"H1@{webmail}" in text and "tick 1.1 → 1.2" in text
@@ -300,7 +213,7 @@ def test_an_upgrade_brings_all_packages_and_stops_at_the_first_that_is_worse(
     lab: Lab, webmail: str, store: str
 ) -> None:
     both = ("--only", webmail, "--only", store)
-    python(lab, webmail, _MAKE, "worse")
+    python(lab, webmail, MAKE, "other", "3.0", "systemctl stop nginx.service")
     on(lab, webmail, "apt-get -q update")
     # A file that is not as this version has it stands for what an older one brought.
     on(lab, store, "apt-get -q update; echo '# older' >>/usr/local/lib/mastio/mastio-patch")
@@ -328,6 +241,138 @@ def test_an_upgrade_brings_all_packages_and_stops_at_the_first_that_is_worse(
     assert done.returncode == 0, done.stdout
     done = mastio(lab.folder, "upgrade", "--plan", *both)
     assert (done.returncode, done.stdout.count("nothing that is known")) == (0, 2), done.stdout
+
+
+def test_ctrl_c_lets_one_machine_end_and_the_same_command_goes_on(
+    lab: Lab, webmail: str, store: str
+) -> None:
+    words = ("upgrade", "--yes", "--only", webmail, "--only", store)
+    waits = "touch /run/at-work; until [ -e /run/go-on ]; do sleep 0.2; done; rm /run/at-work /run/go-on"
+    for name in (webmail, store):
+        python(lab, name, MAKE, "other", "4.0", waits)
+        on(lab, name, "echo '# older' >>/usr/local/lib/mastio/mastio-patch")
+
+    def cut(machine: str, times: int = 1) -> str:
+        """What is said by one that is interrupted while a package's script stands still on the machine."""
+        with mastio_begun(lab.folder, *words) as running:
+            at_work(lab, machine)
+            assert running.stderr
+            heard = ""
+            for _ in range(times):
+                running.send_signal(signal.SIGINT)
+                # Two at once are one (signal(7)).
+                while "waiting for" not in heard:
+                    heard += running.stderr.readline()
+                    assert running.poll() is None, heard
+            if times == 1:
+                on(lab, machine, "touch /run/go-on")
+            said, complaints = running.communicate(timeout=_LONGEST)
+        assert running.returncode == 130, said + heard + complaints
+        return said + heard + complaints
+
+    # While mastio itself comes to a machine.
+    with mastio_begun(lab.folder, *words) as running:
+        assert running.stderr
+        while not running.stderr.readline().startswith(f"{webmail}: mastio "):
+            assert running.poll() is None
+        running.send_signal(signal.SIGINT)
+        said, complaints = running.communicate(timeout=_LONGEST)
+    assert running.returncode == 130, said + complaints
+    assert f"waiting for {webmail} to end" in complaints
+    assert f"stopped at {store}: interrupted before it was touched" in said
+    assert mastio(lab.folder, "plan", webmail).returncode == 0, "ended"
+    assert mastio(lab.folder, "plan", store).returncode == 2, "not begun"
+
+    # While packages come.
+    said = cut(webmail)
+    assert f"waiting for {webmail} to end" in said and "→ 4.0" in said
+    assert f"stopped at {store}: interrupted before it was touched" in said
+    assert mastio(lab.folder, "plan", store).returncode == 0, "the first part went on where it was"
+    assert versions(lab, webmail)[0] == "other 4.0" != versions(lab, store)[0]
+
+    # Twice: nobody waits any more.
+    said = cut(store, 2)
+    assert f"left while {store} is still at work" in said
+    done = mastio(lab.folder, *words)
+    assert done.returncode == 75 and "another round of updates is at work" in done.stderr
+    on(lab, store, "touch /run/go-on")
+    on(lab, the(lab, Role.WATCH).name, f"flock -w 280 {FOLDER}/lock true")
+    done = mastio(lab.folder, *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("nothing to update") == 2, "what was left has ended by itself"
+    assert versions(lab, store)[0] == "other 4.0"
+    done = mastio(lab.folder, "integrity", "check", store)
+    assert done.returncode == 0, done.stdout
+    # What a test before has left on the webmail still differs: its exit code is no matter here.
+    rows = json.loads(mastio(lab.folder, "integrity", "status", "--json").stdout)
+    assert rows[-1] == {"broken": [], "edited": False}
+
+
+def at_work(lab: Lab, machine: str) -> None:
+    script = "until [ -e /run/at-work ]; do sleep 0.2; done"
+    on(lab, machine, f"timeout 280 sh -c {shlex.quote(script)}")
+
+
+def test_machines_that_need_it_reboot_one_after_the_other_and_mail_waits(
+    lab: Lab, webmail: str, store: str
+) -> None:
+    python(lab, store, MAKE, "other", "5.0", "touch /run/reboot-required")
+    on(lab, webmail, "touch /run/reboot-required")
+    boots = {it: boot(lab, it) for it in (webmail, store)}
+    alice, word = next(iter(lab.accounts.items())), token()
+    words = ("upgrade", "--yes", "--json", "--only", webmail, "--only", store)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(mastio, lab.folder, *words)
+        # Machines of the lab do not come back by themselves.
+        assert down(lab, running) == [webmail]
+        lab.mastio("lab", "up")
+        assert down(lab, running) == [store]
+        assert deliver(lab, message(CAROL, alice[0], word))[0] == 250, "the gateway keeps it"
+        lab.mastio("lab", "up")
+        done = running.result()
+    assert done.returncode == 0, done.stdout + done.stderr
+    first, second = json.loads(done.stdout)["packages"]
+    assert first["rebooted"] and second["rebooted"] and not second["due"]
+    assert ["other", "5.0"] in [[it[0], it[2]] for it in second["updated"]]
+    assert all(boot(lab, it) != former for it, former in boots.items())
+    assert inbox(lab, *alice, word)
+    assert mastio(lab.folder, "upgrade", "--plan", *words[3:]).returncode == 0
+
+
+def test_watch_reboots_last_and_tells_when_it_is_back(lab: Lab, watch: str) -> None:
+    sources = "/etc/apt/sources.list.d"
+    on(lab, watch, f"mv {sources} {sources}.away; mkdir {sources}; touch /run/reboot-required")
+    former = boot(lab, watch)
+    try:
+        done = mastio(lab.folder, "upgrade", "--yes", "--only", watch)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"{watch} reboots now" in done.stdout
+        assert down(lab) == [watch]
+    finally:
+        lab.mastio("lab", "up")
+        on(lab, watch, f"rmdir {sources}; mv {sources}.away {sources}")
+    assert boot(lab, watch) != former
+    talk(lab)  # who comes after counts on lines that are there at once
+    by_itself(lab, "late")
+    _, found = patches(lab, "status")
+    last = next(it["last"] for it in found["machines"] if it["machine"] == watch)
+    assert last["rebooted"] and not last["rebooting"] and not last["worse"], last
+
+
+def boot(lab: Lab, machine: str) -> str:
+    return on(lab, machine, "cat /proc/sys/kernel/random/boot_id")
+
+
+def down(lab: Lab, running: Future[Any] | None = None) -> list[str]:
+    """The machines that are down, once there are some; what takes them down is `running` until then."""
+
+    def stopped() -> list[str]:
+        rows = json.loads(lab.mastio("lab", "status", "--json"))["machines"]
+        found = [it["name"] for it in rows if it["state"] == "stopped"]
+        assert found or not (running and running.done()), running and running.result()
+        return found
+
+    return eventually(stopped, lambda: f"none goes down: {running}", _LONGEST)
 
 
 def test_a_week_without_updates_is_told(lab: Lab, store: str, watch: str) -> None:

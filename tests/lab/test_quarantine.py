@@ -13,7 +13,7 @@ from tests.lab import mail
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import CAROL, message, token
-from tests.lab.test_learning import hand_in
+from tests.lab.patience import PATIENCE, at_last
 
 pytestmark = pytest.mark.lab
 
@@ -37,21 +37,20 @@ def marked(recipient: str, word: str, reason: str = "dangerous attachment") -> E
     return content
 
 
-def held(lab: Lab, word: str, count: int = 1, patience: float = 30) -> list[dict[str, str]]:
+def held(lab: Lab, word: str, count: int = 1, patience: float = PATIENCE) -> list[dict[str, str]]:
     """What is in quarantine with `word` in its subject, as soon as there are `count`."""
-    end = time.monotonic() + patience
-    while True:
-        found = json.loads(lab.mastio("quarantine", "list", "--subject", word, "--json"))
-        if len(found) >= count or time.monotonic() > end:
-            return list(found)
-        time.sleep(0.5)
+
+    def listed() -> list[dict[str, str]]:
+        return list(json.loads(lab.mastio("quarantine", "list", "--subject", word, "--json")))
+
+    return at_last(listed, lambda it: len(it) >= count, patience)
 
 
 def test_held_mail_is_in_no_mailbox_and_released_it_arrives_once(
     lab: Lab, alice: tuple[str, str]
 ) -> None:
     word = token()
-    hand_in(lab, marked(alice[0], word))
+    mail.hand_in(lab, marked(alice[0], word))
     (entry,) = held(lab, word)
     assert (entry["recipient"], entry["sender"]) == (alice[0], CAROL)
     assert entry["reason"] == "dangerous attachment"
@@ -71,7 +70,7 @@ def test_show_tells_what_is_inside(lab: Lab, alice: tuple[str, str]) -> None:
     word = token()
     content = marked(alice[0], word)
     content.replace_header("Subject", f"{word} \x1b]0;owned\x07")
-    hand_in(lab, content)
+    mail.hand_in(lab, content)
     (entry,) = held(lab, word)
     text = lab.mastio("quarantine", "show", entry["id"])
     assert "See the attachment." in text and "a.exe" in text and f"<{CAROL}>" in text
@@ -84,7 +83,7 @@ def test_show_tells_what_is_inside(lab: Lab, alice: tuple[str, str]) -> None:
 def test_delete_asks_and_then_the_message_is_gone(lab: Lab, alice: tuple[str, str]) -> None:
     word = token()
     for number in range(2):
-        hand_in(lab, marked(alice[0], f"{word} {number}"))
+        mail.hand_in(lab, marked(alice[0], f"{word} {number}"))
     assert len(held(lab, word, 2)) == 2
     no = mastio(lab.folder, "quarantine", "delete", "--subject", word)
     assert no.returncode == 64 and len(held(lab, word, 2)) == 2
@@ -99,7 +98,7 @@ def test_each_recipients_copy_is_held_by_itself(
     word, alias = token(), f"{token()}@{lab.site.domains[0]}"
     lab.mastio("alias", "add", alias, alice[0], bob[0])
     try:
-        hand_in(lab, marked(alias, word))
+        mail.hand_in(lab, marked(alias, word))
         entries = held(lab, word, 2)
         assert {it["recipient"] for it in entries} == {alice[0], bob[0]}
         assert {it["original"] for it in entries} == {alias}
@@ -114,7 +113,7 @@ def test_each_recipients_copy_is_held_by_itself(
 
 def test_the_summary_tells_the_recipient_once(lab: Lab, bob: tuple[str, str]) -> None:
     word, store = token(), mail.the(lab, Role.STORE).name
-    hand_in(lab, marked(bob[0], word, "virus: Eicar http://evil.test/x"))
+    mail.hand_in(lab, marked(bob[0], word, "virus: Eicar http://evil.test/x"))
     (entry,) = held(lab, word)
     try:
         for _ in range(2):
@@ -133,7 +132,7 @@ def test_the_summary_tells_the_recipient_once(lab: Lab, bob: tuple[str, str]) ->
 def test_old_mail_is_forgotten(lab: Lab, alice: tuple[str, str]) -> None:
     word, store = token(), mail.the(lab, Role.STORE).name
     for age in ("old", "young"):
-        hand_in(lab, marked(alice[0], f"{word} {age}"))
+        mail.hand_in(lab, marked(alice[0], f"{word} {age}"))
     entries = {it["subject"].split()[-1]: it["id"] for it in held(lab, word, 2)}
     back = time.time() - (lab.site.policy.quarantine_days + 1) * 86400
     path = f"{holding.FOLDER}/new/{entries['old']}"
@@ -151,7 +150,7 @@ def test_while_the_quarantine_is_broken_mail_waits_and_is_not_delivered(
     postfix = of_store(mail.the(lab, Role.STORE))
     assert lab.run(store, ["chmod", "000", holding.FOLDER]).code == 0
     try:
-        hand_in(lab, marked(alice[0], word))
+        mail.hand_in(lab, marked(alice[0], word))
         assert not mail.inbox(lab, *alice, word, patience=3)
     finally:
         assert lab.run(store, ["chmod", "700", holding.FOLDER]).code == 0
@@ -177,6 +176,6 @@ def test_a_message_about_held_mail_is_not_held(lab: Lab, alice: tuple[str, str])
     word = token()
     outer = message(CAROL, alice[0], word)
     outer.add_attachment(marked(alice[0], "inner"))
-    hand_in(lab, outer)
+    mail.hand_in(lab, outer)
     (got,) = mail.inbox(lab, *alice, word)
     assert "X-Mastio-Quarantine: dangerous attachment" in got.as_string()

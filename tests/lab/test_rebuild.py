@@ -71,7 +71,7 @@ def test_a_watch_that_is_new_gets_what_waited_for_it(lab: Lab) -> None:
     write(lab, store, f"{word} while there was no watch")
     rebuilt(lab, Role.WATCH)
     talk(lab)
-    assert arrived(lab, f"{word} while", 1, 60)
+    assert arrived(lab, f"{word} while", 1)
     # All of them: a site without archives is not well, and other tests look at this one.
     assert lab.mastio("backup", "now")
     assert "Nothing to do" in lab.mastio("plan")

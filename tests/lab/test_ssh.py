@@ -28,7 +28,7 @@ def over_ssh(lab: Lab, *argv: str, stdin: str = "") -> subprocess.CompletedProce
     path = f"{REPOSITORY / 'src'}:{os.environ.get('PYTHONPATH', '')}"
     return subprocess.run(
         [sys.executable, "-m", "mastio", "--site", str(lab.folder), *argv],
-        input=stdin, capture_output=True, text=True, check=False, cwd=REPOSITORY, timeout=300,
+        input=stdin, capture_output=True, text=True, check=False, cwd=REPOSITORY, timeout=1800,
         env={**os.environ, "PYTHONPATH": path, "MASTIO_OVER_SSH": "1"},
     )  # fmt: skip
 
@@ -106,7 +106,7 @@ def knock(lab: Lab, source: str, *options: str) -> subprocess.CompletedProcess[s
     way = f"nsenter --net=/run/netns/{network.namespace(lab.site.name, 'outside')} "
     way += f"socat - TCP:{lab.site.public[0]}:22,bind={source},connect-timeout=3"
     argv = ["ssh", "-F", str(state), "-o", f"ProxyCommand {way}", *options, "watch", "hostname"]
-    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=300)
 
 
 def test_neither_strangers_nor_passwords_come_in(lab: Lab) -> None:

@@ -16,6 +16,7 @@ from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import CAROL, message, token
 from tests.lab.own import own_lab_of
 from tests.lab.sabotage import Sabotage, sabotaged
+from tests.lab.test_certificates import come_and_are_renewed
 from tests.lab.test_verify import NOT_HERE, having, verify
 
 pytestmark = pytest.mark.lab
@@ -92,7 +93,7 @@ def test_what_is_wrong_is_found(lab: Lab) -> None:
     )  # fmt: skip
     with sabotaged(lab, *broken):
         found = having(verify(lab), "failed")
-    assert {*found} == {"N1", "N7", "R5"}
+    assert {*found} == {"N1", "N7", "R5"}, found
     assert any("993/tcp" in it for it in found["N1"])
     assert any(BESIDE.config in it for it in found["R5"])
 
@@ -107,3 +108,8 @@ def test_watch_shuts_out_and_archives_on_its_own_machine_and_mail_comes_back(lab
     assert mail.inbox(lab, *alice, word)
     done = verify(lab, "--only", "A2,B1,B3,B4")
     assert {*having(done, "passed")} == {"A2", "B1", "B3", "B4"}
+
+
+def test_certificates_come_by_http_which_its_own_webmail_answers(lab: Lab) -> None:
+    """The last one: from here on the site asks an authority."""
+    come_and_are_renewed(lab)

@@ -6,17 +6,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import EmailMessage
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mastio.instances import of_store
-from mastio.lab import outside
+from mastio.lab import internet, outside
 from mastio.site.model import Role
 from tests.lab import mail
+from tests.lab.arrivals import talk
+from tests.lab.browser import Webmail, browser
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import CAROL, message, token
+from tests.lab.patience import at_last
 from tests.lab.test_filter import EICAR, PILLS, attached, locked, send, somebody
 from tests.lab.test_mail import GTUBE
 from tests.lab.tuned import tuned
@@ -24,10 +29,8 @@ from tests.lab.tuned import tuned
 pytestmark = pytest.mark.lab
 
 DELAY = 4
-User = tuple[str, str]
-
-
-DELAY = 4
+PATIENCE = 200
+"""Seconds until a message is where it belongs, and what is said of it on watch."""
 User = tuple[str, str]
 SAYS = {
     "delivered": "delivered into INBOX",
@@ -56,6 +59,7 @@ class Happened:
 @pytest.fixture(scope="module")
 def happened(lab: Lab) -> Iterator[Happened]:
     """Makes each thing happen."""
+    talk(lab)
     limits = (
         "[policy]\ngreylist_delay = 4\nspam_junk_score = 8.0\n[outbound]\nmessages_per_hour = 2\n"
     )
@@ -134,10 +138,7 @@ def trace(lab: Lab, what: str) -> list[dict[str, Any]]:
 
 def until(lab: Lab, what: str, word: str) -> list[dict[str, Any]]:
     """The story of a message, when it has come so far, or as it is after a while."""
-    end = time.monotonic() + 20
-    while word not in json.dumps(told := trace(lab, what)) and time.monotonic() < end:
-        time.sleep(0.5)
-    return told
+    return at_last(lambda: trace(lab, what), lambda it: word in json.dumps(it), PATIENCE)
 
 
 @pytest.mark.parametrize("name", SAYS)
@@ -148,7 +149,7 @@ def test_it_tells_what_happened(happened: Happened, name: str) -> None:
 
 
 def test_it_is_found_by_queue_id_and_by_address(lab: Lab, happened: Happened) -> None:
-    (known,) = happened.told["delivered"]
+    (known,) = trace(lab, happened.asked["delivered"])
     queues = {step["what"].split()[0] for step in known["steps"] if " came from " in step["what"]}
     assert len(queues) == 2
     for queue in queues:
@@ -157,10 +158,35 @@ def test_it_is_found_by_queue_id_and_by_address(lab: Lab, happened: Happened) ->
     assert trace(lab, happened.asked["delivered"].strip("<>")) == [known]
 
 
-def test_the_notice_is_told_with_what_it_is_about(happened: Happened) -> None:
-    bounced, notice = happened.told["bounced"]
+def test_the_notice_is_told_with_what_it_is_about(lab: Lab, happened: Happened) -> None:
+    bounced, notice = until(lab, happened.asked["bounced"], "into INBOX")
     assert bounced["notices"] == [notice["message_id"]]
     assert "into INBOX" in notice["endings"][0]["words"]
+
+
+def test_it_tells_who_wrote_it_in_the_webmail_and_from_where(
+    lab: Lab, happened: Happened, somebody: User, tmp_path: Path
+) -> None:
+    # Of their own: the limits of this module hold what anybody else sends as well.
+    user, password = somebody
+    host, word = lab.site.webmail_host, token()
+    trusted = lab.run(outside.MACHINE, ["cat", outside.TRUSTED]).stdout.decode()
+    with browser(trusted, tmp_path, host, lab.webmail_url) as chromium:
+        webmail = Webmail(chromium, host, "trace")
+        webmail.login(user, password)
+        webmail.send(CAROL, word, "notes.txt", b"Good day.\n")
+    (letter,) = mail.at_carols(lab, word)
+    written = f"written in the webmail by {user} from "
+    (story,) = until(lab, str(letter["Message-ID"]), written)
+    (step,) = [it for it in story["steps"] if it["what"].startswith(written)]
+    assert step["machine"] == mail.the(lab, Role.WEBMAIL).name
+    address, _, queue = step["what"].removeprefix(written).partition(", taken as ")
+    assert ip_address(address) in internet.outside(lab.site), (
+        "the browser's, as the webmail sees it"
+    )
+    store = mail.the(lab, Role.STORE).name
+    whats = [it["what"] for it in story["steps"] if it["machine"] == store]
+    assert any(it.startswith(f"{queue} came from ") for it in whats), "the hop that it led to"
 
 
 def test_what_nobody_knows_is_an_error(lab: Lab) -> None:

@@ -20,6 +20,7 @@ from mastio.site.model import Role
 from mastio.verify import registry
 from mastio.verify.model import Family
 from tests.lab import mail
+from tests.lab.arrivals import talk
 from tests.lab.borrowed import borrowed
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
@@ -32,8 +33,24 @@ pytestmark = pytest.mark.lab
 _TIMED = ("A3",)
 # Nothing is there to look at: nobody has begun to measure (that is tests/lab/test_integrity.py) or to archive
 # (test_backup.py, test_restore.py), no kernel, no lists of packages, no way to ClamAV, no tunnels between machines
-# (test_joined.py), no tools of other people.
-NOT_HERE = {"B1", "B2", "B3", "B4", "C5", "I1", "I2", "I3", "N9", "P1", "P3", "X1", "X2", "X3"}
+# (test_joined.py) or for people's devices (test_clients.py), no tools of other people.
+NOT_HERE = {
+    "B1",
+    "B2",
+    "B3",
+    "B4",
+    "C5",
+    "I1",
+    "I2",
+    "I3",
+    "N10",
+    "N9",
+    "P1",
+    "P3",
+    "X1",
+    "X2",
+    "X3",
+}
 RESULTS = Path(__file__).parents[2] / "test-results"
 
 
@@ -53,6 +70,12 @@ def having(report: dict[str, Any], verdict: str) -> dict[str, list[str]]:
         if it["verdict"] == verdict:
             found.setdefault(it["check"], []).extend(f"{it['vantage']}: {x}" for x in it["seen"])
     return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def talking(lab: Lab) -> None:
+    """L1 counts on it."""
+    talk(lab)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@
 import json
 import shlex
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ import pytest
 from mastio import services
 from mastio.context import ALARMS, PKI
 from mastio.lab import internet, outside
-from mastio.roles.inspection import FOLDER
+from mastio.roles.inspection import FOLDER, METRICS
 from mastio.site.model import Role
 from mastio.verify.scheduled import LOOKING
+from tests.lab.arrivals import talk
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import CAROL, at_carols, inbox, remote, the
@@ -36,6 +38,7 @@ def blank(lab: Lab) -> Iterator[None]:
     for address in lab.accounts:
         on(lab, the(lab, Role.STORE).name, f"doveadm expunge -u {address} {words}")
     lab.run(watch, ["sh", "-c", f"rm -rf {FOLDER}/* {ALARMS}/*"])
+    talk(lab)  # L1 counts on it
     yield
     lab.run(watch, ["sh", "-c", f"rm -rf {FOLDER}/* {ALARMS}/*"])
 
@@ -43,9 +46,9 @@ def blank(lab: Lab) -> Iterator[None]:
 def let_watch(lab: Lab, what: str) -> tuple[int, str]:
     """What its timer would start; how it ended, and what it said."""
     watch, unit = the(lab, Role.WATCH).name, f"mastio-verify@{what}.service"
-    done = lab.transport.run(watch, ["systemctl", "start", unit], timeout=300)
-    said = lab.run(watch, ["journalctl", "-u", unit, "-n", "12", "-o", "cat", "--no-pager"]).stdout
-    return done.code, said.decode()
+    done = lab.transport.run(watch, ["systemctl", "start", unit], timeout=1200)
+    said = f"journalctl --sync || true; journalctl -u {unit} -n 12 -o cat --no-pager"
+    return done.code, on(lab, watch, said)
 
 
 def scheduled(lab: Lab) -> tuple[int, dict[str, Any]]:
@@ -137,8 +140,8 @@ def test_its_key_can_only_look(lab: Lab) -> None:
     parcel = b"%d\n0\n%b" % (len(own), own)
     refused = lab.run(watch, [*ssh, shlex.join(boot)], parcel)
     assert refused.code == 77 and b"not a program that may be run" in refused.stderr
-    logged = on(lab, watch, f"sleep 2; grep -rh mastio-look /var/log/remote/{store}/ | tail -1")
-    assert "refused" in logged
+    script = f"until grep -rhq 'mastio-look.*refused' /var/log/remote/{store}/; do sleep 0.3; done"
+    on(lab, watch, f"timeout 200 sh -c {shlex.quote(script)}")
 
 
 def test_an_alarm_waits_while_the_store_is_away_and_silence_is_one(lab: Lab) -> None:
@@ -203,7 +206,7 @@ def handed_over(lab: Lab, watch: str, sender: str, to: str) -> tuple[int, str]:
         "import smtplib, ssl, sys; host, port, pki, sender, to = sys.argv[1:];"
         "c = ssl.create_default_context(cafile=pki + '/ca.pem');"
         "c.load_cert_chain(pki + '/host.pem', pki + '/host.key');"
-        "s = smtplib.SMTP(host, int(port), timeout=20); s.starttls(context=c); s.ehlo();"
+        "s = smtplib.SMTP(host, int(port), timeout=60); s.starttls(context=c); s.ehlo();"
         "s.mail(sender); print(*s.rcpt(to))"
     )
     done = lab.run(watch, ["python3", "-c", program, *map(str, where)])
@@ -212,7 +215,7 @@ def handed_over(lab: Lab, watch: str, sender: str, to: str) -> tuple[int, str]:
 
 
 def hook(certificate: str, key: str, address: str, port: int, seconds: float) -> str:
-    """Listen for one request; its body."""
+    """Listen for one request; its body, of a GET its path."""
     import http.server
     import ssl
     import threading
@@ -221,7 +224,13 @@ def hook(certificate: str, key: str, address: str, port: int, seconds: float) ->
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            heard.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            self.done(self.rfile.read(int(self.headers["Content-Length"])).decode())
+
+        def do_GET(self) -> None:
+            self.done(self.path)
+
+        def done(self, what: str) -> None:
+            heard.append(what)
             self.send_response(204)
             self.end_headers()
 
@@ -237,27 +246,57 @@ def hook(certificate: str, key: str, address: str, port: int, seconds: float) ->
     return heard[0] if heard else ""
 
 
-def test_a_webhook_hears_it_too(lab: Lab) -> None:
-    watch = the(lab, Role.WATCH).name
+@contextmanager
+def listening(lab: Lab) -> Iterator["Future[str]"]:
+    """Outside somebody listens to https for a while; what is heard first."""
     address = str(next(it for it in internet.mta(lab.site) if it.version == 4))
-    with (
-        tuned(lab, f'[alarms]\nwebhook = "https://{outside.MX}/alarm"\n'),
-        ThreadPoolExecutor() as pool,
-    ):
-        on(lab, outside.MACHINE, "systemctl stop nginx.service")
-        try:
+    on(lab, outside.MACHINE, "systemctl stop nginx.service")
+    try:
+        with ThreadPoolExecutor() as pool:
             ear = pool.submit(
                 remote, lab, outside.MACHINE, hook, certificate="/etc/exim4/tls.pem", key="/etc/exim4/tls.key",
-                address=address, port=services.HTTPS.port, seconds=40,
+                address=address, port=services.HTTPS.port, seconds=250,
             )  # fmt: skip
-            on(lab, watch, f"rm {ALARMS}/*; touch -d '-5 hours' {FOLDER}/fast.json; sleep 2")
+            opened = f"grep -q ':{services.HTTPS.port:04X} 00000000:0000 0A' /proc/net/tcp"
+            on(lab, outside.MACHINE, f"until {opened}; do sleep 0.1; done")
+            yield ear
+    finally:
+        # Not before the other has left the port.
+        on(lab, outside.MACHINE, "systemctl start nginx.service")
+
+
+def test_a_webhook_hears_it_and_somebody_hears_that_watch_is_there(lab: Lab) -> None:
+    watch = the(lab, Role.WATCH).name
+    calls = (
+        f'webhook = "https://{outside.MX}/alarm"\nheartbeat = "https://{outside.MX}/ping/secret"'
+    )
+    broken = f"{METRICS}/mastio.prom"
+    with tuned(lab, f"[alarms]\n{calls}\n"):
+        with listening(lab) as ear:
+            on(lab, watch, f"rm -f {ALARMS}/*; touch -d '-5 hours' {FOLDER}/fast.json")
             code, said = let_watch(lab, "late")
             heard = json.loads(ear.result())
+        assert code == 0, said
+        assert heard["subject"] == f"[{lab.site.name}] verification has not run: fast"
+        assert heard["verdict"] == "not run"
+
+        with listening(lab) as ear:
+            on(lab, watch, f"rm -f {broken}; mkdir -p {broken}")
+            try:
+                assert let_watch(lab, "metrics")[0] != 0
+            finally:
+                on(lab, watch, f"rmdir {broken}")
+            assert not ear.done(), "a look that failed says nothing"
+            assert let_watch(lab, "metrics")[0] == 0
+            assert ear.result() == "/ping/secret"
+
+        # Nobody answers: the look is as good as any, and the log says so, but not the whole URL.
+        on(lab, outside.MACHINE, "systemctl stop nginx.service")
+        try:
+            code, said = let_watch(lab, "metrics")
         finally:
             on(lab, outside.MACHINE, "systemctl start nginx.service")
-    assert code == 0, said
-    assert heard["subject"] == f"[{lab.site.name}] verification has not run: fast"
-    assert heard["verdict"] == "not run"
+        assert code == 0 and f"did not reach {outside.MX}: " in said and "secret" not in said, said
 
 
 def test_who_does_not_answer_is_told_on_until_somebody_does(lab: Lab) -> None:

@@ -14,6 +14,8 @@ from tests.lab import browser, mail
 from tests.lab.browser import Webmail
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import CAROL, message, token
+from tests.lab.patience import PATIENCE
+from tests.lab.test_learning import arrive, learned, soon
 
 pytestmark = pytest.mark.lab
 
@@ -81,3 +83,23 @@ def test_a_vacation_message_answers(lab: Lab, webmail: Webmail, somebody: tuple[
     assert "at the sea" in str(answer.get_payload())
     said = mail.headers(answer)
     assert not [name for name in mail.inside_names(lab) if name in said], said
+
+
+def test_the_button_for_junk_teaches_the_filter_and_so_does_the_one_that_takes_it_back(
+    lab: Lab, webmail: Webmail, somebody: tuple[str, str]
+) -> None:
+    word = token()
+    arrive(lab, somebody, word)
+    webmail.login(*somebody)
+    before = learned(lab)
+    webmail.mark(word, "junk")
+    assert mail.inbox(lab, *somebody, word, folder="Junk")
+    assert not mail.inbox(lab, *somebody, word, patience=0)
+    spam, ham = (before[it] + 1 for it in ("BAYES_SPAM", "BAYES_HAM"))
+    assert soon(lab, "BAYES_SPAM", spam, PATIENCE) == spam
+    assert learned(lab)["BAYES_HAM"] == before["BAYES_HAM"]
+    webmail.mark(word, "notjunk", "Junk")
+    assert mail.inbox(lab, *somebody, word)
+    assert not mail.inbox(lab, *somebody, word, folder="Junk", patience=0)
+    assert soon(lab, "BAYES_HAM", ham, PATIENCE) == ham
+    assert learned(lab)["BAYES_SPAM"] == before["BAYES_SPAM"], "it is no longer learned as spam"

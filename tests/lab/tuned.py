@@ -7,14 +7,14 @@ from tests.lab.conftest import TheLab as Lab
 
 
 @contextmanager
-def tuned(lab: Lab, settings: str) -> Iterator[None]:
-    """Adds tables to the site file and applies it; afterwards everything is as before."""
+def tuned(lab: Lab, settings: str, *machines: str) -> Iterator[None]:
+    """Adds tables to the site file and applies it (to these machines alone); afterwards everything is as before."""
     path = lab.folder / "site.toml"
     before = path.read_text()
     path.write_text(f"{before}\n{settings}")
     try:
-        lab.mastio("apply", "--yes")
+        lab.mastio("apply", "--yes", *machines)
         yield
     finally:
         path.write_text(before)
-        lab.mastio("apply", "--yes")
+        lab.mastio("apply", "--yes", *machines)
