@@ -6,7 +6,8 @@
 
 A machine that cannot be reached is reported while the others go on. A machine with nothing to do
 costs one round trip. A machine at work is never cut short: Ctrl-C waits for the machines to end; a
-second one leaves them to themselves, and they still end, or go back, on their own.
+second one leaves them to themselves, and they still end, or go back, on their own. Where somebody
+listens for Ctrl-C already, it is theirs.
 """
 
 import json
@@ -166,7 +167,10 @@ def _interrupted(left: list[str], patient: bool, on_event: OnEvent) -> None:
 
 @contextmanager
 def _on_interrupt(tell: Callable[[], None]) -> Iterator[None]:
-    """Has Ctrl-C call `tell` instead of raising KeyboardInterrupt just anywhere."""
+    """Has Ctrl-C call `tell` instead of raising KeyboardInterrupt just anywhere, unless somebody listens already."""
+    if callable(now := signal.getsignal(signal.SIGINT)) and now is not signal.default_int_handler:
+        yield
+        return
     former = signal.signal(signal.SIGINT, lambda *_: tell())
     try:
         yield

@@ -11,6 +11,7 @@ A machine that cannot be reached is a `MastioError` with `Exit.UNAVAILABLE` that
 """
 
 import atexit
+import re
 import shlex
 import shutil
 import subprocess
@@ -72,6 +73,10 @@ class Transport(Protocol):
         """A transport that reuses no connection: proof that a *new* one gets through."""
         return self
 
+    def opened_by(self, machine: str) -> str:
+        """The fingerprint (`SHA256:…`) of the key that lets us in there; "" where none is needed."""
+        return ""
+
     def run(
         self, machine: str, command: Sequence[str], stdin: bytes = b"", timeout: float = 60
     ) -> Result:
@@ -95,29 +100,26 @@ class Transport(Protocol):
         The command has its own session: Ctrl-C here does not cut it short there. Raises when the
         command fails.
         """
-        process = subprocess.Popen(
-            self.argv(machine, command), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
-        complaints: list[bytes] = []
-        left = Event()
-        assert process.stdin and process.stdout and process.stderr  # noqa: S101 — all are PIPE
-        helpers = (
-            Thread(target=_feed, args=(process.stdin, stdin, rest, left), daemon=True),
-            Thread(target=_hear, args=(process.stderr, complaints), daemon=True),
-        )
-        for helper in helpers:
-            helper.start()
-        with process:
-            try:
-                yield from process.stdout
-            except BaseException:
-                left.set()  # who listened is gone: nothing more is sent, or it would be waited for
-                raise
-            code = process.wait()
-            for helper in helpers:
-                helper.join()
-        words = last_line(b"".join(complaints))
+        # Complaints go to a file: a pipe that a thread reads cannot be closed by who leaves before the command ends.
+        with tempfile.TemporaryFile() as complaints:
+            process = subprocess.Popen(
+                self.argv(machine, command), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=complaints, start_new_session=True,
+            )  # fmt: skip
+            left = Event()
+            assert process.stdin and process.stdout  # noqa: S101 — both are PIPE
+            feeder = Thread(target=_feed, args=(process.stdin, stdin, rest, left), daemon=True)
+            feeder.start()
+            with process:
+                try:
+                    yield from process.stdout
+                except BaseException:
+                    left.set()  # who listened is gone: nothing more is sent, or it would be waited for
+                    raise
+                code = process.wait()
+                feeder.join()
+            complaints.seek(0)
+            words = last_line(complaints.read())
         if self.lost(code):
             raise unavailable(machine, words)
         if code:
@@ -158,11 +160,6 @@ def last_line(output: bytes) -> str:
 def ended(code: int) -> str:
     """How a process ended, in words."""
     return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-
-
-def _hear(pipe: IO[bytes], lines: list[bytes]) -> None:
-    with suppress(ValueError):  # closed by who listened, who went away
-        lines.extend(pipe)
 
 
 def _feed(pipe: IO[bytes], data: bytes, rest: Iterable[bytes], left: Event) -> None:
@@ -252,6 +249,31 @@ class SshTransport(Transport):
         """A transport without a master connection."""
         return SshTransport(self._site, self._pins, share=False)
 
+    def opened_by(self, machine: str) -> str:
+        """By a new connection: one that is shared has been let in before."""
+        argv = self.fresh().argv(machine, ["true"])
+        return accepted_key(call(argv, ("LogLevel=DEBUG1",), machine).stderr)
+
+
+def call(
+    argv: Sequence[str], options: Sequence[str], machine: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Runs an ssh(1) command line with further `options`, for what it says; within 60 seconds."""
+    flags = [flag for option in options for flag in ("-o", option)]
+    try:
+        return subprocess.run(
+            [argv[0], *flags, *argv[1:]], stdin=subprocess.DEVNULL, capture_output=True,
+            timeout=60, check=False, start_new_session=True,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise unavailable(machine, "no answer within 60 seconds") from None
+
+
+def accepted_key(stderr: bytes) -> str:
+    """The fingerprint of the key that a server took, as ssh(1) tells with LogLevel=DEBUG1; "" when it took none."""
+    found = re.findall(rb"Server accepts key: .*?(SHA256:[A-Za-z0-9+/]+)", stderr)
+    return found[-1].decode() if found else ""
+
 
 _ENTER = (
     'leader=$(machinectl show "$0" --property=Leader --value 2>/dev/null); '
@@ -269,6 +291,10 @@ class ServerTransport(SshTransport):
         if machine in (SERVER, OUTSIDE):
             return super().argv(machine, command)
         return super().argv(SERVER, ["sh", "-c", _ENTER, machine, *command])
+
+    def opened_by(self, machine: str) -> str:
+        """Keys open the server; the machines in it are entered without."""
+        return super().opened_by(machine) if machine in (SERVER, OUTSIDE) else ""
 
     def fresh(self) -> "ServerTransport":
         """A transport without a master connection."""

@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mastio.digest.keeping import Keeping, load
-from mastio.digest.lines import Memory, Reader, Tally
+from mastio.digest.lines import Reader
+from mastio.digest.memory import Memory
 from mastio.digest.shapes import SHAPES, Shapes
 from mastio.digest.summary import KEPT, Novelty, Summary, Top, from_plain, merged
+from mastio.digest.tally import Tally
 from tests.unit.digest.lines import DELIVERED, line, packet, refusal
 
 NAMES = st.sampled_from(["mail.in", "refused.in.spam", "lines.gateway"])
@@ -85,7 +87,7 @@ def _read(lines: list[bytes]) -> tuple[dict[str, Summary], dict[str, object]]:
     memory, tallies = Memory(), dict[str, Tally]()
     reader = Reader("gateway", memory, tallies)
     for block in lines:
-        reader.feed(block)
+        reader.feed(block.split(b"\n")[:-1])
     return {hour: it.frozen() for hour, it in tallies.items()}, memory.plain()
 
 

@@ -91,3 +91,17 @@ def test_a_second_ctrl_c_leaves_them_to_themselves() -> None:
     with pytest.raises(MastioError, match="left while still at work: a") as caught:
         apply_all(transport, planned("a"), lambda *_: None)
     assert caught.value.code is Exit.INTERRUPTED
+
+
+def test_where_somebody_listens_for_ctrl_c_already_it_is_theirs() -> None:
+    transport = Played(event("switch"), None, event("finish", done=True), pause=0.6)
+    events: list[tuple[str, str]] = []
+    theirs: list[int] = []
+    former = signal.signal(signal.SIGINT, lambda number, _: theirs.append(number))
+    try:
+        Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+        outcomes = apply_all(transport, planned("a"), lambda *said: heard(events, *said))
+    finally:
+        signal.signal(signal.SIGINT, former)
+    assert outcomes["a"].ok and theirs == [signal.SIGINT]
+    assert ("", "interrupt") not in events

@@ -87,6 +87,8 @@ def outcomes(server: Server, *names: str) -> list[Any]:
         "127.0.0.1", server.server_address[1], "127.0.0.1", "me.test", mails, 3, [0.01, 0.01]
     )
     assert sent["began"] <= sent["ended"]
+    assert len(sent["vain"]) == sum(tries - 1 for _, _, tries, _ in sent["outcomes"])
+    assert all(sent["began"] <= when <= sent["ended"] for when, _ in sent["vain"])
     return [(code, tries) for code, _, tries, _ in sent["outcomes"]]
 
 

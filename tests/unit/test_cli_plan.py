@@ -6,28 +6,35 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from mastio.apply import site_lock
+from mastio.adopt import pins
+from mastio.apply import Outcome, site_lock
 from mastio.cli.common import App
 from mastio.cli.plan import apply_, plan
 from mastio.errors import Exit, MastioError
 from mastio.state import File, HostState
 from mastio.transport import Transport, unavailable
 from mastio.vault import Vault
+from tests import sites
 
 
 class Nearby(Transport):
     """Every machine is this one, but `away`, which is down."""
 
+    key = ""
+
     def argv(self, machine: str, command: Sequence[str]) -> list[str]:
         if machine == "away":
             raise unavailable(machine, "no route to host")
         return [sys.executable, *command[1:]]
+
+    def opened_by(self, machine: str) -> str:
+        return self.key
 
 
 @dataclass
@@ -114,6 +121,23 @@ def test_apply_to_a_machine_that_is_away(app: Fake) -> None:
     assert "failed" in result.output
 
 
+def test_a_machine_that_is_away_does_not_keep_apply_from_the_others(
+    app: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.given_states |= {"away": HostState(), "other": HostState()}
+    monkeypatch.setattr(
+        "mastio.cli.plan.apply_all",
+        lambda _, ready, __: {it: Outcome(True, "done", 0.0, Exit.OK) for it in ready},
+    )
+    for hook in ("must_be_current", "site"):
+        monkeypatch.setattr(Fake, hook, lambda self: sites.demo_site())
+    result = run(apply_, app, "--yes", "--json")
+    assert result.return_value == Exit.UNAVAILABLE
+    told = json.loads(result.stdout)
+    assert told["near"]["ok"] and told["other"]["ok"] and not told["away"]["ok"]
+    assert "no route to host" in told["away"]["words"]
+
+
 def test_apply_with_a_vault_that_was_rotated_meanwhile(
     app: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,3 +158,25 @@ def test_apply_with_a_vault_that_was_rotated_meanwhile(
     assert (tmp_path / "conf").read_text() == "one\n"
     app.__dict__["vault"] = Vault.open(tmp_path)
     app.must_be_current()
+
+
+def test_nobody_takes_away_the_key_by_which_he_comes(
+    app: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = (f"ssh-ed25519 {it * 68} somebody" for it in "AB")
+    monkeypatch.setattr("mastio.cli.plan.ROOT_KEYS", str(tmp_path / "conf"))
+    monkeypatch.setattr(Nearby, "key", pins.fingerprint(mine))
+    monkeypatch.setattr(Fake, "site", lambda self: replace(sites.demo_site(), admin_keys=(other,)))
+    monkeypatch.setattr(Fake, "must_be_current", lambda self: None)
+    error = run(apply_, app, "--yes").exception
+    assert isinstance(error, MastioError) and "would lock yourself out" in error.message
+    assert error.code is Exit.DATA and (tmp_path / "conf").read_text() == "one\n"
+    done: list[str] = []
+    monkeypatch.setattr("mastio.cli.plan.apply_all", lambda *_: done.append("applied") or {})
+    for key, keys in ((mine, (other, mine)), ("", (other,))):
+        monkeypatch.setattr(Nearby, "key", pins.fingerprint(key) if key else "")
+        monkeypatch.setattr(
+            Fake, "site", lambda self, keys=keys: replace(sites.demo_site(), admin_keys=keys)
+        )
+        run(apply_, app, "--yes")
+    assert done == ["applied"] * 2

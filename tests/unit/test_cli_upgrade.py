@@ -1,7 +1,10 @@
 """`mastio upgrade`: the order, what waits, and what it refuses before anything is touched."""
 
+import os
+import signal
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from mastio.cli import upgrade as cli
@@ -62,3 +65,21 @@ def test_what_stops_it_is_said() -> None:
     assert cli._wrong([good], "store") == ""
     assert cli._wrong([good], "watch") == "watch did not say how it went"
     assert cli._wrong([{**good, "worse": ["H1: mail"]}], "store") == "H1: mail"
+
+
+def test_the_first_ctrl_c_begins_no_other_machine_and_the_second_leaves_the_one_at_work() -> None:
+    leave = cli.Leave()
+    with leave.heard():
+        leave.at = "store"
+        assert leave.before("watch") is None
+        os.kill(os.getpid(), signal.SIGINT)
+        stop = leave.before("watch")
+    assert stop and stop.machine == "watch" and stop.code is Exit.INTERRUPTED
+    with (
+        pytest.raises(MastioError, match="left while store is still at work") as caught,
+        leave.heard(),
+    ):
+        os.kill(os.getpid(), signal.SIGINT)
+        signal.sigtimedwait([], 1)
+    assert caught.value.code is Exit.INTERRUPTED
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

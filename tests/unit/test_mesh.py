@@ -149,7 +149,11 @@ def test_a_stranger_and_a_neighbour_find_no_more_than_before() -> None:
     ("more", "said"),
     [
         ('topology = "webmail"\n[mesh]\nnetworks = ["10.9.0.0/28"]', "10.9.0.0/28 is too small"),
-        ('topology = "webmail"\n[mesh]\nnetworks = ["fd00::/64"]', "the site has no IPv6 in `public`"),
+        ('topology = "webmail"\n[mesh]\nnetworks = ["fd00::/64"]', "the site has no IPv6 address in `public`"),
+        (
+            'topology = "webmail"\n[mesh]\nnetworks = ["10.9.0.0/24", "10.8.0.0/24"]',
+            "10.8.0.0/24 is a second IPv4 network",
+        ),
         ('topology = "webmail"\n[mesh]\nnetworks = ["203.0.113.0/24"]', "203.0.113.1 of `public` meet"),
         ('topology = "webmail"\n[mesh]\nnetworks = ["mesh"]', "mesh.networks"),
         ('topology = "webmail"\n[admins]\nnetworks = ["10.77.201.0/28"]\nkeys = []', "of admins.networks meet"),

@@ -1,11 +1,13 @@
 """Transports: the command line they make, and how they carry programs, output and failures."""
 
 import shlex
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +67,26 @@ def test_who_stops_listening_is_sent_nothing_more() -> None:
     assert len(sent) <= count + 1
 
 
+def test_who_presses_ctrl_c_is_not_kept_by_a_command_that_goes_on(tmp_path: Path) -> None:
+    program = """
+import os, signal, sys, threading
+from tests.unit.test_transport import Local
+signal.signal(signal.SIGINT, signal.default_int_handler)
+source = "import os, time; print(1, flush=True)\\nwhile not os.path.exists(PAYLOAD): time.sleep(0.05)"
+lines = Local().stream_python("here", source, sys.argv[1].encode())
+next(lines)
+threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+next(lines)
+"""
+    end = tmp_path / "end"
+    try:
+        argv = [sys.executable, "-c", program, str(end)]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    finally:
+        end.touch()
+    assert done.returncode == -signal.SIGINT, done.stderr
+
+
 def test_a_failing_program_says_its_last_word() -> None:
     source = "import sys; sys.exit('no\\n\\nspace left')"
     assert Local().run_python("here", source, b"").code == 1
@@ -113,6 +135,22 @@ def test_a_fresh_ssh_shares_no_connection() -> None:
     fresh = transport.fresh().argv("store", ["true"])
     assert "ControlPath=none" in fresh
     assert "ControlMaster=auto" not in fresh
+
+
+def test_the_key_that_opens_is_the_one_that_the_machine_takes_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = "Server accepts key: a ED25519 SHA256:jump\ndebug1: Server accepts key: b RSA SHA256:mine+/1 agent"
+    (tmp_path / "ssh").write_text(
+        f'#!/bin/sh\ncase "$*" in *ControlMaster=no*LogLevel=DEBUG1*|*LogLevel=DEBUG1*ControlMaster=no*) '
+        f"printf '%s\\n' 'debug1: {told}' >&2;; esac\n"
+    )
+    (tmp_path / "ssh").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    site = sites.demo_site()
+    assert SshTransport(site).opened_by("store") == "SHA256:mine+/1"
+    assert ServerTransport(site).opened_by("store") == "", "the server's key is another matter"
+    assert Local().opened_by("store") == ""
 
 
 def test_on_a_server_a_command_gets_into_a_machine_by_way_of_the_server() -> None:

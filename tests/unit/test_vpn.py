@@ -9,7 +9,7 @@ import pytest
 
 from mastio import pki, secrets, services, vpn
 from mastio.build import build
-from mastio.cli.vpn import dump
+from mastio.cli.vpn import dump, qr_code
 from mastio.context import Internet
 from mastio.dns import zone
 from mastio.errors import MastioError
@@ -197,3 +197,14 @@ def test_a_site_file_with_a_tunnel() -> None:
     given = parse.parse(FILE + 'clients = "vpn"\n[vpn]\nnetworks = ["10.9.0.0/16"]\n', "site.toml")
     assert str(given.vpn_networks[0]) == "10.9.0.0/16"
     assert given.vpn_networks[1] == found.vpn_networks[1], "the other family's is the usual one"
+
+
+def test_the_qr_code_is_qrencodes_which_gets_the_key_by_stdin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "apt-get install qrencode" in qr_code("PrivateKey = secret")
+    tool = tmp_path / "qrencode"
+    tool.write_text('#!/bin/sh\necho "asked: $*"\nexec /bin/cat\n')
+    tool.chmod(0o755)
+    assert qr_code("PrivateKey = secret") == "asked: -t ansiutf8\nPrivateKey = secret"

@@ -9,9 +9,7 @@ Each raises MastioError for a machine that cannot be reached, or whose key is an
 """
 
 import json
-import re
-import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,17 @@ from mastio.adopt import judge
 from mastio.adopt.judge import Objection, Seen
 from mastio.errors import Exit, MastioError
 from mastio.site.model import Site
-from mastio.transport import PYTHON, Pins, SshTransport, Transport, last_line, parcel, unavailable
+from mastio.transport import (
+    PYTHON,
+    Pins,
+    SshTransport,
+    Transport,
+    accepted_key,
+    call,
+    last_line,
+    parcel,
+    unavailable,
+)
 
 _KINDS = "ssh-ed25519,ecdsa-sha2-nistp256,rsa-sha2-512,rsa-sha2-256"
 _ASK = 'id -u; echo "${SSH_CONNECTION%% *}"; sudo -n id -u 2>/dev/null || echo none'
@@ -77,7 +85,7 @@ class Contact:
         """The key that a machine shows, `TYPE BASE64`; nobody has logged in."""
         with TemporaryDirectory() as place, self._way(machine) as way:
             file = Path(place) / "shown"
-            done = self._run(
+            done = call(
                 way.argv(machine, ["true"]),
                 (
                     f"UserKnownHostsFile={file}", "GlobalKnownHostsFile=none",
@@ -95,13 +103,13 @@ class Contact:
         """Whether the administrator's own ssh knows the key that the machine shows."""
         options = ("StrictHostKeyChecking=yes", "PreferredAuthentications=none")
         with self._way(machine) as way:
-            done = self._run(way.argv(machine, ["true"]), options, machine)
+            done = call(way.argv(machine, ["true"]), options, machine)
         return b"Permission denied" in done.stderr
 
     def meet(self, machine: str, key: str, admins: Mapping[str, str]) -> Met:
         """Logs in and looks around. `admins`: fingerprint → name of each administrators' key."""
         with self._way(machine, key) as way:
-            done = self._run(way.argv(machine, ["sh", "-c", _ASK]), ("LogLevel=DEBUG1",), machine)
+            done = call(way.argv(machine, ["sh", "-c", _ASK]), ("LogLevel=DEBUG1",), machine)
             if done.returncode == 255 and b"Permission denied" in done.stderr:
                 raise MastioError(
                     f"{machine} lets nobody in: {last_line(_plain(done.stderr))}",
@@ -128,10 +136,9 @@ class Contact:
             )
         seen: Seen = json.loads(found.stdout)
         its = self._site.machine(machine)
-        used = re.findall(rb"Server accepts key: .*?(SHA256:[A-Za-z0-9+/]+)", done.stderr)
         personal = (
             judge.comes_from(self._site, its, client),
-            judge.comes_with(self._site, used[-1].decode() if used else "", dict(admins)),
+            judge.comes_with(self._site, accepted_key(done.stderr), dict(admins)),
         )
         objections = (*judge.judge(seen, self._site, its), *filter(None, personal))
         return Met(machine, login, seen, objections)
@@ -159,19 +166,6 @@ class Contact:
                 return way.run(machine, ["true"], timeout=30).code == 0
             except MastioError:
                 return False
-
-    @staticmethod
-    def _run(
-        argv: Sequence[str], options: Sequence[str], machine: str
-    ) -> subprocess.CompletedProcess[bytes]:
-        flags = [flag for option in options for flag in ("-o", option)]
-        try:
-            return subprocess.run(
-                [argv[0], *flags, *argv[1:]], stdin=subprocess.DEVNULL, capture_output=True,
-                timeout=60, check=False, start_new_session=True,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired:
-            raise unavailable(machine, "no answer within 60 seconds") from None
 
 
 def close_old_door(transport: Transport, machine: str) -> tuple[list[str], str]:

@@ -21,6 +21,7 @@ from mastio.roles.inspection import FOLDER as VERIFY
 from mastio.site.model import Role
 from mastio.transport import last_line
 from mastio.verify.scheduled import LATE
+from mastio.watch import book
 from mastio.watch import digest as watching
 
 _PATIENCE = 1800
@@ -121,7 +122,8 @@ def digest(app: App, day: str, since: str, form: str, page: Path | None, mail: b
     if page:
         _write(page, report.html(made))
     if mail:
-        click.echo(f"mailed the digest of {since[:10]} to {site.admin_mail}", err=True)
+        to = ", ".join(book.rules(site).mail)
+        click.echo(f"mailed the digest of {since[:10]} to {to}", err=True)
     if form == "json":
         click.echo(json.dumps(report.data(made), indent=2))
     else:

@@ -71,24 +71,32 @@ def since_option(default: str) -> Callable[[Callable[..., Any]], Callable[..., A
 def logs(
     ctx: click.Context, machines: tuple[str, ...], begin: float, texts: tuple[str, ...],
     message: str | None, follow: bool, as_json: bool,
-) -> None:  # fmt: skip
+) -> Exit:  # fmt: skip
     """Show what the machines have written, as watch keeps it.
 
     \b
     mastio logs --since 2h --machine gateway --grep reject
     mastio logs --follow
     mastio logs --message-id '<abc@example.org>' --since 3d
+
+    Exits with 1 when a day's file could not be read whole, since somebody has changed it.
     """
     if ctx.invoked_subcommand:
-        return
+        return Exit.OK
     app: App = ctx.obj
     if message:
         texts = (*texts, f"<{message.strip().strip('<>')}>")
     wanted = Wanted(begin, machines, texts, follow)
-    for text in Logs(app.site(), app.transport()).lines(wanted):
+    damaged: list[str] = []
+    for text in Logs(app.site(), app.transport()).lines(wanted, damaged):
         if as_json:
             text = json.dumps(_plain(text), ensure_ascii=False) + "\n"
         click.echo(text, nl=False)
+    for it in damaged:
+        click.echo(f"lines are missing: {it}", err=True)
+    if damaged:
+        click.echo("  → `mastio logs verify` tells what was changed", err=True)
+    return Exit.FAILED if damaged else Exit.OK
 
 
 def _plain(text: str) -> dict[str, str]:

@@ -79,17 +79,17 @@ def run(app: App, machines: tuple[str, ...], as_json: bool) -> Exit:
 
     Exits with 1 when one could not be updated or is not as well as before; those after it are then left alone.
     """
-    records, left = [], []
+    records, left, seals = [], [], []
     for event in ask(app, ["run", *machines], {"by": who()}):
         if "record" in event:
             records.append(event["record"])
             if not as_json:
                 print_record(event["record"])
         elif "left" in event:
-            left = event["left"]
+            left, seals = event["left"], event.get("seals", [])
         elif "step" in event and not as_json:
             click.echo(f"{event['machine']}: {event['step']}", err=True)
-    follow(app, [it["seal"] for it in records])
+    follow(app, seals)
     if as_json:
         click.echo(json.dumps({"machines": records, "left": left}, indent=2))
     elif left:

@@ -7,12 +7,14 @@ from contextlib import contextmanager, nullcontext
 
 import click
 
+from mastio.adopt import pins
 from mastio.agent.wire import Event
 from mastio.apply import OnEvent, Outcome, Planned, apply_all, plan_all, site_lock
 from mastio.cli.common import COLOURS, App, pass_app
 from mastio.errors import Exit, MastioError
-from mastio.plan import MachinePlan
+from mastio.plan import Kind, MachinePlan
 from mastio.report import plan as report
+from mastio.roles.common import ROOT_KEYS
 from mastio.site.model import Reach, Role
 from mastio.state import HostState
 from mastio.transport import Transport
@@ -84,6 +86,7 @@ def bring(
             return None, Exit.CHANGES
         if work:
             app.must_be_current()
+            _keeps_the_way_in(app, transport, ready)
         with _progress() if work and not quiet else nullcontext(_quiet) as on_event:
             outcomes = apply_all(transport, ready, on_event)
     lost = {
@@ -102,6 +105,22 @@ def bring(
     _tell_watch(app, transport, applied, changed)
     _renew(app, transport, changed)
     return outcomes, told
+
+
+def _keeps_the_way_in(app: App, transport: Transport, ready: Mapping[str, Planned]) -> None:
+    """Nobody shuts himself out: where root's keys change, the one by which we come stays.
+
+    The firewall asks for a new connection before it stays; a key that is gone would be missed by the one after it.
+    """
+    for name, one in ready.items():
+        if any(it.path == ROOT_KEYS and it.kind is Kind.CHANGE for it in one.plan.paths):
+            opened = transport.opened_by(name)
+            if opened and opened not in map(pins.fingerprint, app.site().admin_keys):
+                raise MastioError(
+                    f"{name} is opened by {opened}, which admins.keys has no more: you would lock yourself out",
+                    hint="come by one of the keys that stay (ssh_config, IdentityFile), or keep this one",
+                    code=Exit.DATA,
+                )
 
 
 def _tell_watch(

@@ -1,10 +1,13 @@
 """`mastio upgrade`: mastio's own newer version on the machines, then all packages that Debian has newer."""
 
 import json
+import os
 import re
+import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -51,6 +54,44 @@ class Stop:
     code: Exit = Exit.FAILED
 
 
+class Leave:
+    """Ctrl-C while a machine is at work: it ends, and no other begins. A second one leaves it to itself."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.at = ""
+        """The machine at work."""
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Only in the main thread (signal(3))."""
+        former = signal.signal(signal.SIGINT, self._hear)
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise MastioError(
+                f"left while {self.at} is still at work; it ends, or goes back, by itself",
+                hint="once it has, `mastio upgrade` goes on; the machines after it were not touched",
+                code=Exit.INTERRUPTED,
+            ) from None
+        finally:
+            signal.signal(signal.SIGINT, former)
+
+    def before(self, machine: str) -> Stop | None:
+        """Why this machine is not begun."""
+        if not self.asked:
+            return None
+        hint = "what is done is done; `mastio upgrade` goes on from here"
+        return Stop(machine, "interrupted before it was touched", hint, Exit.INTERRUPTED)
+
+    def _hear(self, *_: object) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        # Not through Python's buffers: they may be in use just now.
+        os.write(2, f"waiting for {self.at} to end; Ctrl-C again to leave\n".encode())
+
+
 @click.command()
 @click.option(
     "--only", "only", multiple=True, metavar="MACHINE", help="This machine alone; may be repeated."
@@ -77,11 +118,11 @@ def upgrade(app: App, only: tuple[str, ...], dry: bool, yes: bool, as_json: bool
     packages, not security fixes alone (watch installs those by itself): point releases as Debian makes them, services
     that run old code restarted, reboots that are due, integrity told what was installed. It goes one machine
     after the other, in the order in which mail waits where it is safe; each is looked at by the fast checks before
-    and after, and the first that is worse ends it. After Ctrl-C, or once what stopped it is mended, the same
-    command goes on: what is done is not done again.
+    and after, and the first that is worse ends it. Ctrl-C lets the machine that is at work end, and begins no other.
+    The same command goes on afterwards, or once what stopped it is mended: what is done is not done again.
 
     Exits with 0 when all is done, 1 when it stopped, 2 with --plan when there is something to do, 69 when a machine
-    does not answer (nothing was touched), 75 when an update is at work.
+    does not answer (nothing was touched), 75 when an update is at work, 130 after Ctrl-C.
     """
     site = app.site()
     names = [it.name for it in site.machines]
@@ -112,10 +153,11 @@ def upgrade(app: App, only: tuple[str, ...], dry: bool, yes: bool, as_json: bool
     if not yes and not click.confirm("Upgrade?", err=True):
         return Exit.CHANGES
     todo = [it for it in watch_first(site, chosen) if not plans[it].empty]
-    brought, stop = _bring(app, todo, quiet=as_json)
-    records: list[dict[str, Any]] = []
-    if not stop:
-        records, stop = _install(app, chosen, quiet=as_json)
+    leave, records = Leave(), list[dict[str, Any]]()
+    with leave.heard():
+        brought, stop = _bring(app, todo, leave, quiet=as_json)
+        if not stop:
+            records, stop = _install(app, chosen, leave, quiet=as_json)
     if as_json:
         told = {"mastio": brought, "packages": records, "stopped": stop and _plain_stop(stop)}
         click.echo(json.dumps({"version": __version__, **told}, indent=2))
@@ -167,14 +209,19 @@ def _due(waiting: Waiting) -> bool:
     return bool(waiting.packages or waiting.reboot)
 
 
-def _bring(app: App, names: Sequence[str], *, quiet: bool) -> tuple[list[str], Stop | None]:
+def _bring(
+    app: App, names: Sequence[str], leave: Leave, *, quiet: bool
+) -> tuple[list[str], Stop | None]:
     """Mastio itself, machine after machine: those that are done."""
     done: list[str] = []
     patience = PATIENCE[app.site().reach is not Reach.LAB]
     for name in names:
+        leave.at = name
         _step(name, "looking", quiet=quiet)
         ground = ground_of(app, full=False)
         before = {key: verdict for key, (verdict, _) in verdicts(ground, name).items()}
+        if stop := leave.before(name):
+            return done, stop
         _step(name, f"mastio {__version__}", quiet=quiet)
         outcomes, told = bring(app, (name,), ask=False, quiet=quiet)
         outcome = (outcomes or {})[name]
@@ -200,12 +247,15 @@ def _bring(app: App, names: Sequence[str], *, quiet: bool) -> tuple[list[str], S
 
 
 def _install(
-    app: App, names: Sequence[str], *, quiet: bool
+    app: App, names: Sequence[str], leave: Leave, *, quiet: bool
 ) -> tuple[list[dict[str, Any]], Stop | None]:
     """Packages, machine after machine: what was done."""
     records: list[dict[str, Any]] = []
     # Asked for one by one: whoever leaves meanwhile leaves one machine to end, and no other begins.
     for name in names:
+        if stop := leave.before(name):
+            return records, stop
+        leave.at, seals = name, list[list[str]]()
         for event in ask(app, ["upgrade", name], {"by": who()}):
             if "step" in event:
                 _step(name, event["step"], quiet=quiet)
@@ -213,7 +263,10 @@ def _install(
                 records.append(event["record"])
                 if not quiet:
                     print_record(event["record"])
-        follow(app, [it["seal"] for it in records[-1:]])
+            elif "seals" in event:
+                seals = event["seals"]
+        # All that watch knows: whoever was left to itself is followed as well.
+        follow(app, seals)
         if wrong := _wrong(records, name):
             hint = (
                 "`mastio patches` and `mastio verify` tell more; once it is mended, `mastio upgrade` goes on. "

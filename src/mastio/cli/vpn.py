@@ -60,7 +60,7 @@ def vpn_add(app: App, name: str, user: str, no_qr: bool, as_json: bool) -> Exit:
     else:
         click.echo(text, nl=False)
         if not no_qr:
-            click.echo(_qr(text))
+            click.echo(qr_code(text))
     if late:
         click.secho(
             f"warning: the firewall does not know {name} yet: {late}", fg="yellow", err=True
@@ -211,7 +211,7 @@ def _bring(app: App) -> str:
     return "" if outcomes is None or outcomes[machine].ok else outcomes[machine].words
 
 
-def _qr(text: str) -> str:
+def qr_code(text: str) -> str:
     """A QR code in the terminal, by Debian's qrencode; without it, how to get it. The key goes by stdin."""
     try:
         done = subprocess.run(

@@ -7,6 +7,7 @@
 | `summary.py` | a summary: counts, the biggest of many names, histograms of times, news; what merges |
 | `lines.py` | blocks of lines of one machine → tallies by hour; what a reader remembers between blocks |
 | `postfix.py`, `others.py` | what a line of each program counts for |
+| `origins.py` | from where people log in |
 | `losses.py` | lines that a machine itself threw away |
 | `reasons.py` | why a message was refused, in an administrator's words |
 | `shapes.py` | lines of a shape that was never seen before |

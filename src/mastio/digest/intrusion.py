@@ -69,6 +69,11 @@ def alert(text: bytes) -> Alert | None:
     return Alert(rule.removeprefix(MARK) if own else rule, severity, client, server, own, seen)
 
 
+def _met(reader: Reader, group: str, one: Alert, text: bytes, line: bytes) -> None:
+    if reader.memory.flows.new(group, one.rule):
+        reader.news("alerts", one.words, text, line)
+
+
 def program(name: str, reader: Reader) -> Program:
     """The reader of its lines."""
 
@@ -82,7 +87,6 @@ def program(name: str, reader: Reader) -> Program:
         tally.tops["intrusion between"][one.between.encode()] += 1
         tally.tops["intrusion sources"][one.client.encode()] += 1
         group = one.between if one.own else "others' rules"
-        if reader.memory.flows.new(f"{TAG} {group}", one.rule):
-            reader.news("alerts", one.words, text, line)
+        reader.then(_met, f"{TAG} {group}", one, text, line)
 
     return Program({_ALERT: alerted}, lambda text, line: reader.odd(name, text, line))

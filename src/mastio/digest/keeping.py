@@ -9,14 +9,19 @@ A step counts when `pending.json` has its name; each hour says which step it had
 
 import fcntl
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from mastio.digest.lines import Memory, Reader, Tally
+from mastio.digest import ahead
+from mastio.digest.lines import Reader
+from mastio.digest.memory import Memory
+from mastio.digest.origins import Origins
 from mastio.digest.summary import Summary, from_plain
+from mastio.digest.tally import Tally
 from mastio.files import put
 
 DAYS = 100
@@ -43,23 +48,42 @@ class Keeping:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def advance(self, logs: Path, scans: Sequence[tuple[float, float]] = ()) -> int:
+    def advance(
+        self,
+        logs: Path,
+        scans: Sequence[tuple[float, float]] = (),
+        origins: Origins | None = None,
+        *,
+        workers: int = 1,
+        piece: int = ahead.PIECE,
+    ) -> int:
         """Reads what the files below `logs` (`<machine>/<day>.log`) have more than the last time; how many
-        lines that were. `scans` is when watch itself scanned, in seconds since the epoch.
+        lines that were. `scans` is when watch itself scanned, in seconds since the epoch; `origins` is what addresses
+        count as. What is long is read by so many processes, in pieces of so many octets.
         """
         with self._alone():
             self._finish()
             state = self._state()
             memory = Memory(state.get("memory"))
             memory.scans = tuple(scans)
+            memory.origins = origins or memory.origins
             offsets: dict[str, list[int]] = state.get("files", {})
-            step, lines = state.get("step", 0), 0
-            present = {}
+            step: int = state.get("step", 0)
+            lines = read = 0
+            present: dict[str, list[int]] = {}
+            tallies: dict[str, Tally] = {}
+
+            def put_down() -> int:
+                memory.since = memory.since or min(tallies)
+                files = {**offsets, **present}
+                self._put({"step": step + 1, "files": files, "memory": memory.plain()}, tallies)
+                tallies.clear()
+                return step + 1
+
+            todo = []
             for path in sorted(logs.glob("*/*.log")):
-                name = f"{path.parent.name}/{path.name}"
-                status = path.stat()
+                name, status = _name(path), path.stat()
                 inode, offset = offsets.get(name, (status.st_ino, 0))
-                tallies: dict[str, Tally] = {}
                 if inode != status.st_ino or status.st_size < offset:
                     # Nothing on watch shortens a log: what had been read is not read again.
                     tally = tallies.setdefault(_now_hour(), Tally())
@@ -68,19 +92,15 @@ class Keeping:
                         f"{name}: had {offset} bytes, has {status.st_size}".encode()
                     ] += 1
                     offset = min(offset, status.st_size)
-                while True:
-                    start = offset
-                    for number, end in blocks(path, start, tallies, memory):
-                        lines, offset = lines + number, end
-                    present[name] = [status.st_ino, offset]
-                    if tallies:
-                        step += 1
-                        memory.since = memory.since or min(tallies)
-                        files = {**offsets, **present}
-                        self._put({"step": step, "files": files, "memory": memory.plain()}, tallies)
-                        tallies = {}
-                    if offset == start or offset >= path.stat().st_size or offset - start < _STEP:
-                        break
+                present[name] = [status.st_ino, offset]
+                todo.append((path, offset, status.st_size))
+            for path, number, end in _all(todo, memory, tallies, workers, piece):
+                place = present[_name(path)]
+                lines, read, place[1] = lines + number, read + end - place[1], end
+                if read >= _STEP:
+                    step, read = put_down(), 0
+            if tallies:
+                step = put_down()
             if set(offsets) - set(present):
                 left = {"step": step, "files": present, "memory": memory.plain()}
                 put(self.folder / "state.json", json.dumps(left))
@@ -126,27 +146,52 @@ class Keeping:
             path.unlink()
 
 
-def blocks(
-    path: Path, offset: int, tallies: dict[str, Tally], memory: Memory
-) -> Iterator[tuple[int, int]]:
-    """Reads a file from an offset on, into `tallies`; after each block the number of its lines, and the
+def _name(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def _all(
+    todo: Sequence[tuple[Path, int, int]],
+    memory: Memory,
+    tallies: dict[str, Tally],
+    workers: int,
+    piece: int,
+) -> Iterator[tuple[Path, int, int]]:
+    """Reads files from one offset to another, in order; each time the file, the number of lines, and the offset of
+    what was not read. Much is read by several processes.
+    """
+    if workers > 1 and sum(end - start for _, start, end in todo) > piece:
+        for path, part in ahead.pieces_of(todo, blocks, memory.origins, workers, piece):
+            ahead.take(Reader(path.parent.name, memory, tallies), part)
+            yield path, part.lines, part.end
+        return
+    for path, start, end in todo:
+        reader = Reader(path.parent.name, memory, tallies)
+        for number, offset in blocks(reader, path, start, end):
+            yield path, number, offset
+
+
+def blocks(reader: Reader, path: Path, offset: int, until: int) -> Iterator[tuple[int, int]]:
+    """Reads a file from one offset to another; after each block the number of its lines, and the
     offset of what was not read: a line that is not ended yet is read when it is.
     """
-    reader, done = Reader(path.parent.name, memory, tallies), 0
+    size = BLOCK
     with path.open("rb", buffering=0) as file:
-        file.seek(offset)
-        rest = b""
-        while done < _STEP and (more := file.read(BLOCK)):
-            block = rest + more if rest else more
-            end = block.rfind(b"\n") + 1
-            if not end and len(block) > _LONGEST:
-                end = len(block)
-            rest = block[end:]
-            if end:
-                number = reader.feed(block[:end])
-                offset += end
-                done += end
-                yield number, offset
+        # What was cut off is read once more: that is less than to put it before all that follows.
+        while block := os.pread(file.fileno(), min(size, until - offset), offset):
+            lines = block.split(b"\n")
+            rest = lines.pop()
+            if not lines and len(block) > _LONGEST:
+                lines, rest = [rest], b""
+            if lines:
+                reader.feed(lines)
+                offset += len(block) - len(rest)
+                size = BLOCK
+                yield len(lines), offset
+            elif offset + len(block) < until:
+                size *= 2
+            else:
+                break
 
 
 def _now_hour() -> str:

@@ -11,15 +11,19 @@ lines that no program's reader knows are compared with known shapes.
 """
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from mastio.digest.shapes import Seen, Shapes
-from mastio.digest.summary import KEPT, Novelty, Summary, Times, Top, pruned
+from mastio.digest.memory import LIVE, Memory, as_text
+from mastio.digest.summary import KEPT, Novelty
+from mastio.digest.tally import Tally
 
 Handler = Callable[[bytes, bytes], Any]
 """Takes a line's text and the whole line."""
+Reading = tuple[Callable[[bytes, Handler | None], Handler | None], Handler | None]
+"""How a text is read: what tells a handler by its first letters, and the handler of all others."""
+Step = Callable[..., None]
+"""What hangs on what came before. Takes the reader and plain data; a module's function, so that it can be sent."""
 LETTERS = 8
 """By how many of its first bytes a program's line is told apart."""
 SKIP: None = None
@@ -28,117 +32,9 @@ SKIP: None = None
 _HEAD = re.compile(
     rb"(?P<hour>\d{4}-\d\d-\d\dT\d\d):\d\d:\d\d\S* \S+ \S+ \w+\.(?P<severity>\w+) (?P<tag>[^\s\[:]+)\S*"
 )
-_HOUR = re.compile(rb"\d{4}-\d\d-\d\dT\d\d")
+HOUR = re.compile(rb"\d{4}-\d\d-\d\dT\d\d")
 _HEADS = 20_000
-_NAMES = 20_000
-"""How many names a top may have before it is cut down: seldom, since that sorts them all."""
-_LIVE = 100_000
 _SEVERE = (b"err", b"crit", b"alert", b"emerg")
-
-
-class Tally:
-    """What is counted in an hour, before it becomes a summary."""
-
-    def __init__(self) -> None:
-        self.counts: defaultdict[str, int] = defaultdict(int)
-        self.tops: defaultdict[str, defaultdict[bytes, int]] = defaultdict(lambda: defaultdict(int))
-        self.times: defaultdict[str, defaultdict[bytes, int]] = defaultdict(
-            lambda: defaultdict(int)
-        )
-        """How long something took, as the line says it."""
-        self.missed: defaultdict[str, int] = defaultdict(int)
-        self.summary = Summary()
-        """Times and news so far."""
-
-    def cut(self, most: int = _NAMES) -> None:
-        """Brings it back to its size: where there are more than `most` names, a part of them stays."""
-        for name, names in self.tops.items():
-            if len(names) > most:
-                kept, cut = pruned(names, min(most, 4 * KEPT))
-                self.missed[name] += cut
-                self.tops[name] = defaultdict(int, kept)
-        for name, texts in self.times.items():
-            times = self.summary.times.setdefault(name, Times())
-            for text, number in texts.items():
-                try:
-                    times.add(float(text), number)
-                except ValueError:
-                    self.counts["reading.unreadable"] += number
-            texts.clear()
-        self.summary.cut()
-
-    def frozen(self) -> Summary:
-        """The summary; nothing is counted here after that."""
-        self.cut()
-        summary = self.summary
-        for name, number in self.counts.items():
-            summary.counts[name] = summary.counts.get(name, 0) + number
-        for name, names in self.tops.items():
-            top = Top()
-            top.add(
-                {it.decode("utf-8", "backslashreplace"): no for it, no in names.items()},
-                self.missed[name],
-            )
-            summary.tops[name] = top
-        return summary
-
-
-class Memory:
-    """What outlives a block: messages on their way, who was greylisted, and all that was seen before."""
-
-    def __init__(self, data: dict[str, Any] | None = None) -> None:
-        data = data or {}
-        self.since: str = data.get("since", "")
-        """When the first line of all came; empty: nothing was read yet."""
-        self.hours: dict[str, str] = data.get("hours", {})
-        """Machine → the hour of its last line: a line that tells none is of the same."""
-        self.shapes = Shapes(data.get("shapes"))
-        self.networks = Seen(50, data.get("networks"))
-        # A scan fills it: what is stopped afterwards must be news all the same.
-        self.flows = Seen(25, data.get("flows"), forget=True)
-        self.scans: tuple[tuple[float, float], ...] = ()
-        """When watch itself scanned, in seconds since the epoch: what was stopped then is no news. Not kept."""
-        self.lost: dict[str, dict[str, int]] = data.get("lost", {})
-        """Machine → queue → how many lines it had thrown away when it last said so."""
-        self.live: dict[str, dict[bytes, tuple[str, bytes, int]]] = {
-            machine: {
-                qid.encode(): (way, sender.encode(), size)
-                for qid, (way, sender, size) in live.items()
-            }
-            for machine, live in data.get("live", {}).items()
-        }
-        """Machine → queue id → the way it came, its sender, its size (-1: not known yet)."""
-        self.waiting: dict[bytes, float] = {
-            key.encode(): when for key, when in data.get("waiting", {}).items()
-        }
-        """Sender and recipient that were greylisted → when, in seconds since the epoch."""
-
-    def scanning(self, at: float) -> bool:
-        """Whether watch scanned then."""
-        return any(begin <= at <= end for begin, end in self.scans)
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {
-            "since": self.since,
-            "hours": self.hours,
-            "shapes": self.shapes.plain(),
-            "networks": self.networks.plain(),
-            "flows": self.flows.plain(),
-            "lost": self.lost,
-            "live": {
-                machine: {
-                    _text(qid): (way, _text(sender), size)
-                    for qid, (way, sender, size) in list(live.items())[-_LIVE // 4 :]
-                }
-                for machine, live in self.live.items()
-            },
-            "waiting": {_text(key): when for key, when in list(self.waiting.items())[-10_000:]},
-        }
-
-
-def _text(octets: bytes) -> str:
-    return octets.decode("utf-8", "backslashreplace")
 
 
 class Program:
@@ -151,9 +47,15 @@ class Program:
 
 
 class Reader:
-    """Reads the lines of one machine, in order."""
+    """Reads the lines of one machine, in order.
 
-    def __init__(self, machine: str, memory: Memory, hours: dict[str, Tally]) -> None:
+    One that is `ahead` reads from the middle of a log: what hangs on what came before it puts off (`later`), for
+    a reader that knows (`catch_up`).
+    """
+
+    def __init__(
+        self, machine: str, memory: Memory, hours: dict[str, Tally], *, ahead: bool = False
+    ) -> None:
         from mastio.digest import others, postfix  # they import this module
 
         self.machine = machine
@@ -161,50 +63,47 @@ class Reader:
         self.hours = hours
         """Hour (`2026-11-24T21`) → what was counted; filled here."""
         self.tally = Tally()
+        self.ahead = ahead
+        self.later: list[tuple[bytes, Step, tuple[Any, ...]]] = []
+        """Hour, step, and what it takes."""
         self.live = memory.live.setdefault(machine, {})
         self._start = 33 + len(machine.encode()) + 1 + 33
-        self._heads: dict[bytes, tuple[Any, Handler | None]] = {}
+        self._heads: dict[bytes, Reading] = {}
+        """What stands before a text → how it is read."""
+        self._tags: dict[bytes, Reading] = {}
+        """The same without the number of the process."""
         self._programs: dict[bytes, Program] = {}
         self._make = (postfix.program, others.program)
         self._hour = memory.hours.get(machine, "0001-01-01T00").encode()
         self._last = b""
         self._met: dict[tuple[str, bytes], str] = {}
 
-    def feed(self, block: bytes) -> int:
-        """Takes whole lines, the last of which ends in a line feed; how many they were."""
-        lines = block.split(b"\n")
-        if lines and not lines[-1]:
-            lines.pop()
+    def feed(self, lines: list[bytes]) -> None:
+        """Takes whole lines, without what ends them."""
         for hour, some in self._by_hour(lines):
             if hour != self._last:
-                if former := self.hours.get(self._last.decode()):
-                    former.cut(KEPT)
+                if not self.ahead:
+                    self.past(self._last.decode())
                 self._last = hour
             self.tally = tally = self.hours.setdefault(hour.decode(), Tally())
             tally.counts[f"lines.{self.machine}"] += len(some)
             self._read(some)
             tally.cut()
         self.memory.hours[self.machine] = self._hour.decode()
-        if len(self.live) > _LIVE:
-            for qid in list(self.live)[: len(self.live) - _LIVE // 2]:
-                del self.live[qid]
-        if len(self.memory.waiting) > _LIVE:
-            for key in list(self.memory.waiting)[: _LIVE // 2]:
-                del self.memory.waiting[key]
-        return len(lines)
+        self.bound()
 
     def _by_hour(self, lines: list[bytes]) -> Iterator[tuple[bytes, list[bytes]]]:
         """Lines in groups by the hour in which they arrived: what begins and ends in one hour is of it."""
         if not lines:
             return
         first, last = lines[0][:13], lines[-1][:13]
-        if first == last and _HOUR.fullmatch(first):
+        if first == last and HOUR.fullmatch(first):
             self._hour = first
             yield first, lines
             return
         groups: dict[bytes, list[bytes]] = {}
         for line in lines:
-            if (hour := line[:13]) != self._hour and _HOUR.fullmatch(hour):
+            if (hour := line[:13]) != self._hour and HOUR.fullmatch(hour):
                 self._hour = hour
             groups.setdefault(self._hour, []).append(line)
         yield from groups.items()
@@ -219,7 +118,7 @@ class Reader:
                     try:
                         get, other = heads[line[start:at]]
                     except KeyError:
-                        self._meet(line)
+                        self._meet(line, at)
                         continue
                     at += 2
                     if handler := get(line[at : at + 8], other):
@@ -230,32 +129,48 @@ class Reader:
             else:
                 return
 
-    def _meet(self, line: bytes) -> None:
-        """A line whose head was not met yet, or that does not stand where lines do."""
+    def _meet(self, line: bytes, at: int) -> None:
+        """A line whose head was not met yet, or that does not stand where lines do; its text begins behind `at`."""
+        head = line[self._start : at]
+        tag, _, number = head.partition(b"[")
+        # Another process of a program that is known, as most are.
+        if (reading := self._tags.get(tag)) and number[:-1].isdigit() and number[-1:] == b"]":
+            self._remember(head, reading)
+            self._take(reading, line[at + 2 :], line)
+            return
         found = _HEAD.match(line)
         if (
             not found
             or line[found.end() : found.end() + 1] not in (b"", b" ")
-            or not found[0].endswith(b":")
+            or found[0][-1:] != b":"
         ):
             self.tally.counts["reading.unreadable"] += 1
             return
-        head, _, text = line[self._start :].partition(b": ")
-        program = self._program(found["tag"])
-        severe = found["severity"] in _SEVERE
-        other = program.other
-        if other is _UNKNOWN:
-            other = self._severe(found["tag"]) if severe else self._unknown(found["tag"])
-        reading = (program.get, other)
+        reading = self._reading(found["tag"], severe=found["severity"] in _SEVERE)
         # Only what is the same for many lines is kept: with another length of the time it is not.
-        if line[33 : self._start].endswith(b" ") and head == line[self._start : found.end() - 1]:
-            if len(self._heads) >= _HEADS:
-                self._heads.clear()
-            self._heads[head] = reading
-        else:
-            text = line[found.end() + 1 :]
-        if handler := reading[0](text[:LETTERS], other):
+        if line[33 : self._start].endswith(b" ") and found.end() - 1 == at:
+            self._remember(head, reading)
+            self._tags[tag] = reading
+        self._take(reading, line[found.end() + 1 :], line)
+
+    def _reading(self, tag: bytes, *, severe: bool) -> Reading:
+        """How lines with that tag are read."""
+        program = self._program(tag)
+        if program.other is not _UNKNOWN:
+            return program.get, program.other
+        return program.get, self._severe(tag) if severe else self._unknown(tag)
+
+    @staticmethod
+    def _take(reading: Reading, text: bytes, line: bytes) -> None:
+        get, other = reading
+        if handler := get(text[:LETTERS], other):
             handler(text, line)
+
+    def _remember(self, head: bytes, reading: Reading) -> None:
+        if len(self._heads) >= _HEADS:
+            self._heads.clear()
+            self._tags.clear()
+        self._heads[head] = reading
 
     def _program(self, tag: bytes) -> Program:
         if (known := self._programs.get(tag)) is None:
@@ -266,10 +181,50 @@ class Reader:
             self._programs[tag] = known
         return known
 
+    def bound(self) -> None:
+        """Forgets the oldest of too many messages: they never end, or nobody comes again."""
+        if len(self.live) > LIVE:
+            for qid in list(self.live)[: len(self.live) - LIVE // 2]:
+                del self.live[qid]
+        if len(self.memory.waiting) > LIVE:
+            for key in list(self.memory.waiting)[: LIVE // 2]:
+                del self.memory.waiting[key]
+
+    def past(self, hour: str) -> None:
+        """There are no more lines of that hour."""
+        if former := self.hours.get(hour):
+            former.cut(KEPT)
+
+    def stands_at(self, hour: str) -> None:
+        """Lines up to that hour were read by others."""
+        self._hour, self.memory.hours[self.machine] = hour.encode(), hour
+
+    def catch_up(self, later: Iterable[tuple[bytes, Step, tuple[Any, ...]]]) -> None:
+        """Does what a reader ahead of this one has put off."""
+        for hour, step, args in later:
+            self.tally = self.hours.setdefault(hour.decode(), Tally())
+            try:
+                step(self, *args)
+            except (ValueError, IndexError):
+                self.tally.counts["reading.unreadable"] += 1
+
     # --- for the programs' readers --------------------------------------------------------------
 
+    def then(self, step: Step, *args: Any) -> None:
+        """Does what hangs on all that came before."""
+        if self.ahead:
+            self.later.append((self._last, step, args))
+        else:
+            step(self, *args)
+
+    def puts_off(self, line: bytes) -> bool:
+        """Whether a line of a message that is not known is put off, since it may have been known before."""
+        if self.ahead:
+            self.later.append((self._last, _again, (line,)))
+        return self.ahead
+
     def _unknown(self, tag: bytes) -> Handler:
-        program = _text(tag)
+        program = as_text(tag)
 
         def handler(text: bytes, line: bytes) -> None:
             self.odd(program, text, line)
@@ -297,16 +252,24 @@ class Reader:
             if len(self._met) >= _HEADS:
                 self._met.clear()
             self._met[key] = trouble
-            if shape := self.memory.shapes.new(program, text):
-                self.news("shapes", f"{program}: {shape}", text, line)
+            self.then(_shape, program, text, line)
         if trouble:
             self.tally.counts[f"trouble.{trouble}"] += 1
             self.tally.tops["trouble"][b"%b: %b" % (self.machine.encode(), text[:160])] += 1
 
     def news(self, kind: str, what: str, text: bytes, line: bytes) -> None:
         """Tells of something new."""
-        example = f"{self.machine} {_text(text[:200])}"
-        self.tally.summary.meet(kind, what, Novelty(example, 1, _text(line[:32])))
+        example = f"{self.machine} {as_text(text[:200])}"
+        self.tally.summary.meet(kind, what, Novelty(example, 1, as_text(line[:32])))
+
+
+def _again(reader: Reader, line: bytes) -> None:
+    reader._read([line])
+
+
+def _shape(reader: Reader, program: str, text: bytes, line: bytes) -> None:
+    if shape := reader.memory.shapes.new(program, text):
+        reader.news("shapes", f"{program}: {shape}", text, line)
 
 
 def _void(_: bytes, __: bytes) -> None:

@@ -3,17 +3,21 @@
 import json
 import re
 from collections.abc import Callable
-from functools import lru_cache
-from ipaddress import ip_address, ip_network
 
 from mastio.digest import intrusion, losses
 from mastio.digest.lines import SKIP, Program, Reader
+from mastio.digest.origins import came
 from mastio.digest.postfix import seconds
 from mastio.reports.read import IDENT as REPORTS
 
 INTERNET = b"internet"
 """The interface towards the internet: every machine's is called as its zone."""
 _USER = re.compile(rb"user=<([^>]*)>")
+_PROXIED = re.compile(
+    rb"[a-z]+-login: proxy\(([^ ,()]+),[^ ,()]+\): Started proxying to remote host \([\d.]+ secs\): "
+    rb"user=<\1>, .*?\brip=([^,]+),"
+)
+"""The proxy for mail programs says so when the store has let somebody in: by SMTP too, where the store says nothing."""
 _WEBMAIL = re.compile(
     rb"(Successful|Failed) login for (.*) from (\S+) in session \S+(?: \(error: -?\d+\))?$"
 )
@@ -31,23 +35,6 @@ def program(tag: bytes, reader: Reader) -> Program | None:
     """The reader of a program's lines; None when it is of no interest but for new shapes."""
     make = _MAKERS.get(tag)
     return make(tag.decode(), reader) if make else None
-
-
-@lru_cache(4096)
-def network(address: str) -> str:
-    """What counts as one network: an IPv4 /24, an IPv6 /48. Raises ValueError for no address."""
-    return str(ip_network((address, 24 if ip_address(address).version == 4 else 48), strict=False))
-
-
-def _came(reader: Reader, user: bytes, address: bytes, text: bytes, line: bytes) -> None:
-    """A user is in; news when from a network that is new."""
-    name = user.decode("utf-8", "backslashreplace")
-    try:
-        where = network(address.decode("ascii", "replace"))
-    except ValueError:
-        return
-    if reader.memory.networks.new(name, where):
-        reader.news("networks", f"{name} from {where}", text, line)
 
 
 def _rspamd(name: str, reader: Reader) -> Program:
@@ -92,9 +79,20 @@ def _dovecot(name: str, reader: Reader) -> Program:
                 reader.tally.tops["over quota"][text[5 : text.find(b")")]] += 1
             elif b"onnect from local" not in text:
                 reader.odd(f"{name}/lmtp", text.partition(b": ")[2], line)
-        elif b"-login: " in text[:24]:
-            if b": Logged in: " in text:
+        elif (at := text.find(b"-login: ", 0, 24)) > 0:
+            # What was typed as a name stands further on.
+            if text.startswith(b"Logged in: ", at + 8):
                 counts["login.good.mailbox"] += 1
+                # Most are the webmail's, one for each click: an address that counts as nobody's ends it soon.
+                at = text.find(b", rip=") + 6
+                address = text[at : text.find(b",", at)]
+                if reader.memory.origins.of(address) and (found := _USER.search(text)):
+                    came(reader, found[1], address, text, line)
+            elif text.startswith(b"proxy(", at + 8):
+                if found := _PROXIED.match(text):
+                    came(reader, found[1], found[2], text, line)
+                elif b"): Disconnected" not in text:
+                    reader.odd(f"{name}/login", text.partition(b": ")[2], line)
             elif b"(auth_failed)" in text:
                 counts["login.failed.mailbox"] += 1
                 if found := _USER.search(text):
@@ -111,13 +109,14 @@ def _roundcube(name: str, reader: Reader) -> Program:
     def handler(text: bytes, line: bytes) -> None:
         found = _WEBMAIL.match(text)
         if not found:
-            if not text.startswith(b"IMAP Error: Login failed"):
+            sent = text.startswith(b"User ") and b"]; Message <" in text
+            if not sent and not text.startswith(b"IMAP Error: Login failed"):
                 reader.odd(name, text, line)
             return
         tally = reader.tally
         if found[1] == b"Successful":
             tally.counts["login.good.webmail"] += 1
-            _came(reader, found[2].partition(b" (ID: ")[0], found[3], text, line)
+            came(reader, found[2].partition(b" (ID: ")[0], found[3], text, line)
         else:
             tally.counts["login.failed.webmail"] += 1
             # What was typed as a name may be anything, a password too: it is not repeated.
@@ -131,7 +130,7 @@ def _sshd(name: str, reader: Reader) -> Program:
         tally = reader.tally
         if found := _SSH_IN.match(text):
             tally.counts["login.good.ssh"] += 1
-            _came(reader, b"ssh " + found[1], found[2], text, line)
+            came(reader, b"ssh " + found[1], found[2], text, line)
         elif text.endswith(b"[preauth]"):
             if found := _SSH_FAILED.search(text):
                 tally.counts["login.failed.ssh"] += 1
@@ -140,6 +139,14 @@ def _sshd(name: str, reader: Reader) -> Program:
             reader.odd(name, text, line)
 
     return Program({}, handler)
+
+
+def _stopped(reader: Reader, group: str, name: str, text: bytes, line: bytes) -> None:
+    """A conversation inside that a firewall stopped; news when it is the first such one."""
+    if reader.memory.scanning(seconds(line)):
+        reader.tally.counts["scanned"] += 1
+    elif reader.memory.flows.new(group, name):
+        reader.news("flows", f"{group} {name}", text, line)
 
 
 def _ulogd(name: str, reader: Reader) -> Program:
@@ -164,10 +171,7 @@ def _ulogd(name: str, reader: Reader) -> Program:
             who = b"%b > %b" % (source, target)
             tally.tops["drops inside"][b"%b %b" % (who, port)] += 1
             group, name = pair.decode("ascii", "replace"), port.decode("ascii", "replace")
-            if reader.memory.scanning(seconds(line)):
-                tally.counts["scanned"] += 1
-            elif reader.memory.flows.new(group, name):
-                reader.news("flows", f"{group} {name}", text, line)
+            reader.then(_stopped, group, name, text, line)
 
     kinds = (b"mastio i", b"mastio o", b"mastio f", b"mastio n", b"mastio s", b"mastio l")
     return Program(
@@ -246,16 +250,19 @@ def _losses(name: str, reader: Reader) -> Program:
 
     What journald could not hand on counts each time.
     """
-    known = reader.memory.lost.setdefault(reader.machine, {})
 
-    def handler(text: bytes, line: bytes) -> None:
-        one = losses.loss(name, text.decode("utf-8", "replace"))
-        if one and (more := losses.grown(known, one)):
-            reader.tally.counts["trouble.logs lost"] += more
-            what = f"{reader.machine}: log lines thrown away, the queue was full ({one.queue[:80]})"
-            reader.tally.tops["trouble"][what.encode()] += more
+    def handler(text: bytes, _: bytes) -> None:
+        if one := losses.loss(name, text.decode("utf-8", "replace")):
+            reader.then(_lost, one)
 
     return Program({}, handler)
+
+
+def _lost(reader: Reader, one: losses.Loss) -> None:
+    if more := losses.grown(reader.memory.lost.setdefault(reader.machine, {}), one):
+        reader.tally.counts["trouble.logs lost"] += more
+        what = f"{reader.machine}: log lines thrown away, the queue was full ({one.queue[:80]})"
+        reader.tally.tops["trouble"][what.encode()] += more
 
 
 def _systemd(name: str, reader: Reader) -> Program:

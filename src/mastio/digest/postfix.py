@@ -10,12 +10,14 @@ from functools import lru_cache
 
 from mastio import services
 from mastio.digest.lines import SKIP, Handler, Program, Reader
+from mastio.digest.origins import came
 from mastio.digest.reasons import reason
 
 WAYS = {
     b"postfix/smtpd": "in",
     b"postfix/relay/smtpd": "out",
     b"postfix/submissions/smtpd": "submitted",
+    b"postfix/programs/smtpd": "submitted",
     b"postfix/delivery/smtpd": "stored",
     b"postfix/pickup": "local",
 }
@@ -79,6 +81,7 @@ def _smtpd(tag: bytes, reader: Reader) -> Program:
                 tally.tops["sources"][rest[rest.find(b"[") + 1 : -1]] += 1
             elif found := _SASL.search(rest):
                 tally.tops["users"][found[1]] += 1
+                came(reader, found[1], rest[rest.find(b"[") + 1 : rest.find(b"]")], text, line)
         elif rest.startswith((b"reject: ", b"milter-reject: ", b"hold: ")):
             turned_away(text, line)
         elif not rest.startswith((b"lost connection", b"filter: ", b"discard: ")):
@@ -150,9 +153,24 @@ def refuse(reader: Reader, kind: str, rest: bytes, line: bytes) -> None:
     if why == "block list" and (found := _BLOCKED.search(answer)):
         tally.tops["block lists"][found[1]] += 1
     if why == "greylisted, to come again" and (found := _ADDRESSES.search(told)):
-        reader.memory.waiting.setdefault(b"%b %b" % (found[1], found[2] or b""), seconds(line))
+        reader.then(_greylisted, b"%b %b" % (found[1], found[2] or b""), line[:_CLOCK])
     if why == "no such user" and (found := _ADDRESSES.search(told)):
         tally.tops["unknown users"][found[2] or b""] += 1
+
+
+def _greylisted(reader: Reader, key: bytes, line: bytes) -> None:
+    reader.memory.waiting.setdefault(key, seconds(line))
+
+
+def _arrived(reader: Reader, key: bytes, line: bytes) -> None:
+    """A message that was greylisted, perhaps."""
+    if since := reader.memory.waiting.pop(key, 0):
+        reader.tally.counts["greylisted then delivered"] += 1
+        reader.tally.times["greylisted"][b"%d" % (seconds(line) - since)] += 1
+
+
+_CLOCK = 19
+"""So much of a line says when it arrived, to the second."""
 
 
 @lru_cache(4)
@@ -176,11 +194,14 @@ def _cleanup(tag: bytes, reader: Reader) -> Program:
             return
         qid, _, rest = text.partition(b": ")
         if rest.startswith((b"milter-reject: ", b"reject: ")):
+            if qid not in live and reader.puts_off(line):
+                return
             way = live.get(qid, ("in", b"", 0))[0]
             reader.tally.counts["postfix.rejected.cleanup"] += 1
             refuse(reader, f"refused.{way}", rest.partition(b": ")[2], line)
         elif rest == b"removed (canceled)":
-            live.pop(qid, None)
+            if not live.pop(qid, None):
+                reader.puts_off(line)
         elif rest.startswith(b"filter: header X-Mastio-Quarantine"):
             reader.tally.counts["held.quarantine"] += 1
         elif not rest.startswith(b"resent-message-id="):
@@ -194,7 +215,8 @@ def _qmgr(tag: bytes, reader: Reader) -> Program:
 
     def handler(text: bytes, line: bytes) -> None:
         if text.endswith(b": removed"):
-            live.pop(text[:-9], None)
+            if not live.pop(text[:-9], None):
+                reader.puts_off(line)
             return
         qid, mark, rest = text.partition(b": from=<")
         if not mark:
@@ -207,7 +229,11 @@ def _qmgr(tag: bytes, reader: Reader) -> Program:
             else:
                 leftover(text, line)
             return
-        way, _, known = live.get(qid) or _LOCAL
+        if not (message := live.get(qid)):
+            if reader.puts_off(line):
+                return
+            message = _LOCAL
+        way, _, known = message
         if known >= 0:
             return  # tried again
         octets = int(rest[: rest.find(b",")])
@@ -241,7 +267,11 @@ def _delivering(tag: bytes, reader: Reader) -> Program:
             if not rest.startswith(_PASSING):
                 leftover(text, line)
             return
-        way, sender, size = live.get(qid, _NOBODY)
+        if not (message := live.get(qid)):
+            if reader.puts_off(line):
+                return
+            message = _NOBODY
+        way, sender, size = message
         tally = reader.tally
         at = rest.find(b", status=") + 9
         if rest.startswith(b"sent ", at):
@@ -255,13 +285,8 @@ def _delivering(tag: bytes, reader: Reader) -> Program:
             ] += 1
             recipient = rest[: rest.find(b">")]
             tally.tops[to][recipient] += 1
-            if (
-                memory.waiting
-                and way == "in"
-                and (since := memory.waiting.pop(b"%b %b" % (sender, recipient), 0))
-            ):
-                tally.counts["greylisted then delivered"] += 1
-                tally.times["greylisted"][b"%d" % (seconds(line) - since)] += 1
+            if way == "in" and (memory.waiting or reader.ahead):
+                reader.then(_arrived, b"%b %b" % (sender, recipient), line[:_CLOCK])
             return
         status = rest[at : rest.index(b" ", at)]
         tally.counts[f"{status.decode('ascii', 'replace')}.{name}"] += 1

@@ -7,7 +7,8 @@ A path is taken over only when what stands there *is* what the site file says: s
 intruder changed in the same minute, or in the same file, stays a difference.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from stat import S_IMODE
@@ -26,12 +27,14 @@ _SYSTEMD = "/etc/systemd/system"
 _FOLLOWS = (
     *_ACCOUNTS,
     "/etc/ld.so.cache", "/etc/alternatives/*", "/etc/rc?.d/*", "/etc/shells", "/etc/mailname", "/etc/aliases*",
-    "/etc/ssl/certs/*", "/etc/ca-certificates.conf", "/etc/systemd/system/*.wants/*", "/etc/systemd/user/*.wants/*",
-    "/usr/lib/python3/dist-packages/*__pycache__*", "/usr/share/*__pycache__*", "/usr/lib/python3*/__pycache__*",
-    "/usr/share/mime/*", "/usr/share/info/dir", "/usr/lib/locale/*", "/boot/*", "/usr/lib/modules/*/modules.*",
+    "/etc/ssl/certs/*", "/etc/ca-certificates.conf", "/usr/share/mime/*", "/usr/share/info/dir", "/usr/lib/locale/*",
+    "/boot/initrd.img*", "/boot/grub/*", "/boot/efi/*", "/usr/lib/modules/*/modules.*",
     "/usr/share/glib-2.0/schemas/gschemas.compiled", "/usr/lib/udev/hwdb.bin", "/etc/udev/hwdb.bin",
 )  # fmt: skip
-"""What maintainer scripts and triggers of packages write beside the packages' own files (Debian Policy, 6)."""
+"""What maintainer scripts and triggers of packages write beside the packages' own files (Debian Policy, 6), whatever
+package it is; `_is_of` knows what names its package."""
+_WANTED = ("/etc/systemd/system/*.wants/*", "/etc/systemd/user/*.wants/*")
+_COMPILED = re.compile(r"(/usr/.*)/__pycache__/([^/.]+)\.cpython-[^/]+\.pyc")
 
 _WRITE = {"update-ca-certificates": ("/etc/ssl/certs/*",)}
 """What commands write that name no one file which they create."""
@@ -85,25 +88,37 @@ def settled(
     new: Database,
     packages: Mapping[str, Package],
     known: Mapping[str, str],
+    told: Collection[str] = (),
 ) -> set[str]:
     """The paths that differ and may. `packages` are those the apply asked for, with what they need, as they are now;
-    `known` the versions of all packages when the reference was taken."""
+    `known` the versions of all packages when the reference was taken. What was `told` to differ before the apply is not
+    taken over for a pattern's sake: somebody else wrote there."""
     differ = {path for path in old.keys() | new.keys() if old.get(path) != new.get(path)}
     found = {path for path in differ if _declared(order["paths"].get(path), new.get(path))}
     found |= differ & {*order["made"]}
     found |= {path for path in differ if _enabled(path, new.get(path), order)}
+    untold = differ.difference(told)
     patterns = [*order["wrote"], *(_ACCOUNTS if order["accounts"] else ())]
     if order["packages"]:
         fresh = [it for name, it in packages.items() if known.get(name) != it.version]
-        found |= differ & {_merged(path) for it in fresh for path in it.files}
+        files = {_merged(path) for it in fresh for path in it.files}
+        found |= differ & files
         patterns += _FOLLOWS if fresh else ()
-    found |= {path for path in differ if any(fnmatchcase(path, it) for it in patterns)}
+        found |= {path for path in untold if _is_of(path, new.get(path) or old[path], files)}
+    found |= {path for path in untold if any(fnmatchcase(path, it) for it in patterns)}
     return found | {*_parents(found, differ, old, new)}
 
 
 def _merged(path: str) -> str:
     """A package's path as it stands on a machine where /bin, /sbin and /lib are links to below /usr."""
     return f"/usr{path}" if path.startswith(("/bin/", "/sbin/", "/lib/", "/lib64/")) else path
+
+
+def _is_of(path: str, row: Row, files: Collection[str]) -> bool:
+    """Whether a path is, or was, made of one of a package's `files`: compiled Python, a unit that is wanted."""
+    if compiled := _COMPILED.fullmatch(path):
+        return f"{compiled[1]}/{compiled[2]}.py" in files
+    return any(fnmatchcase(path, it) for it in _WANTED) and _merged(row.target) in files
 
 
 def _declared(wish: Sequence[Any] | None, row: Row | None) -> bool:

@@ -17,6 +17,7 @@ import fcntl
 import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -240,5 +241,5 @@ def _packed(rows: Mapping[str, Row]) -> bytes:
 def _rows(path: Path) -> dict[str, Row]:
     try:
         return database.parse(gzip.decompress(path.read_bytes()).decode())
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path}: {error}") from None

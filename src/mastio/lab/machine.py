@@ -37,7 +37,8 @@ _FIRST_BOOT = (
     *(f"systemd.wants={it}.service" for it in ("systemd-networkd", "ssh")),
 )
 """Taken by systemd in a container as its kernel command line (kernel-command-line(7))."""
-_BOOT_TIMEOUT = 90
+_BOOT_TIMEOUT = 300
+"""Seconds. A machine boots in two; many at once on a busy box take their time."""
 _PATIENCE = 15
 ANSWER = 5
 """Seconds in which systemd answers, if it is alive."""

@@ -1,7 +1,7 @@
 """The logs on watch, asked from the administrator's side: one round trip, answered as a stream.
 
 logs = Logs(site, transport)
-for line in logs.lines(Wanted(machines=("gateway",), since=time.time() - 3600)): ...
+for line in logs.lines(Wanted(machines=("gateway",), since=time.time() - 3600), damaged := []): ...
 found = logs.trace("alice@fortress.test", since)
 """
 
@@ -72,8 +72,8 @@ class Logs:
         self._names = tuple(it.name for it in site.machines)
         self._transport = transport
 
-    def lines(self, wanted: Wanted) -> Iterator[str]:
-        """The lines, in the order of their arrival."""
+    def lines(self, wanted: Wanted, damaged: list[str]) -> Iterator[str]:
+        """The lines, in the order of their arrival; `damaged` has in the end the files that could not be read whole."""
         strange = set(wanted.machines) - set(self._names)
         if strange:
             raise MastioError(
@@ -83,7 +83,9 @@ class Logs:
             )
         asked = {"machines": wanted.machines or self._names, "since": wanted.since,
                  "grep": wanted.words, "follow": wanted.follow}  # fmt: skip
-        yield from self._ask(reader.__file__, asked, [])
+        notes: list[str] = []
+        yield from self._ask(reader.__file__, asked, notes)
+        damaged += [it.removeprefix("damaged ") for it in notes if it.startswith("damaged ")]
 
     def trace(self, what: str, since: float, most: int = MOST) -> Found:
         """All lines of the messages that `what` names: an address, a message id or a queue id."""

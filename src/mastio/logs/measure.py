@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 import time
+import zlib
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -68,7 +69,7 @@ def measured(logs: Path, file: str, stretches: list[tuple[int, int]]) -> dict[st
                 size, found = hashed(one, stretches)
     except FileNotFoundError:
         return None
-    except (OSError, EOFError):
+    except (OSError, EOFError, zlib.error):
         # A packed file that is no such thing any more: nothing of it is there.
         size, found = 0, []
     beside = plain.stat().st_size if packed.exists() and plain.exists() else 0

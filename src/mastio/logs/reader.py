@@ -22,9 +22,11 @@ import select
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -34,9 +36,13 @@ PAUSE = 0.3
 _QUEUE = rb"([0-9A-Za-z]{10,20})"
 _IDS = re.compile(
     rb" postfix/[^ ]*: %b: |queued as %b|qid: <%b>|notification: %b|"
-    rb"(?:message-id=|write_log: id: |msgid=)(<[^<> ]+>)" % (_QUEUE, _QUEUE, _QUEUE, _QUEUE)
+    rb"(?:message-id=|write_log: id: |msgid=|\]; Message )(<[^<> ]+>)"
+    % (_QUEUE, _QUEUE, _QUEUE, _QUEUE)
 )
 _CLIENT = re.compile(rb" (postfix/smtpd\[\d+\]): [^ ]+ client=([^ ,]*\[[^\] ]+\])")
+_BANNED = re.compile(rb" mastio-offences\[\d+\]: banned (\S+) for (\d+) seconds: ")
+_RETRY = 5 * 3600
+"""For so long after a ban a message may come late because of it: senders try again within hours (RFC 5321, 4.5.4.1)."""
 _ROUNDS, _KEYS, _KNOWN = 6, 600, 20_000
 _BYTES = {"LC_ALL": "C", "PATH": os.defpath}
 """grep looks for bytes."""
@@ -103,7 +109,7 @@ def lines(folder: str, machine: str, since: float, ends: dict[str, int]) -> Iter
             if not path.endswith(".gz"):
                 skip(file, os.fstat(file.fileno()).st_size, since)
             late = False
-            for line in file:
+            for line in undamaged(path, file):
                 if not line.endswith(b"\n"):
                     break
                 if not late:
@@ -113,6 +119,15 @@ def lines(folder: str, machine: str, since: float, ends: dict[str, int]) -> Iter
                     yield line
             if not path.endswith(".gz"):
                 ends[path] = file.tell() - trailing(file)
+
+
+def undamaged(path: str, file: BinaryIO) -> Iterator[bytes]:
+    """A file's lines; of a packed one that somebody has changed those before the damage, which is told."""
+    try:
+        for line in file:  # noqa: UP028 — `yield from` would close the file with this
+            yield line
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        print(f"damaged {path}: {error}", file=sys.stderr)
 
 
 def trailing(file: BinaryIO) -> int:
@@ -195,7 +210,7 @@ def seeds(what: bytes, files: list[str], most: int) -> tuple[set[bytes], list[by
         told = ids(line)
         for name in told:
             known[name] = line.split(b" ", 3)[2]
-        if not told and (b" NOQUEUE: " in line or b" roundcube" in line):
+        if not told and b" NOQUEUE: " in line:
             loose = [*loose[1 - most :], line]
         if len(known) > _KNOWN:
             left += thinned(known)
@@ -237,8 +252,20 @@ def trace(out: BinaryIO, what: str, files: list[str], most: int) -> None:
         print(f"left out {left}", file=sys.stderr)
 
 
+def banned(address: bytes) -> list[bytes]:
+    """What a ban of a client may be called: by itself, or by its /64."""
+    if b":" not in address:
+        return [address + b"/32"]
+    try:
+        network = ip_network((address.decode(), 64), strict=False)
+    except (UnicodeDecodeError, ValueError):
+        return []
+    return [address + b"/128", str(network).encode()]
+
+
 def sessions(kept: set[bytes], files: list[str]) -> set[bytes]:
-    """What was said of the clients before they gave their messages: by postscreen, and about TLS."""
+    """What was said of the clients before they gave their messages: by postscreen, about TLS, and that they were
+    banned."""
     clients: list[tuple[float, bytes, bytes]] = []
     for line in kept:
         match = _CLIENT.search(line)
@@ -248,13 +275,21 @@ def sessions(kept: set[bytes], files: list[str]) -> set[bytes]:
     if not clients:
         return set()
     keys: set[bytes] = set()
-    for _, _, host in clients:
+    bans: dict[bytes, list[float]] = {}
+    for when, _, host in clients:
         address = host[host.rindex(b"[") :]
+        for name in banned(address[1:-1]):
+            bans.setdefault(name, []).append(when)
         keys |= {b"PASS NEW " + address, b"PASS OLD " + address}
         keys.add(b"TLS connection established from " + host)
+    keys |= {b": banned %b for " % name for name in bans}
     chosen: set[bytes] = set()
     for line in found(sorted(keys)[:_KEYS], files):
         at = moment(line.split(b" ", 3)[2]) or 0.0
+        if ban := _BANNED.search(line):
+            if any(0 <= it - at < int(ban[2]) + _RETRY for it in bans.get(ban[1], ())):
+                chosen.add(line)
+            continue
         screen = b" postfix/postscreen[" in line
         for when, who, host in clients:
             its = host[host.rindex(b"[") :] in line and (screen or b" %b: " % who in line)

@@ -9,7 +9,7 @@ from typing import Any
 
 from mastio.digest.judge import Digest, needs
 from mastio.digest.need import Level, Need
-from mastio.report.charts import Layer, chart
+from mastio.report.charts import HEIGHT, WIDTH, Layer, chart
 from mastio.report.figures import (
     GUARD,
     TOPS,
@@ -143,11 +143,12 @@ def data(digest: Digest) -> dict[str, Any]:
     }
 
 
+_REFUSED = "#d08a00"
 CHARTS = (
-    ("Mail", (Layer("inward", "mail.in", "received"), Layer("outward", "mail.out", "sent"),
-              Layer("refused", "refused.in", "refused"))),
-    ("At the doors", (Layer("refused", "login.failed", "log-ins failed"),
-                      Layer("dropped", "dropped", "packets stopped"))),
+    ("Mail", (Layer("mail.in", "received", "#2f6fae"), Layer("mail.out", "sent", "#63b3a4"),
+              Layer("refused.in", "refused", _REFUSED))),
+    ("At the doors", (Layer("login.failed", "log-ins failed", _REFUSED),
+                      Layer("dropped", "packets stopped", "#9aa7b4"))),
 )  # fmt: skip
 """What is drawn, hour by hour."""
 
@@ -162,6 +163,7 @@ def html(digest: Digest, *, mail: bool = False) -> str:
     refused = digest.whole.below("refused.in")
     return environment().get_template("digest.html.j2").render(
         digest=digest, when=when(digest), lines=top_lines(digest), needs=found, mood=mood, charts=charts,
+        width=WIDTH, height=HEIGHT,
         refused=refused, most=max(refused.values(), default=1), figures=figures(digest), news=news(digest),
         standing=standing(digest),
         wrong=tops(digest, WRONG), guard=tops(digest, GUARD), tops=tops(digest, TOPS), Level=Level, mail=mail,

@@ -8,6 +8,7 @@
 | /etc/mastio-server/local.net | which table of addresses is asked first |
 | /etc/mastio-server/NAME.net | where the machine's wires end |
 | /etc/mastio-server/rules.nft | the server's own firewall, and the internet's way to the firewall machine |
+| /etc/ssh/sshd_config.d/ | its own sshd takes keys alone |
 | mastio-server.service | brings these into force at boot, before any machine |
 
 The public address is on the server's own interface, and the firewall machine has it too. What comes for it is led
@@ -22,6 +23,7 @@ from hashlib import sha256
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from mastio.lab import internet, network
+from mastio.roles.common import KEYS_ALONE
 from mastio.site.model import Address, Machine, Role, Site
 from mastio.state import HostState
 
@@ -29,6 +31,7 @@ FOLDER = "/etc/mastio-server"
 UNIT = "mastio-server.service"
 TABLE = "mastio_server"
 KERNEL = "/etc/sysctl.d/60-mastio-server.conf"
+SSHD = "/etc/ssh/sshd_config.d/10-mastio-server.conf"
 LOADED = "/var/lib/mastio-server/rules.sha256"
 """A digest of the rules as they were loaded, with which those in force are compared."""
 MARK = 0x6D61
@@ -90,6 +93,7 @@ def files(site: Site, ports: tuple[int, ...]) -> dict[str, str]:
         "/etc/systemd/networkd.conf.d/50-mastio-server.conf": "[Network]\nManageForeignRoutingPolicyRules=no\n"
         "ManageForeignRoutes=no\n",
         KERNEL: _KERNEL,
+        SSHD: "".join(f"{key} {value}\n" for key, value in KEYS_ALONE.items()),
     }
     for machine in site.machines:
         found[f"/etc/systemd/nspawn/{machine.name}.nspawn"] = _nspawn(site, machine)
@@ -109,6 +113,8 @@ net.ipv6.conf.all.forwarding = 1
 # Handing on must not cost it what its own router tells (RFC 4861).
 net.ipv6.conf.all.accept_ra = 2
 net.ipv6.conf.default.accept_ra = 2
+# Memory that runs out ends a program (roles/common, sysctl); the machines share this kernel and cannot say it.
+-vm.overcommit_memory = 1
 """
 
 

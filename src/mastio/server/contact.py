@@ -22,6 +22,7 @@ _NAMES = {
     "unit": carry.UNIT,
     "table": carry.TABLE,
     "kernel": carry.KERNEL,
+    "sshd": carry.SSHD,
     "loaded": carry.LOADED,
 }
 """What both programs call things on the server."""

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import TypedDict
 
 from mastio.adopt.judge import Objection, Seen, locked_out, served
+from mastio.roles.common import KEYS_ALONE
 from mastio.server import carry
 from mastio.site.model import Site
 
@@ -33,6 +34,8 @@ class Facts(TypedDict):
     """Whence we came."""
     ports: list[int]
     """Those of the server's own sshd."""
+    sshd: dict[str, str]
+    """All its settings, as `sshd -T` prints them."""
     addresses: list[str]
     digests: dict[str, str]
     unit: list[str]
@@ -90,6 +93,9 @@ def findings(site: Site, facts: Facts, seen: Seen) -> Iterator[str]:
             yield f"{name} may take {machine['limit'] or 'any amount of'} MiB, not {carry.memory(site.machine(name))}"
         if machine["active"] and not machine["private"]:
             yield f"root of {name} is root of the server"
+    for key, value in KEYS_ALONE.items():
+        if (has := facts["sshd"].get(key, "unknown")) != value:
+            yield f"the server's sshd lets in by more than keys: {key} is {has}, not {value}"
     for who in served(seen, facts["ports"]):
         yield f"the server itself serves others: {who}"
     if not facts["updates"]:

@@ -6,7 +6,6 @@
 import hashlib
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -91,11 +90,13 @@ def main(asked: dict[str, Any]) -> None:
         it.get("priority", 0) for flag in ("-4", "-6")
         for it in json.loads(out("ip", flag, "-json", "rule") or "[]") if "fwmark" in it
     ]  # fmt: skip
+    sshd = [it.partition(" ")[::2] for it in out("sshd", "-T").splitlines()]
     table = out("nft", "-s", "list", "table", "inet", asked["table"])
     unit = properties(asked["unit"], "ActiveState", "UnitFileState")
     found = {
         "client": os.environ.get("SSH_CONNECTION", "").partition(" ")[0],
-        "ports": sorted({int(it) for it in re.findall(r"^port (\d+)$", out("sshd", "-T"), re.M)}),
+        "ports": sorted({int(value) for key, value in sshd if key == "port"}),
+        "sshd": dict(sshd),
         "addresses": addresses,
         "digests": {path: digest(path) for path in asked["files"]},
         "unit": [unit.get("ActiveState", ""), unit.get("UnitFileState", "")],

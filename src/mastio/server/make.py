@@ -207,7 +207,10 @@ def stand(asked: dict[str, Any]) -> None:
         say(f"wrote {len(changed)} files")
         run("systemctl", "daemon-reload")
     unit = asked["unit"]
-    run("sysctl", "-q", f"--load={asked['kernel']}")
+    run("/usr/lib/systemd/systemd-sysctl", asked["kernel"])
+    if asked["sshd"] in changed:
+        run("/usr/sbin/sshd", "-t")
+        run("systemctl", "try-reload-or-restart", "ssh.service")
     fresh = any(it.endswith(("rules.nft", "zones.net", "local.net", unit)) for it in changed)
     if fresh or not stands(unit, asked["table"], asked["loaded"]):
         say("the server's rules")

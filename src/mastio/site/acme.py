@@ -7,23 +7,20 @@ dns_server = "ns1.example.org"
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import TypeVar
 
 from mastio.site import values
-from mastio.site.model import Acme, Challenge
+from mastio.site.model import Acme, Challenge, Machine, Role
 from mastio.site.problems import did_you_mean
 from mastio.site.read import Raw
 
 _T = TypeVar("_T")
 
 
-def parse(raw: Raw, *, behind: bool) -> Acme:
-    """What `[acme]` says; `behind`: whether a firewall leads all public names to one place.
-
-    What is wrong is added to `raw.problems`.
-    """
+def parse(raw: Raw, machines: Sequence[Machine]) -> Acme:
+    """What `[acme]` says; what is wrong is added to `raw.problems`."""
     default = Acme()
     days = raw.leaves.get(("acme", "alarm_days"), default.alarm_days)
     found = Acme(
@@ -40,13 +37,20 @@ def parse(raw: Raw, *, behind: bool) -> Acme:
             "nobody takes the records",
             "acme.dns_server names the server that does",
         )
-    if found.directory and found.challenge is Challenge.HTTP and not behind:
+    if found.directory and found.challenge is Challenge.HTTP and not _together(machines):
         raw.problems.add(
             ("acme", "directory"),
-            "without a firewall machine the MX's name does not lead to the webmail, which answers",
+            "without a firewall machine the MX's name leads to another machine than the webmail's, which answers",
             'prove the names by DNS: challenge = "dns"',
         )
     return found
+
+
+def _together(machines: Sequence[Machine]) -> bool:
+    """Whether all public names lead to where the webmail answers: by a firewall, or on the gateway's own machine."""
+    gateways = {it.name for it in machines if it.has(Role.GATEWAY_IN)}
+    webmail = {it.name for it in machines if it.has(Role.WEBMAIL)}
+    return gateways == webmail or any(it.has(Role.FIREWALL) for it in machines)
 
 
 def _judged(raw: Raw, name: str, judge: Callable[[str], _T]) -> _T | None:

@@ -6,6 +6,7 @@ from it. `*` stands for a name of the writer's choice.
 
 from typing import cast
 
+from mastio.site.alarms import CALLS
 from mastio.site.cleaning import CLEANING
 from mastio.site.clients import CLIENTS
 from mastio.site.key import Key, Kind, names
@@ -175,7 +176,7 @@ KEYS: tuple[Key, ...] = (
         "acme.challenge",
         Kind.TEXT,
         f"How the names are proven: {names(Challenge)}. `http` is answered by the webmail, so all names must lead "
-        "there, as behind a firewall machine; `dns` by records that watch puts into the zones.",
+        "there: behind a firewall machine, or with all roles on one; `dns` by records that watch puts into the zones.",
         f"`{Acme().challenge}`",
     ),
     Key(
@@ -215,8 +216,8 @@ KEYS: tuple[Key, ...] = (
     Key(
         "alarms.mail",
         Kind.TEXTS,
-        "Who gets alarms beside `admin`: addresses of the site, since they go straight into the store; an alias "
-        "may lead elsewhere.",
+        "Who gets alarms and the daily digest beside `admin`: addresses of the site, since they go straight into the "
+        "store; an alias may lead elsewhere.",
         "none",
     ),
     Key(
@@ -226,12 +227,7 @@ KEYS: tuple[Key, ...] = (
         "sending gateway, which lets it write to them alone. One machine that is both has `alarms.webhook` only.",
         "none",
     ),
-    Key(
-        "alarms.webhook",
-        Kind.TEXT,
-        "An https URL to which watch posts alarms as JSON. It hears of a site whose mail is what is broken.",
-        "none",
-    ),
+    *CALLS,
     Key(
         "alarms.quiet",
         Kind.TEXT,

@@ -8,8 +8,8 @@ it in zones of their own; without, they stand on the internet with the public ad
 from dataclasses import dataclass
 from itertools import combinations
 
+from mastio.site import networks, values
 from mastio.site import topology as defaults
-from mastio.site import values
 from mastio.site.model import Address, Machine, Network, Role, Topology, Zone
 from mastio.site.problems import did_you_mean
 from mastio.site.read import Raw
@@ -206,36 +206,15 @@ class _LayOut:
                 for address in on_internet.get(place.name, ())
             ]
             number = (*defaults.DEFAULT_ZONES, PUBLIC_ZONE, *others).index(name) + 1
-            given = self.networks(name)
+            path = ("zones", name, "networks")
+            given = networks.read(self.raw, path, self.families, _MOST_BITS, "a zone has one")
             usual = {it.version: it for it in defaults.default_networks(self.site, number)}
             for version in self.families:
                 if mine := tuple(it for it in outer if it.version == version):
                     usual[version] = defaults.around(mine)
-            networks = (given.get(version, usual[version]) for version in self.families)
-            found.append(Zone(name, tuple(networks)))
+            its = (given.get(version, usual[version]) for version in self.families)
+            found.append(Zone(name, tuple(its)))
         return tuple(found)
-
-    def networks(self, zone: str) -> dict[int, Network]:
-        found: dict[int, Network] = {}
-        path = ("zones", zone, "networks")
-        for number, text in enumerate(self.raw.texts(*path)):
-            here = (*path, number)
-            try:
-                network = values.network(text)
-            except ValueError as error:
-                self.problems.add(here, str(error))
-                continue
-            family = _FAMILY[network.version]
-            if network.version not in self.families:
-                self.problems.add(here, f"{network}: the site has no {family} address in `public`",
-                                  f"add one there, or leave {family} out here")  # fmt: skip
-            elif network.version in found:
-                self.problems.add(here, f"{network} is a second {family} network", "a zone has one")
-            elif network.prefixlen > (most := _MOST_BITS[network.version]):
-                self.problems.add(here, f"{network} is too small", f"/{most} or larger")
-            else:
-                found[network.version] = network
-        return found
 
     def check_networks(self, zones: tuple[Zone, ...], walled: bool) -> None:
         all_ = [(zone.name, network) for zone in zones for network in zone.networks]

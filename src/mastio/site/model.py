@@ -10,6 +10,7 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from urllib.parse import urlsplit
 
+from mastio.site.alarms import Alarms as Alarms
 from mastio.site.filter import Filter
 
 DUTIES = ("postmaster", "abuse", "hostmaster", "root", "mailer-daemon")
@@ -282,24 +283,6 @@ class Accepted:
     until: date
     only: tuple[str, ...] = ()
     """Words of the sentences that are accepted; what else the check finds still fails. Empty: all it finds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Alarms:
-    """Who hears of alarms beside the administrator, and when."""
-
-    mail: tuple[str, ...] = ()
-    webhook: str = ""
-    """An https URL that gets each alarm as JSON; empty: none."""
-    quiet: tuple[int, int] | None = None
-    """Minutes of the day between which only what is critical is told; they may reach over midnight."""
-    escalate_to: tuple[str, ...] = ()
-    """Who is told when nobody answers; empty: the same once more."""
-    escalate_hours: float = 4.0
-    outside: tuple[str, ...] = ()
-    """Who gets each alarm as well, without the store: addresses of other organisations."""
-    disk_percent: int = 85
-    """How full a disk may be before somebody is told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,9 +90,7 @@ def _site(raw: Raw, folder: Path | None) -> Site:
     # Without a sound name or public addresses, complaints about what follows from them would mislead.
     layout = lay_out(raw, name, topology, public, admin_networks) if public else None
     layout = layout and mesh.join(raw, name, public, layout, admin_networks)
-    authority = acme.parse(
-        raw, behind=any(it.has(Role.FIREWALL) for it in (layout.machines if layout else ()))
-    )
+    authority = acme.parse(raw, layout.machines if layout else ())
     people = programs.parse(raw, name, public, layout, authority, admin_networks)
     return Site(
         name=name,
@@ -303,6 +301,7 @@ def _alarms(raw: Raw, domains: tuple[str, ...]) -> Alarms:
         **_numbers(raw, "alarms"),
         mail=_many(raw, ("alarms", "mail"), own),
         webhook=_one_at(raw, ("alarms", "webhook"), values.https_url) or "",
+        heartbeat=_one_at(raw, ("alarms", "heartbeat"), values.https_url) or "",
         quiet=quiet or None,
         escalate_to=_many(raw, ("alarms", "escalate_to"), own),
         outside=_many(raw, ("alarms", "outside"), foreign),

@@ -6,7 +6,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from mastio.site import values
+from mastio.site import networks
 from mastio.site.model import Address, Network
 from mastio.site.read import Raw
 
@@ -19,20 +19,5 @@ def inside(
     `most_bits` are the longest prefixes that have room enough.
     """
     families = {it.version for it in public}
-    found: dict[int, Network] = {it.version: it for it in default if it.version in families}
-    for number, text in enumerate(raw.texts(*path)):
-        here: tuple[str | int, ...] = (*path, number)
-        try:
-            network = values.network(text)
-        except ValueError as error:
-            raw.problems.add(here, str(error))
-            continue
-        if network.version not in families:
-            raw.problems.add(
-                here, f"{network}: the site has no IPv{network.version} in `public`", "leave it out"
-            )
-        elif network.prefixlen > (most := most_bits[network.version]):
-            raw.problems.add(here, f"{network} is too small", f"/{most} or larger")
-        else:
-            found[network.version] = network
-    return found
+    usual: dict[int, Network] = {it.version: it for it in default if it.version in families}
+    return usual | networks.read(raw, path, families, most_bits, "tunnels have one")

@@ -1,7 +1,7 @@
 """From log lines to hops: what each machine's Postfix, filter and Dovecot say about each queue id.
 
 Formats: Postfix 3.10 (postlogd(8), trivial but stable for twenty years), Rspamd's rspamd_task_write_log,
-Pigeonhole's LMTP lines, the quarantine's own.
+Pigeonhole's LMTP lines, the quarantine's own, Roundcube 1.6's line for each message sent.
 """
 
 import re
@@ -37,6 +37,11 @@ _FORCED = re.compile(r'forced: ([a-z ]+) "([^"]*)"')
 _SYMBOL = re.compile(r"([A-Z][A-Z0-9_]+)\(")
 _FILED = re.compile(r"^(?:lmtp|deliver)\(([^)]*)\).*?msgid=(<[^>]*>): (.*)$", re.DOTALL)
 _FOLDER = re.compile(r"stored mail into mailbox '([^']*)'")
+_WRITTEN = re.compile(
+    r"^User (\S+) \[([^\]]+)\]; Message (<[^>]*>) for .*?; .*?queued as " + _ID + "$"
+)
+"""Roundcube's log of what it sent (`smtp_log`)."""
+_BANNED = re.compile(r"^banned ([0-9a-f.:]+/\d+) for (\d+) seconds: (.*)$")
 _TLS = re.compile(r"TLS connection established from [^\[]*\[([^\]]*)\]: (\S+) ")
 _SCREEN = re.compile(r"^PASS (NEW|OLD) \[([^\]]*)\]")
 
@@ -104,6 +109,33 @@ class Filing:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """A client that the firewall was told to keep out."""
+
+    at: datetime
+    machine: str
+    client: str
+    """A network."""
+    seconds: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A message that somebody wrote in the webmail."""
+
+    at: datetime
+    """When the store had taken it."""
+    machine: str
+    message: str
+    user: str
+    address: str
+    """Where the browser was."""
+    next: str
+    """Its queue id on the store."""
+
+
 @dataclass(slots=True)
 class Hop:
     """One machine's part in a message's way."""
@@ -160,6 +192,8 @@ class Told:
     refusals: list[Refusal] = field(default_factory=list)
     """Said before there was a queue id."""
     filings: list[Filing] = field(default_factory=list)
+    written: list[Written] = field(default_factory=list)
+    bans: list[Ban] = field(default_factory=list)
     _tls: dict[tuple[str, str], str] = field(default_factory=dict)
     _screen: dict[str, tuple[datetime, str]] = field(default_factory=dict)
 
@@ -172,6 +206,11 @@ class Told:
             self._postfix(line, line.program.removeprefix("postfix/"))
         elif line.program == "rspamd":
             self._rspamd(line)
+        elif line.program == "roundcube" and (match := _WRITTEN.match(line.text)):
+            user, address, message, queue = match.groups()
+            self.written.append(Written(line.written, line.machine, message, user, address, queue))
+        elif line.program == "mastio-offences" and (match := _BANNED.match(line.text)):
+            self.bans.append(Ban(line.written, line.machine, match[1], int(match[2]), match[3]))
         elif line.program == "dovecot" and (match := _FILED.match(line.text)):
             folder = _FOLDER.search(match[3])
             if folder or any(word in match[3] for word in ("failed", "discard", "redirect")):

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from ipaddress import ip_address, ip_network
 
-from mastio.trace.hops import Delivery, Filing, Hop, Refusal, Told, told
+from mastio.trace.hops import Ban, Delivery, Filing, Hop, Refusal, Told, Written, told
 
 _INBOX, _JUNK = "INBOX", "Junk"
 _DEPTH = 8
@@ -70,6 +71,10 @@ class Story:
     filings: tuple[Filing, ...]
     notices: tuple[str, ...]
     """The message ids of what was sent to the sender about it."""
+    written: tuple[Written, ...] = ()
+    """In the webmail."""
+    bans: tuple[Ban, ...] = ()
+    """Of the client, before it gave the message."""
 
 
 def stories(texts: Iterable[str]) -> list[Story]:
@@ -101,7 +106,18 @@ def _message(known: Told, name: str, hops: list[Hop]) -> Story:
     return Story(
         "" if name.startswith("queue ") else name, senders[0] if senders else "", hops[0].began,
         tuple(endings.values()), tuple(hops), (), tuple(filings), tuple(notices),
+        # What it sent is known by the store's queue: a message id is whatever its sender likes.
+        tuple(it for it in known.written if any(it.next == hop.queue for hop in hops)),
+        tuple(it for it in known.bans if any(it.at < hop.began and _of(hop, it) for hop in hops)),
     )  # fmt: skip
+
+
+def _of(hop: Hop, ban: Ban) -> bool:
+    """Whether a ban was of a hop's client."""
+    try:
+        return ip_address(hop.address) in ip_network(ban.client)
+    except ValueError:
+        return False
 
 
 def _again(before: Ending, now: Ending) -> Ending:

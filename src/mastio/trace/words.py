@@ -28,6 +28,12 @@ def told(story: Story) -> list[str]:
 def _steps(story: Story) -> Iterator[tuple[datetime, str, str]]:
     for hop in story.hops:
         yield from _hop(hop)
+    for ban in story.bans:
+        words = f"the firewall kept {ban.client} out for {span(ban.seconds)}: {ban.why}"
+        yield ban.at, ban.machine, words
+    for it in story.written:
+        words = f"written in the webmail by {it.user} from {it.address}, taken as {it.next}"
+        yield it.at, it.machine, words
     for refusal in story.refusals:
         yield refusal.at, refusal.machine, f"refused {refusal.client}: {refusal.text}"
     for filing in story.filings:

@@ -167,7 +167,7 @@ GRANTS: dict[Role, Grant] = {
             May(_P.GUESS, "accounts are kept here; each guess costs 64 MiB and three passes"),
             May(_P.DELIVER, "it fills the mailboxes"),
             May(_P.SIGNED, "it hands over what users submit; the gateway scans and limits it"),
-            May(_P.VERDICTS, "it brings users' verdicts to the filter, which judges again by all else it knows"),
+            May(_P.VERDICTS, "users' verdicts, and whom not to delay; the filter judges by all else it knows as well"),
         ),
     ),
     Role.WEBMAIL: Grant(

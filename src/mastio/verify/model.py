@@ -61,6 +61,8 @@ class Place(StrEnum):
     EVERY_MACHINE = "every machine"
     BEHIND = "every machine behind the firewall"
     """Without one, every machine: the check says what it cannot tell there."""
+    PERIMETER = "the firewall machine"
+    """The same without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +171,14 @@ class Check:
     def vantages(self, site: Site) -> tuple[str, ...]:
         """From where it looks, in this site."""
         roles = tuple(it for it in self.where if isinstance(it, Role))
+        walled = site.carrying(Role.FIREWALL)
         machines = tuple(
             machine.name
             for machine in site.machines
             if Place.EVERY_MACHINE in self.where
             or machine.has(*roles)
             or (Place.BEHIND in self.where and not machine.has(Role.FIREWALL))
+            or (Place.PERIMETER in self.where and (machine.has(Role.FIREWALL) or not walled))
         )
         return (OUTSIDE, *machines) if Place.OUTSIDE in self.where else machines
 

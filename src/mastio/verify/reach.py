@@ -1,7 +1,8 @@
 """What should be reachable from where, from the flow matrix alone; and what a scan of it is worth. Pure.
 
 A vantage sees these targets: from outside, the public addresses; from a machine of the site, every other
-machine's addresses, and the firewall's in its own zone. Ports are `(transport, port)`.
+machine's addresses, and the firewall's in its own zone; from the tunnel of people's devices (`VPN`), all
+addresses of all. Ports are `(transport, port)`.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 
 from mastio import services
-from mastio.flows import ADMIN, INTERNET, FlowMatrix
+from mastio.flows import ADMIN, INTERNET, VPN, FlowMatrix
 from mastio.site.model import Address
 from mastio.transport import OUTSIDE
 from mastio.verify.model import Cell
@@ -44,7 +45,13 @@ def targets(matrix: FlowMatrix, vantage: str) -> tuple[Target, ...]:
     ]
     firewall = matrix.firewall
     if firewall and vantage != firewall.name:
-        nearest = site.zone(site.machine(vantage).zone).routers
+        if vantage == VPN:
+            nearest = (
+                *(it for zone in site.zones for it in zone.routers),
+                *(network[1] for network in site.vpn_networks),
+            )
+        else:
+            nearest = site.zone(site.machine(vantage).zone).routers
         found += [Target(firewall.name, address) for address in nearest]
         found += [Target(PUBLIC, address) for address in site.public]
     return tuple({it.address: it for it in found}.values())

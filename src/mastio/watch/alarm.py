@@ -1,5 +1,5 @@
 """An alarm, and its ways to people: mail straight into the store; mail to other organisations by the sending
-gateway; and a webhook. The last two when the site file names them.
+gateway; and a webhook. The last two when the site file names them. And the heartbeat, which is none: its silence is.
 
 Who is told, and when, is decided in `book.py`; `bell.py` keeps the book and what waits to be sent.
 """
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from email.message import EmailMessage, Message
 from email.utils import formatdate, make_msgid
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -114,13 +115,28 @@ def _hand_over(
 
 def call(alarm: Alarm, url: str, settings: Settings) -> None:
     """The webhook: the alarm as JSON, by POST. Raises OSError."""
+    told = json.dumps({**asdict(alarm), "guide": guide.of_alarm(alarm.about)}).encode()
+    _ask(url, settings, told, {"Content-Type": "application/json"})
+
+
+def beat(url: str, settings: Settings) -> None:
+    """The heartbeat: watch is there, by GET. Whoever runs that URL tells people when it stays away. Raises OSError."""
+    _ask(url, settings)
+
+
+def _ask(
+    url: str,
+    settings: Settings,
+    data: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> None:
     context = ssl.create_default_context()
     if Path(settings.authorities).stat().st_size:
         context.load_verify_locations(settings.authorities)
-    request = urllib.request.Request(  # noqa: S310 — the site file takes https alone
-        url,
-        json.dumps({**asdict(alarm), "guide": guide.of_alarm(alarm.about)}).encode(),
-        {"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=_SECONDS, context=context):  # noqa: S310
-        pass
+    request = urllib.request.Request(url, data, {**(headers or {})})  # noqa: S310 — the site file takes https alone
+    try:
+        with urllib.request.urlopen(request, timeout=_SECONDS, context=context):  # noqa: S310
+            pass
+    except HTTPException as error:
+        # What is no HTTP is a way that does not work, as no answer is.
+        raise OSError(f"no answer of HTTP: {error!r}") from error

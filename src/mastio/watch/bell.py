@@ -118,6 +118,11 @@ class Bell:
             way: {**it, "waiting": len(self._waiting(way))} for way, it in self._broken().items()
         }
 
+    @property
+    def mute(self) -> bool:
+        """Whether no way worked the last time: what is told reaches nobody."""
+        return {*self._ways()} <= self._broken().keys()
+
     def _ways(self) -> Iterator[str]:
         yield "mail"
         if self._site.alarms.outside:

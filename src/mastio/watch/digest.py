@@ -2,7 +2,7 @@
 
 `read` puts what the logs have more into summaries; it runs every few minutes, and reads nothing twice. `mail`
 makes yesterday's digest of them (DAY: that day's), keeps it (`days/<day>.html`, `.txt`, `.json`) and sends it to
-the administrators, straight into the store as alarms go; what cannot be sent waits, and goes with a later run.
+whom alarms go to, straight into the store as they do; what cannot be sent waits, and goes with a later run.
 """
 
 import json
@@ -20,10 +20,11 @@ from smtplib import SMTPException
 from typing import Any
 
 from mastio.context import LOGS
-from mastio.digest import keeping, standing
+from mastio.digest import ahead, keeping, standing
 from mastio.digest.judge import Digest, Verified, needs
 from mastio.digest.keeping import Keeping
 from mastio.digest.need import Level
+from mastio.digest.origins import Origins
 from mastio.digest.summary import Summary
 from mastio.errors import Exit, MastioError
 from mastio.files import put
@@ -32,11 +33,11 @@ from mastio.roles.digest import FOLDER
 from mastio.roles.inspection import FOLDER as VERIFY
 from mastio.roles.inspection import SETTINGS, SITE
 from mastio.site import plain
-from mastio.site.model import Site
+from mastio.site.model import Role, Site
 from mastio.verify import history, scheduled
 from mastio.verify.model import Verdict
 from mastio.verify.scheduled import LATE, LOOKING
-from mastio.watch import alarm
+from mastio.watch import alarm, book
 from mastio.watch.settings import Settings, load
 
 _KEPT = 100
@@ -81,6 +82,13 @@ def scans(folder: Path, now: float) -> list[tuple[float, float]]:
     return [(at - 1, at + took + _SLACK) for at, took in found if now - at < _REREAD]
 
 
+def origins(site: Site) -> Origins:
+    """What addresses count as. The webmail logs in for its users, the store for itself; from any other machine of
+    the site nobody does, so who did would be news."""
+    behind = site.carrying(Role.WEBMAIL, Role.STORE)
+    return Origins((it for one in behind for it in (*one.addresses, *one.inner)), site.vpn_networks)
+
+
 def make(
     site: Site, hours: Mapping[str, Summary], since: str, until: str, learning: str,
     checks: Mapping[str, Any], now: float, known: Mapping[str, Any],
@@ -97,7 +105,7 @@ def message(digest: Digest, site: Site, now: float) -> EmailMessage:
     act = sum(it.level is Level.ACT for it in found)
     mail = EmailMessage(policy=policy.SMTP)
     mail["From"] = f"mastio <postmaster@{site.domains[0]}>"
-    mail["To"] = site.admin_mail
+    mail["To"] = ", ".join(book.rules(site).mail)
     what = f"NEEDS A PERSON ({act})" if act else f"{len(found)} to look at" if found else "all well"
     mail["Subject"] = f"[{site.name}] digest of {digest.since[:10]}: {what}"
     mail["Date"] = formatdate(now)
@@ -109,14 +117,20 @@ def message(digest: Digest, site: Site, now: float) -> EmailMessage:
 
 
 def send(folder: Path, site: Site, settings: Settings) -> list[str]:
-    """Sends what waits, the oldest first; what could not be sent, in words."""
+    """Sends what waits, the oldest first, to whom its header names; what could not be sent, in words."""
     failed = []
     for path in sorted((folder / "waiting").glob("*.eml")):
         mail = message_from_bytes(path.read_bytes(), policy=policy.SMTP)
+        to = [it.addr_spec for it in mail["To"].addresses]
         try:
-            alarm.deliver(mail, site, settings, [site.admin_mail])
+            alarm.deliver(mail, site, settings, to)
         except (OSError, SMTPException) as error:
             failed.append(f"the digest {path.stem} waits: {error}")
+            refused = getattr(error, "recipients", {})
+            if left := [it for it in to if it in refused]:
+                # Who took it does not get it again.
+                mail.replace_header("To", ", ".join(left))
+                put(path, mail.as_bytes().decode("utf-8", "surrogateescape"))
         else:
             path.unlink()
     return failed
@@ -143,7 +157,8 @@ def main(what: str) -> Exit:
     folder = Path(FOLDER)
     site, settings = plain.recall(Path(SITE).read_text()), load(Path(SETTINGS))
     began = time.monotonic()
-    lines = Keeping(folder).advance(Path(LOGS), scans(Path(VERIFY), time.time()))
+    past = scans(Path(VERIFY), time.time())
+    lines = Keeping(folder).advance(Path(LOGS), past, origins(site), workers=ahead.workers())
     print(f"read {lines} lines in {time.monotonic() - began:.1f} s")
     if what != "read":
         now = time.time()

@@ -182,7 +182,11 @@ class Work:
             return self._take(machine, order["by"], "first apply")
         seen, done = self._see(machine), order["machines"][machine]
         packages = self._measurer.packages(machine, done["packages"]) if done["packages"] else {}
-        paths = expected.settled(done, reference.rows, seen.rows, packages, reference.packages)
+        before = self._before.get(machine)
+        told = {it.what for it in before.differences} if before else set()
+        paths = expected.settled(
+            done, reference.rows, seen.rows, packages, reference.packages, told
+        )
         accounts = expected.settled_accounts(
             done, reference.facts.get("account", ()), seen.facts["account"]
         )

@@ -20,7 +20,7 @@ from typing import Any
 from mastio.site.model import Site
 from mastio.status.glance import Glance, Kind, Level
 from mastio.verify.model import Severity
-from mastio.watch import alarm
+from mastio.watch import alarm, book
 from mastio.watch.alarm import Alarm
 from mastio.watch.settings import Settings
 
@@ -175,7 +175,7 @@ def cry(problem: OSError, site: Site, settings: Settings, marker: Path, now: flo
         return True
     it = Trouble(settings.machine, Kind.DISK, Level.BAD, (f"nothing can be written: {problem}",))
     try:
-        alarm.mail(_alarm(site.name, it, now), site, settings, (site.admin_mail, *site.alarms.mail))
+        alarm.mail(_alarm(site.name, it, now), site, settings, book.rules(site).mail)
     except (OSError, smtplib.SMTPException):
         return True  # and at the next look
     with suppress(OSError):

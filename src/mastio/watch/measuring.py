@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import time
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -106,16 +107,21 @@ class Measurer:
             raise TamperedError(
                 f"{machine}: measuring broke: {last_line(done.stderr) or done.returncode}"
             )
-        head, _, packed = done.stdout.partition(b"\n")
-        try:
-            told = json.loads(head)
-            if told["code"]:
-                raise TamperedError(
-                    f"{machine}: AIDE gave up ({told['code']}): {told['words'].strip()}"
-                )
-            return database.parse(gzip.decompress(packed).decode()), told
-        except (ValueError, KeyError, TypeError, OSError, EOFError) as error:
-            raise TamperedError(f"{machine}: the answer is no measurement: {error}") from None
+        return answered(machine, done.stdout)
+
+
+def answered(machine: str, said: bytes) -> tuple[dict[str, Row], dict[str, Any]]:
+    """What a machine's answer says: AIDE's rows, and how it went. TamperedError when it is no measurement."""
+    head, _, packed = said.partition(b"\n")
+    try:
+        told = json.loads(head)
+        if told["code"]:
+            raise TamperedError(
+                f"{machine}: AIDE gave up ({told['code']}): {told['words'].strip()}"
+            )
+        return database.parse(gzip.decompress(packed).decode()), told
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zlib.error) as error:
+        raise TamperedError(f"{machine}: the answer is no measurement: {error}") from None
 
 
 def parcel(config: bytes, tools: Mapping[str, bytes]) -> bytes:

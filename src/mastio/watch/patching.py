@@ -247,7 +247,7 @@ def _round(
         )  # fmt: skip
     with kept.alone():
         done, left = round_.run(machines or names, by, kept.keep, word)
-    say({"left": left})
+    say({"left": left, "seals": kept.seals()})
     return told(site.name, done, left, time.time())
 
 

@@ -3,8 +3,9 @@
 `fast` and `full` look at the whole site, keep what they found (`fast.json`, `full.html`, `history/`), and
 raise an alarm when a verdict is another than the last time. `late` raises one when either has not run for
 too long: silence is no good news. `metrics` has a glance at each machine, for Prometheus, for the digest, and
-for alarms about what runs out (`limits.py`). A machine outside is asked by `mastio verify` alone: from here no
-flow leads to it, so what only an outsider can see is *not run*.
+for alarms about what runs out (`limits.py`); after one that went well it calls the site file's `alarms.heartbeat`,
+so that somebody hears when watch itself is gone. A machine outside is asked by `mastio verify` alone: from here
+no flow leads to it, so what only an outsider can see is *not run*.
 """
 
 import json
@@ -13,6 +14,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mastio.context import ALARMS
 from mastio.errors import Exit, MastioError
@@ -128,7 +130,22 @@ def _glance(folder: Path, site: Site, settings: Settings, bell: Bell) -> Exit:
     for one in alarms:
         bell.raise_(one, at)
     put(noted, json.dumps({"troubles": now, "disks": disks}))
-    return _ring(bell, settings) if alarms else Exit.OK
+    rung = _ring(bell, settings) if alarms else Exit.OK
+    if site.alarms.heartbeat and not bell.mute:
+        beat(site.alarms.heartbeat, settings)
+    return rung
+
+
+def beat(url: str, settings: Settings) -> None:
+    """Says that watch has looked and can tell. Who does not answer to that is no reason to look less.
+
+    Of the URL the log has the host alone: who knows the rest can beat for a watch that is gone.
+    """
+    try:
+        alarm.beat(url, settings)
+    except OSError as error:
+        host = urlsplit(url).hostname
+        print(f"the heartbeat (alarms.heartbeat) did not reach {host}: {error}", file=sys.stderr)
 
 
 def _ring(bell: Bell, settings: Settings) -> Exit:

@@ -1,7 +1,9 @@
 """Lines as the lab's daemons wrote them, and a reader for a few of them."""
 
-from mastio.digest.lines import Memory, Reader, Tally
+from mastio.digest.lines import Reader
+from mastio.digest.memory import Memory
 from mastio.digest.summary import Summary, merged
+from mastio.digest.tally import Tally
 
 DAY = "2026-11-24"
 
@@ -23,7 +25,7 @@ def read(*lines: bytes, memory: Memory | None = None) -> Summary:
         machine = parts[1].decode("ascii", "replace") if len(parts) > 2 else "gateway"
         if machine not in readers:
             readers[machine] = Reader(machine, memory, hours)
-        readers[machine].feed(one)
+        readers[machine].feed(one.split(b"\n")[:-1])
     return merged(it.frozen() for it in hours.values())
 
 

@@ -5,8 +5,10 @@ from datetime import datetime
 
 import pytest
 
-from mastio.digest.lines import Memory, Reader, Tally
+from mastio.digest.lines import Reader
+from mastio.digest.memory import Memory
 from mastio.digest.summary import Novelty
+from mastio.digest.tally import Tally
 from tests.unit.digest.lines import DAY, DELIVERED, INNER, MX, QID, line, packet, read, refusal
 
 
@@ -227,7 +229,7 @@ def test_a_line_of_a_new_shape_is_news_once() -> None:
 def test_garbage_is_counted_and_hurts_nobody(garbage: bytes) -> None:
     tallies: dict[str, Tally] = {}
     reader = Reader("gateway", Memory(), tallies)
-    reader.feed(garbage + DELIVERED[0] + garbage)
+    reader.feed([garbage, DELIVERED[0], garbage])
     assert sum(it.frozen().count("lines.gateway") for it in tallies.values()) == 3
 
 
@@ -253,10 +255,7 @@ def test_a_queue_id_is_no_word() -> None:
 def test_a_day_in_hours() -> None:
     tallies: dict[str, Tally] = {}
     reader = Reader("gateway", Memory(), tallies)
-    reader.feed(
-        refusal("Relay access denied", clock="08:59:59")
-        + refusal("Relay access denied", clock="09:00:00")
-    )
+    reader.feed([refusal("Relay access denied", clock=it) for it in ("08:59:59", "09:00:00")])
     assert {hour: it.frozen().count("refused.in.relaying") for hour, it in tallies.items()} == {
         f"{DAY}T08": 1, f"{DAY}T09": 1,
     }  # fmt: skip

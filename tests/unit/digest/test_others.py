@@ -1,17 +1,115 @@
 """What the digest takes from each program's lines, a kind each; as the programs write them."""
 
 import json
+from ipaddress import ip_address, ip_network
 
 import pytest
 
 from mastio.digest import losses
-from mastio.digest.lines import Memory
+from mastio.digest.memory import Memory
+from mastio.digest.origins import Origins
 from mastio.digest.summary import Summary
 from mastio.reports.read import IDENT, figures
 from tests.unit.digest.lines import INNER, MX, QID, line, read
 from tests.unit.digest.test_losses import LINE, MISSED
 
 STRANGER = "203.0.113.66"
+
+
+def at_home() -> Memory:
+    """A memory that knows the webmail's addresses and where devices stand."""
+    memory = Memory()
+    own = (ip_address("10.77.2.10"), ip_address("fd16:5dce:8032:2::a"))
+    memory.origins = Origins(own, (ip_network("fd16:5dce:8032:c8::/64"),))
+    return memory
+
+
+def logged_in(user: str, address: str, door: str = "imap-login") -> bytes:
+    """As the store's Dovecot says it."""
+    tail = f"method=PLAIN, rip={address}, lip=fd16:5dce:8032:3::a, mpid=5, TLS, session=<a>"
+    return line("store", "dovecot", f"{door}: Logged in: user=<{user}>, {tail}")
+
+
+def submitted(user: str, address: str, door: str) -> bytes:
+    """As the store's Postfix says it."""
+    text = f"{QID}: client=unknown[{address}], sasl_method=PLAIN, sasl_username={user}"
+    return line("store", f"postfix/{door}/smtpd[9]", text)
+
+
+def proxied(user: str, address: str, what: str, typed: str = "") -> bytes:
+    """As the gateway's Dovecot says it."""
+    tail = f"method=PLAIN, rip={address}, lip=fd16:5dce:8032:1::a, TLS, session=<a>"
+    text = (
+        f"submission-login: proxy({user},127.0.0.1:10465): {what}: user=<{typed or user}>, {tail}"
+    )
+    return line("gateway", "dovecot", text)
+
+
+STARTED = "Started proxying to remote host (0.345 secs)"
+
+
+@pytest.mark.parametrize(
+    ("came", "news"),
+    [
+        (logged_in("a@x.test", "203.0.113.7"), "a@x.test from 203.0.113.0/24"),
+        (logged_in("a@x.test", "2001:db8:7::7"), "a@x.test from 2001:db8:7::/48"),
+        (submitted("a@x.test", "203.0.113.7", "programs"), "a@x.test from 203.0.113.0/24"),
+        (logged_in("a@x.test", "fd16:5dce:8032:c8::2"), "a@x.test from device fd16:5dce:8032:c8::2"),
+        # Who only tries whether a password is right, by SMTP.
+        (proxied("a@x.test", "203.0.113.7", STARTED), "a@x.test from 203.0.113.0/24"),
+        (proxied("a@x.test", "203.0.113.7", "Disconnected by server (0s idle, in=5, out=342+24)"), None),
+        # What somebody types is no log-in.
+        (proxied(f"b,x): {STARTED}", "203.0.113.7", "Disconnected by client", "a@x.test"), None),
+        (proxied("b", "203.0.113.7", STARTED, "a@x.test"), None),
+        # The webmail at the store, by each of its doors; the store at itself; what is no address.
+        (logged_in("a@x.test", "fd16:5dce:8032:2::a"), None),
+        (logged_in("a@x.test", "fd16:5dce:8032:2::a", "managesieve-login"), None),
+        (submitted("a@x.test", "fd16:5dce:8032:2::a", "submissions"), None),
+        (logged_in("a@x.test", "10.77.2.10"), None),
+        (logged_in("a@x.test", "127.0.0.1"), None),
+        (logged_in("a@x.test", ""), None),
+        # Another machine of the site is none that logs in for others.
+        (logged_in("a@x.test", "10.77.1.10"), "a@x.test from 10.77.1.0/24"),
+    ],
+)  # fmt: skip
+def test_a_user_from_a_new_network_is_news_by_whatever_door(came: bytes, news: str | None) -> None:
+    memory = at_home()
+    assert set(read(came, memory=memory).news.get("networks", ())) == ({news} if news else set())
+    assert not read(came, memory=memory).news, "the second time it is none"
+
+
+def test_a_name_that_is_typed_counts_for_nothing_but_a_failure() -> None:
+    typed = "x: Logged in: user=<a@x.test>, rip=203.0.113.9,"
+    found = read(line("store", "dovecot", "imap-login: Login aborted: Logged out (auth failed, 1 attempts in 3 secs) "
+                      f"(auth_failed): user=<{typed}>, method=PLAIN, rip=203.0.113.7, lip=10.77.3.10, TLS, session=<a>"))  # fmt: skip
+    assert found.below("login") == {"failed.mailbox": 1} and not found.news
+
+
+def test_what_is_sent_from_the_webmail_is_no_news() -> None:
+    """With many recipients it has as many shapes."""
+    text = "User a@x.test [203.0.113.100]; Message <a@x.test> for b@y.test, c@y.test; 250: 2.0.0 Ok: queued as 4jcbFs57X7zGpdb"
+    assert not read(line("webmail", "roundcube", text)).news
+
+
+def test_one_network_is_news_once_whichever_door_is_first() -> None:
+    webmail = "Successful login for a@x.test (ID: 1) from 203.0.113.100 in session 4039c33f8f14352a"
+    doors = (
+        logged_in("a@x.test", "203.0.113.7"),
+        submitted("a@x.test", "203.0.113.8", "programs"),
+        line("webmail", "roundcube", webmail),
+    )
+    for first, *others in (doors, doors[::-1]):
+        memory = at_home()
+        assert set(read(first, memory=memory).news["networks"]) == {"a@x.test from 203.0.113.0/24"}
+        assert not read(*others, memory=memory).news
+
+
+def test_what_mail_programs_send_is_submitted() -> None:
+    sent = line(
+        "store", "postfix/qmgr[3]", f"{QID}: from=<a@x.test>, size=9, nrcpt=1 (queue active)"
+    )
+    found = read(submitted("a@x.test", "203.0.113.7", "programs"), sent)
+    assert found.count("mail.submitted") == 1 and found.top("users") == [("a@x.test", 1)]
 
 
 def test_who_gets_into_a_mailbox_and_who_does_not() -> None:
@@ -23,6 +121,7 @@ def test_who_gets_into_a_mailbox_and_who_does_not() -> None:
         line("store", "dovecot", f"imap-login: Login aborted: Connection closed (no auth attempts in 0 secs): {tail}"),
         line("store", "dovecot", "imap(alice@fortress.test)<7><a>: Disconnected: Logged out in=108 out=23381"),
         line("watch", "sshd-session[9]", "Accepted publickey for root from 198.51.100.7 port 4711 ssh2: ED25519 SHA256:x", level="auth.info"),
+        memory=at_home(),
     )  # fmt: skip
     assert found.below("login.good") == {"mailbox": 1, "ssh": 1}
     assert found.below("login.failed") == {"mailbox": 1}

@@ -81,8 +81,9 @@ def test_the_page_needs_nothing_else() -> None:
     page = report.html(digest(calm()))
     assert "default-src 'none'" in page and 'name="viewport"' in page and "@media print" in page
     assert not re.findall(r"(?:src|href)=|@import|url\(", page)
-    assert page.count("<g><title>") == 48, "a bar for each hour in both charts"
-    assert "<title>2026-11-24 21:00: 500 received, 0 sent, 80 refused</title>" in page
+    assert page.count('class="series columns"') == 5, "each kind in both charts"
+    assert "500 received, 0 sent, 80 refused; most at 2026-11-24 21:00 (580)</desc>" in page
+    assert report.html(digest(calm()), mail=True).count("<desc") == 2
 
 
 def test_json_has_it_all() -> None:

@@ -84,6 +84,52 @@ def test_files_of_packages_that_it_installed_are_and_of_others_are_not() -> None
     assert taken(new, fresh=fresh) == set(), "it installed nothing"
 
 
+WANTS = "/etc/systemd/system/multi-user.target.wants"
+MODULES = "/usr/lib/python3/dist-packages"
+
+
+def beside(*new: str, told: tuple[str, ...] = ()) -> set[str]:
+    """What is taken over when the package `fresh` has come, of all that stands beside its own files."""
+    order = of_apply(STATE, MachinePlan(packages=("fresh",)))
+    units = ("fresh.service", "many@.service")
+    files = [*(f"/lib/systemd/system/{it}" for it in units), f"{MODULES}/fresh/it.py"]
+    rows = database.parse(text(*OLD, *new))
+    fresh = {"fresh": Package("2", files)}
+    return settled(order, database.parse(text(*OLD)), rows, fresh, {}, told)
+
+
+def test_what_a_packages_scripts_write_is_taken_over() -> None:
+    units = "/usr/lib/systemd/system"
+    new = [
+        link(f"{WANTS}/fresh.service", f"{units}/fresh.service"), row("/etc/aliases.db"), row("/boot/initrd.img-6"),
+        link(f"{WANTS}/many@one.service", "/lib/systemd/system/many@.service"),
+        row(f"{MODULES}/fresh/__pycache__/it.cpython-313.pyc"),
+    ]  # fmt: skip
+    assert beside(*new) == {it.split()[0] for it in new}
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        link(f"{WANTS}/evil.service", "/etc/systemd/system/evil.service"),
+        link(f"{WANTS}/fresh.service", "/etc/systemd/system/fresh.service"),
+        row(f"{WANTS}/fresh.service"),
+        row(f"{MODULES}/fresh/__pycache__/other.cpython-313.pyc"),
+        row(f"{MODULES}/known/__pycache__/it.cpython-313.pyc"),
+        row("/boot/evil"),
+    ],
+)
+def test_what_somebody_plants_beside_it_is_not(planted: str) -> None:
+    assert planted.split()[0] not in beside(planted)
+
+
+def test_what_was_told_already_is_not_taken_over_by_the_way() -> None:
+    """An alarm does not end because a package came whose scripts might have written there."""
+    new = row("/etc/aliases.db")
+    assert beside(new) == {"/etc/aliases.db"}
+    assert beside(new, told=("/etc/aliases.db",)) == set()
+
+
 def test_what_a_command_writes_is_taken_over_when_it_ran() -> None:
     state = HostState(commands=(Command("trust", ("update-ca-certificates",)),))
     new = database.parse(text(*OLD, row("/etc/ssl/certs/ca-certificates.crt")))

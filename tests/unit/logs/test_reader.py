@@ -2,9 +2,11 @@
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +135,37 @@ def traced(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("name", ["delivered", "greylisted", "bounced", "full", "held"])
+@pytest.mark.parametrize(
+    ("client", "hours", "told"),
+    [
+        ("2001:db8:113::/64", 1, True),
+        ("2001:db8:113::/64", 7, False),
+        ("2001:db8:113::/64", -1, False),
+        ("2001:db8:113:1::/64", 1, False),
+    ],
+)
+def test_a_ban_of_the_client_shortly_before_is_found(
+    traced: Path, client: str, hours: int, told: bool
+) -> None:
+    text = (LINES / "delivered.log").read_text()
+    (came,) = re.findall(r"(\S+) mail.info postfix/smtpd\[\d+\]: \S+: client=mx.outside", text)
+    at = (datetime.fromisoformat(came) - timedelta(hours=hours)).isoformat(timespec="microseconds")
+    ban = f"{at} watch {at} daemon.info mastio-offences[7]: banned {client} for 3600 seconds: SMTP abuse"
+    (traced / "watch").mkdir(exist_ok=True)
+    with (traced / "watch" / "2026-11-24.log").open("a") as file:
+        file.write(ban + "\n")
+    message = re.findall(r"message-id=(<\S+>)", text)[0]
+    found = read(traced, machines=["gateway", "store", "watch"], trace=message, most=20)
+    assert (ban in found) is told and len(found) > 3
+
+
+def test_what_a_ban_is_called() -> None:
+    assert reader.banned(b"203.0.113.7") == [b"203.0.113.7/32"]
+    assert reader.banned(b"2001:db8:7::7") == [b"2001:db8:7::7/128", b"2001:db8:7::/64"]
+    assert reader.banned(b"unknown:") == []
+
+
+@pytest.mark.parametrize("name", ["delivered", "greylisted", "bounced", "full", "held", "webmail"])
 @pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
 def test_a_message_is_followed(traced: Path, name: str, packed: bool) -> None:
     if packed:
@@ -144,7 +176,8 @@ def test_a_message_is_followed(traced: Path, name: str, packed: bool) -> None:
     message = next(it for it in whole if "message-id=" in it).rpartition("message-id=")[2]
     queue = next(it for it in whole if "message-id=" in it).split()[5].rstrip(":")
     for asked in (message, queue):
-        assert set(read(traced, trace=asked, most=20)) == set(whole)
+        machines = ["gateway", "store", "webmail"]
+        assert set(read(traced, machines=machines, trace=asked, most=20)) == set(whole)
 
 
 def test_an_address_names_its_newest_messages(traced: Path) -> None:
@@ -179,3 +212,16 @@ def test_its_memory_does_not_grow_with_the_logs(tmp_path: Path) -> None:
         process.stdin.close()
     assert size > 30_000_000
     assert process.returncode == 0
+
+
+def test_a_packed_day_that_was_damaged_is_told_and_the_others_are_read(folder: Path) -> None:
+    path = folder / "gateway" / f"{DAY}.log"
+    many = "".join(line("gateway", 0, f"word {it}") for it in range(30_000))
+    packed = gzip.compress(many.encode())
+    path.unlink()
+    path.with_name(f"{DAY}.log.gz").write_bytes(packed[: len(packed) // 2])
+    out, err = start(folder).communicate(timeout=20)
+    assert err.decode().startswith(f"damaged {path}.gz: ") and err.count(b"\n") == 1
+    told = words(out.decode().splitlines())
+    assert told[:2] == ["0", "1"] and 100 < len(told) < 30_003
+    assert told[-3:] == ["2", "4", "6"]

@@ -107,6 +107,13 @@ def _spoil_packed(watch: Watch) -> None:
     path.write_bytes(path.read_bytes()[:-12])
 
 
+def _damage_packed(watch: Watch) -> None:
+    path = watch.logs / f"{FIRST}.log.gz"
+    whole = gzip.compress(gzip.decompress(path.read_bytes()))
+    # A block of a kind that there is not (RFC 1951, 3.2.3).
+    path.write_bytes(whole[:10] + b"\xff" + whole[11:])
+
+
 def _cut(watch: Watch) -> None:
     (watch.logs / f"{SECOND}.log").write_text("four\nfive\n")
 
@@ -137,6 +144,7 @@ def _add_to_a_packed_day(watch: Watch) -> None:
         (_edit, "gateway, 2026-11-22: edited: octets 0–9, sealed by seal 3"),
         (_edit_packed, "gateway, 2026-11-21: edited: octets 8–13, sealed by seal 2"),
         (_spoil_packed, "gateway, 2026-11-21: cut"),
+        (_damage_packed, "gateway, 2026-11-21: cut"),
         (_cut, "gateway, 2026-11-22: cut: 4 octets of what was sealed are missing, from octets 10–13"),
         (_take_a_line, "gateway, 2026-11-22: cut: 5 octets of what was sealed are missing, from octets 0–9"),
         (_take_a_line_and_go_on, "gateway, 2026-11-22: edited: octets 0–9"),

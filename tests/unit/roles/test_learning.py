@@ -1,8 +1,11 @@
-"""Learning: the spool on the store, and the door on the gateway that lets nothing else through."""
+"""Learning: the spool on the store, and the door on the gateway that lets nothing else through; the same way goes
+whom users have written to."""
 
+import hashlib
 import http.client
 import os
 import socket
+import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,6 +20,7 @@ from mastio.flows import expand
 from mastio.roles.gateway import learnd, learning
 from mastio.roles.store import learn
 from mastio.roles.store import learning as store_learning
+from mastio.roles.store.outbound import DAY, Book
 from mastio.site.model import Site
 from mastio.vault import Vault
 from tests.sites import demo_site, split_site, v4_site
@@ -100,6 +104,88 @@ def test_what_a_gateway_does_not_take_waits(spool: Path, codes: tuple[int, ...],
     assert len(names(spool / "a")) == left
 
 
+# --- whom users have written to
+
+
+LIMITS = {"exempt": ["news@x.test"]}
+
+
+def wrote(book: Book, now: float, *people: str) -> None:
+    book.wrote([f"{it}@y.test" for it in people], now)
+
+
+def line(person: str, seconds: int) -> bytes:
+    return b"%b %d\n" % (hashlib.sha256(f"{person}@y.test".encode()).hexdigest().encode(), seconds)
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Book:
+    return Book(str(tmp_path / "outbound.sqlite"), LIMITS)
+
+
+def test_each_gateway_is_told_what_it_does_not_know_and_for_how_long(book: Book) -> None:
+    wrote(book, 1000, "a")
+    wrote(book, 2000, "b")
+    first, second, third = Rspamd(200), Rspamd(200), Rspamd()
+    assert learn.tell(book.db, "a", first, 3000) == ""
+    assert first.learned == [
+        ("/wrote", line("a", learn.MEMORY - 2000) + line("b", learn.MEMORY - 1000))
+    ]
+    wrote(book, 2000 + DAY, "a", "b", "c")  # b: within a day
+    assert learn.tell(book.db, "a", second, 2000 + DAY) == ""
+    assert {*second.learned[0][1].splitlines(True)} == {
+        line("a", learn.MEMORY), line("b", learn.MEMORY), line("c", learn.MEMORY)
+    }  # fmt: skip
+    assert learn.tell(book.db, "a", third, 2000 + DAY) == "" and not third.learned
+    new = Rspamd(200)
+    assert learn.tell(book.db, "b", new, 2000 + DAY) == ""
+    assert len(new.learned[0][1].splitlines()) == 3, "a new gateway hears of everybody"
+
+
+@pytest.mark.parametrize(
+    ("codes", "told"), [((), 0), ((503,), 0), ((200,), 2), ((200, 403), 2), ((200, 200), 3)]
+)
+def test_what_a_gateway_was_not_told_it_hears_later(
+    book: Book, codes: tuple[int, ...], told: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learn, "BATCH", 2)
+    for now, person in enumerate("abc", 1):
+        wrote(book, now, person)
+    assert bool(learn.tell(book.db, "a", Rspamd(*codes), 4)) == (told < 3)
+    later = Rspamd(200, 200)
+    assert learn.tell(book.db, "a", later, 4) == ""
+    heard = b"".join(body for _, body in later.learned).splitlines(True)
+    assert heard == [line(it, learn.MEMORY - 4 + now) for now, it in enumerate("abc", 1)][told:]
+
+
+def test_people_are_forgotten_after_their_time_or_when_they_are_too_many(
+    book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learn, "MOST", 2)
+    for now, person in enumerate("abc", 1):
+        wrote(book, now, person)
+    learn.tell(book.db, "gone", Rspamd(200), 4)
+    learn.tell(book.db, "here", Rspamd(200), 4)
+    learn.forget(book.db, ["here"], 4)
+    assert book.db.execute("SELECT at FROM wrote ORDER BY n").fetchall() == [(2,), (3,)]
+    assert book.db.execute("SELECT gateway FROM told").fetchall() == [("here",)]
+    learn.forget(book.db, ["here"], 2.5 + learn.MEMORY)
+    assert book.db.execute("SELECT at FROM wrote").fetchall() == [(3,)]
+    wrote(book, 5 + learn.MEMORY, "d")
+    door = Rspamd(200)
+    assert learn.tell(book.db, "here", door, 5 + learn.MEMORY) == ""
+    assert door.learned == [("/wrote", line("d", learn.MEMORY))], "numbers are not used again"
+
+
+def test_before_the_first_user_writes_there_is_nothing_to_tell(tmp_path: Path) -> None:
+    file = tmp_path / "outbound.sqlite"
+    assert not learn.waits(file) and not file.exists()
+    sqlite3.connect(file).close()
+    assert not learn.waits(file)
+    Book(str(file), LIMITS)
+    assert learn.waits(file)
+
+
 # --- the gateway's door
 
 
@@ -140,12 +226,38 @@ def controller(tmp_path: Path) -> Iterator[tuple[str, list[tuple[str, bytes, set
         thread.join()
 
 
-def knock(controller: str, lines: bytes) -> bytes:
+class Valkey:
+    """Stands for Valkey at `path`: answers each line with `said`, and remembers."""
+
+    def __init__(self, path: Path, said: bytes) -> None:
+        self.path, self.said, self.lines = str(path), said, list[bytes]()
+
+    def __enter__(self) -> "Valkey":
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.bind(self.path)
+        self.socket.listen()
+        self.thread = threading.Thread(target=self.serve)
+        self.thread.start()
+        return self
+
+    def serve(self) -> None:
+        caller, _ = self.socket.accept()
+        with caller, caller.makefile("rb") as lines:
+            for each in lines:
+                self.lines.append(each)
+                caller.sendall(self.said)
+
+    def __exit__(self, *_: object) -> None:
+        self.thread.join()
+        self.socket.close()
+
+
+def knock(controller: str, lines: bytes, valkey: str = "/nowhere") -> bytes:
     """All that the door says to these bytes."""
     ours, theirs = socket.socketpair()
     pid = os.posix_spawn(
         sys.executable,
-        [sys.executable, "-I", str(Path(learnd.__file__)), controller, "100"],
+        [sys.executable, "-I", str(Path(learnd.__file__)), controller, valkey, "200"],
         {},
         file_actions=[
             (os.POSIX_SPAWN_DUP2, theirs.fileno(), 0),
@@ -187,7 +299,8 @@ def test_lessons_pass_one_after_the_other_and_only_their_bodies(
         (post(b"/saveactions", b"[]"), b"403"),
         (post(b"/learnspam/../stat", b"[]"), b"403"),
         (post(b"/learnspam?x", b"[]"), b"403"),
-        (post(b"/learnspam", b"x" * 101), b"413"),
+        (post(b"/learnspam", b"x" * 201), b"413"),
+        (post(b"/wrote", b"x" * 201), b"413"),
         (b"POST /learnspam HTTP/1.1\r\nHost: x\r\n\r\n", b"411"),
         (b"POST /learnspam HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"411"),
         (b"GET /stat HTTP/1.1\r\nHost: x\r\n\r\n", b"501"),
@@ -199,6 +312,35 @@ def test_nothing_but_learning_passes(
     path, told = controller
     assert knock(path, lines + post(b"/learnspam", b"hidden")).split()[1] == code
     assert not told, "after a refusal nothing more is read"
+
+
+def test_people_come_into_the_memory_of_greylisting(tmp_path: Path) -> None:
+    with Valkey(tmp_path / "valkey.sock", b"+OK\r\n") as valkey:
+        said = knock("/nowhere", post(b"/wrote", line("a", 60) + line("b", 7)), valkey.path)
+    assert said.startswith(b"HTTP/1.1 200") and said.endswith(b"\r\n2")
+    assert valkey.lines == [
+        b"SETEX mastio:wrote:%b 1\r\n" % it.strip() for it in (line("a", 60), line("b", 7))
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"somebody@y.test 60\n", line("a", 60)[1:], line("a", 0), line("a", -1), line("a", 10**8),
+        line("a", 60).strip() + b" NX\n", line("a", 60) + b"FLUSHALL\n", line("a", 60).upper(),
+    ],
+)  # fmt: skip
+def test_only_digests_and_numbers_come_to_valkey(tmp_path: Path, words: bytes) -> None:
+    said = knock("/nowhere", post(b"/wrote", words), str(tmp_path / "none"))
+    assert said.split()[1] == b"400", "and Valkey has not been asked: else it were 503"
+
+
+def test_when_valkey_does_not_take_people_the_store_shall_come_again(tmp_path: Path) -> None:
+    words = post(b"/wrote", line("a", 60))
+    assert knock("/nowhere", words, str(tmp_path / "none")).split()[1] == b"503"
+    with Valkey(tmp_path / "valkey.sock", b"-OOM no room\r\n") as valkey:
+        said = knock("/nowhere", words, valkey.path)
+    assert said.split()[1] == b"503" and b"OOM" in said
 
 
 def test_half_a_message_is_not_learned(
@@ -219,7 +361,7 @@ def test_without_rspamd_the_store_shall_come_again(tmp_path: Path) -> None:
 @SITES
 def test_every_receiving_gateway_is_taught_and_only_by_the_store(site: Site) -> None:
     gateways = [it.name for it in site.machines if it.name in ("gateway", "gateway-in")]
-    settings = store_learning.build(context(site, "store"), "/var/vmail")
+    settings = store_learning.build(context(site, "store"), "/var/vmail", "counter")
     (listed,) = [it.content for it in settings.files if it.path == "/etc/mastio/learn.json"]
     for name in gateways:
         assert f'"{site.internal_name(name)}"' in listed

@@ -1,5 +1,6 @@
-"""What one user may send: counted, held, released from zero; told of once."""
+"""What one user may send: counted, held, released from zero; told of once. Whom users have written to."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,36 @@ def test_bounces_count_up_to_what_was_written(book: Book) -> None:
         book.bounced(BOB, now)
     assert reason(book) == "3 bounces in a day, more than 2"
     assert book.alarm
+
+
+def digest(address: str) -> str:
+    return hashlib.sha256(address.encode()).hexdigest()
+
+
+def known(book: Book) -> dict[str, tuple[int, float]]:
+    """Person → number and time."""
+    return {person: (n, at) for n, person, at in book.db.execute("SELECT * FROM wrote")}
+
+
+def test_whom_users_write_to_is_kept_as_a_digest_and_in_order(book: Book) -> None:
+    send(book, 1, "a@y.test", "B@y.test", "b@Y.test")
+    assert {*known(book)} == {digest("a@y.test"), digest("b@y.test")}
+    assert book.news
+    last = max(n for n, _ in known(book).values())
+    book.news = False
+    send(book, 2, "a@y.test")
+    assert not book.news and known(book)[digest("a@y.test")][1] == 1, "no news within a day"
+    send(book, 2 + DAY, "a@y.test", user="news@x.test")
+    assert book.news
+    n, at = known(book)[digest("a@y.test")]
+    assert n > last and at == 2 + DAY and len(known(book)) == 2
+
+
+def test_who_has_been_written_to_in_a_message_that_is_held_is_not_known(book: Book) -> None:
+    assert [send(book, now, f"{now}@y.test") for now in (1, 2, 3, 4, 5)][3:] == [True, True]
+    assert {*known(book)} == {digest(f"{it}@y.test") for it in (1, 2, 3)}
+    book.wrote(["4@y.test"], 6)
+    assert digest("4@y.test") in known(book), "released"
 
 
 def ask(**values: str) -> dict[str, str]:

@@ -113,3 +113,8 @@ def test_a_machines_limit_is_its_own_or_its_roles() -> None:
         "/etc/systemd/system/systemd-nspawn@store.service.d/mastio.conf"
     ]
     assert "MemoryMax=512M" in limits
+
+
+def test_memory_that_runs_out_ends_a_program_on_the_server_too() -> None:
+    """Its machines share its kernel, and a virus scanner that gets no memory says OK."""
+    assert "-vm.overcommit_memory = 1" in text(carry.KERNEL).splitlines()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mastio.roles.common import KEYS_ALONE
 from mastio.server import carry, judge
 from mastio.server.judge import Facts, Running
 from tests.sites import demo_site
@@ -29,7 +30,8 @@ def well() -> Facts:
         path: sha256(text.encode()).hexdigest() for path, text in carry.files(SITE, PORTS).items()
     }
     return Facts(
-        client="198.51.100.3", ports=[*PORTS], addresses=[str(it) for it in SITE.public], digests=digests,
+        client="198.51.100.3", ports=[*PORTS], sshd={"x11forwarding": "no", **KEYS_ALONE},
+        addresses=[str(it) for it in SITE.public], digests=digests,
         unit=["active", "enabled"], rules="a", loaded="a", marked=2, updates=True, reboot=False, machines=machines,
     )  # fmt: skip
 
@@ -64,6 +66,10 @@ def changed(facts: Facts) -> None:
         (with_(rules=""), "firewall is not in force"),
         (with_(rules="b"), "changed by hand"),
         (with_(marked=1), "does not get to the firewall machine"),
+        (
+            with_(sshd={**KEYS_ALONE, "permitrootlogin": "yes"}),
+            "permitrootlogin is yes, not without-",
+        ),
         (with_(updates=False), "unattended-upgrades"),
         (with_(reboot=True), "waits for a reboot"),
         (on("store", active=False), "store does not run"),

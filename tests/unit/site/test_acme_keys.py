@@ -69,3 +69,8 @@ def test_by_http_needs_all_names_to_lead_to_the_webmail() -> None:
     with pytest.raises(SiteFileError, match="prove the names by DNS"):
         acme(DIRECTORY, base)
     assert acme(f'{DIRECTORY}\nchallenge = "dns"\ndns_server = "192.0.2.1"', base).directory
+
+
+def test_by_http_on_one_machine_or_behind_a_firewall() -> None:
+    for topology in ("single", "separated"):
+        assert acme(DIRECTORY, f'{BASE}topology = "{topology}"\n').challenge is Challenge.HTTP

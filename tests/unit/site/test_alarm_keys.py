@@ -20,7 +20,7 @@ def test_all_of_it() -> None:
     text = (
         'mail = ["bob@fortress.test"]\nwebhook = "https://a.test/x"\nquiet = "22:00-06:30"\n'
         'escalate_to = ["chief@fortress.test"]\nescalate_hours = 1.5\noutside = ["ops@far.test"]\n'
-        "disk_percent = 70"
+        'disk_percent = 70\nheartbeat = "https://b.test/ping/x"'
     )
     wanted = Alarms(
         ("bob@fortress.test",),
@@ -30,6 +30,7 @@ def test_all_of_it() -> None:
         1.5,
         ("ops@far.test",),
         70,
+        "https://b.test/ping/x",
     )
     assert alarms(text) == wanted
     site = parse.parse(f"{BASE}[alarms]\n{text}\n", "site.toml")
@@ -47,6 +48,7 @@ def test_all_of_it() -> None:
         ('webhook = "https://"', "https"),
         ('webhook = "https://u:p@a.test/"', "https"),
         ('webhook = "nonsense"', "https"),
+        ('heartbeat = "http://a.test/"', "https"),
         ('quiet = "22-6"', "no span of a day"),
         ('quiet = "24:00-06:00"', "no span of a day"),
         ('quiet = "06:00-06:00"', "ends when it begins"),

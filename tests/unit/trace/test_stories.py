@@ -16,6 +16,7 @@ TOLD = {
     "unknown": (Kind.UNKNOWN, "there is no such recipient"),
     "full": (Kind.FULL, "waiting on store: the mailbox is full (quota exceeded)"),
     "quarantined": (Kind.QUARANTINED, "held back in the quarantine: an archive with a password"),
+    "webmail": (Kind.SENT, "sent to mx.outside.test, which answered: 250 OK"),
     "sent": (Kind.SENT, "sent to mx.outside.test, which answered: 250 OK"),
     "bounced": (Kind.BOUNCED, "returned to its sender by gateway"),
     "held": (Kind.HELD, "held on store: end-of-data beyond the limits"),
@@ -107,6 +108,39 @@ def test_the_words_tell_every_machine() -> None:
     told = "\n".join(words.told(the("delivered")))
     for word in ("postscreen", "gateway", "filter: no action", "over TLSv1.3", "store", "Sieve"):
         assert word in told
+
+
+def test_who_wrote_it_in_the_webmail_is_told() -> None:
+    told = words.plain(the("webmail"))
+    (step,) = [it for it in told["steps"] if it["machine"] == "webmail"]
+    wrote = "written in the webmail by alice@fortress.test from 203.0.113.100"
+    assert step["what"] == f"{wrote}, taken as 4jcbFs57X7zGpdb"
+    assert told["endings"][0]["kind"] == Kind.SENT
+    # Somebody else's message of the same id, which he chose himself, is not alice's.
+    others = [
+        it.replace("4jcbFs5", "4jcbFs6") for it in lines("webmail") if " roundcube: " not in it
+    ]
+    assert wrote not in "\n".join(
+        line
+        for story in stories([*others, *(it for it in lines("webmail") if " roundcube: " in it)])
+        for line in words.told(story)
+    )
+
+
+def test_a_ban_of_the_client_before_is_told_another_is_not() -> None:
+    at = "2026-11-24T21:40:00.000000+00:00"
+    client = "2001:db8:113::/64"
+
+    def ban(client: str, at: str = at) -> str:
+        return f"{at} watch {at} daemon.info mastio-offences[7]: banned {client} for 600 seconds: SMTP abuse\n"
+
+    told = words.told(stories([*lines("delivered"), ban(client)])[0])
+    assert any(
+        it.endswith(f"watch     the firewall kept {client} out for 10 min: SMTP abuse")
+        for it in told
+    )
+    for other in (ban("198.51.100.1/32"), ban(client, "2026-11-24T23:59:00.000000+00:00")):
+        assert stories([*lines("delivered"), other]) == stories(lines("delivered"))
 
 
 def test_each_recipient_has_an_ending() -> None:

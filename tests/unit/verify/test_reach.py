@@ -92,6 +92,7 @@ def test_who_has_two_roles_tries_its_own_doors_too() -> None:
         (network.reachability, "no other machine"),
         (network.egress, "no perimeter"),
         (network.joined, "no tunnels"),
+        (network.devices, "have no tunnel"),
     ],
 )
 def test_what_a_lone_machine_cannot_prove_is_not_run(check: Any, words: str) -> None:

@@ -50,6 +50,7 @@ ELSEWHERE = {
     ),
     "I2": ("test_integrity", "test_an_edit_on_watch_is_told_and_nothing_is_compared_with_it"),
     "I3": ("test_integrity", "test_silence_is_told"),
+    "N10": ("test_clients", "test_verify_sees_from_the_tunnel_what_is_open_to_devices"),
     "N4": ("test_verify", "test_what_the_full_set_alone_looks_for_is_found"),
     "N9": ("test_joined", "test_a_dead_tunnel_and_a_way_around_it_are_found"),
     "P4": ("test_verify", "test_what_the_full_set_alone_looks_for_is_found"),

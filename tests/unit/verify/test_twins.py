@@ -54,6 +54,27 @@ def test_a3(
     assert bool(list(auth.same_answer(vantage("webmail")))) is fires
 
 
+@pytest.mark.parametrize("busy", [
+    lambda tried, at: ("454 for the moment", 3.0) if at == 5 else ("no", 3.0),  # one of an unknown user, each time
+    lambda tried, at: ("454 for the moment" if at % 2 and tried < 3 else "no", 3.0),
+    lambda tried, at: ("no", 5.0 if at % 2 and tried < 3 else 3.0),
+    lambda tried, at: ("no", 5.0 if at % 2 == tried % 2 else 3.0),  # now these are slow, now the others
+])  # fmt: skip
+def test_a3_what_is_not_so_every_time_tells_nobody_apart(
+    monkeypatch: pytest.MonkeyPatch, busy: Callable[[int, int], tuple[str, float]]
+) -> None:
+    tried = 0
+
+    def answer(function: object, address: str, port: int, pairs: list[list[str]]) -> list[Any]:
+        nonlocal tried
+        tried += 1
+        told = (busy(tried, at) for at in range(len(pairs)))
+        return [{"in": False, "seconds": seconds, "words": words} for words, seconds in told]
+
+    answering(monkeypatch, answer)
+    assert not list(auth.same_answer(vantage("webmail")))
+
+
 def certificate(key: Any, algorithm: Any, past: float = 0, left: float = 90) -> str:
     name = x509.Name([])
     now = datetime.now(UTC)

@@ -5,13 +5,14 @@ import smtplib
 from dataclasses import replace
 from datetime import datetime
 from email.message import Message
+from http.client import BadStatusLine
 from pathlib import Path
 
 import pytest
 
 from mastio.site.model import Alarms
 from mastio.verify.model import Severity
-from mastio.watch import alarm, book
+from mastio.watch import alarm, book, schedule
 from mastio.watch.alarm import Alarm
 from mastio.watch.bell import Bell
 from mastio.watch.book import Book, Letter, Rules
@@ -139,6 +140,55 @@ def test_alarms_wait_until_they_can_go(tmp_path: Path, monkeypatch: pytest.Monke
     assert {it.name for it in (tmp_path / "alarms").iterdir()} == {"book.json", "lock", "ways.json"}
     assert again.ring(SETTINGS, NOON + 120) == [] and len(sent) == 2
     assert (tmp_path / "alarms/book.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_bell_is_mute_when_no_way_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object) -> None:
+        raise TimeoutError("30 s are over")
+
+    site = replace(sites.demo_site(), alarms=Alarms(webhook="https://hook.test/x"))
+    bell = Bell(tmp_path, site)
+    assert not bell.mute
+    monkeypatch.setattr(alarm, "mail", away)
+    monkeypatch.setattr(alarm, "call", lambda *_: None)
+    bell.raise_(BAD, NOON)
+    bell.ring(SETTINGS, NOON)
+    assert bell.stuck and not bell.mute, "the webhook is left"
+    monkeypatch.setattr(alarm, "call", away)
+    bell.raise_(replace(BAD, about="another"), NOON)
+    bell.ring(SETTINGS, NOON)
+    assert bell.mute
+    monkeypatch.setattr(alarm, "call", lambda *_: None)
+    bell.ring(SETTINGS, NOON)
+    assert not bell.mute
+
+
+def test_a_heartbeat_that_nobody_hears_is_told_and_breaks_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def away(*_: object) -> None:
+        raise TimeoutError("30 s are over")
+
+    monkeypatch.setattr(alarm, "beat", away)
+    schedule.beat("https://pings.test/secret", SETTINGS)
+    said = capsys.readouterr().err
+    assert "(alarms.heartbeat) did not reach pings.test: 30 s are over" in said
+    assert "secret" not in said
+
+
+def test_who_answers_with_no_http_is_a_way_that_does_not_work(tmp_path: Path) -> None:
+    """What does not belong to OSError would end the look that rings."""
+    empty = tmp_path / "authorities"
+    empty.touch()
+    settings = replace(SETTINGS, authorities=str(empty))
+
+    def nonsense(*_: object, **__: object) -> None:
+        raise BadStatusLine("hello")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("urllib.request.urlopen", nonsense)
+        with pytest.raises(OSError, match="no answer of HTTP"):
+            alarm.beat("https://pings.test/x", settings)
 
 
 def test_a_way_that_fails_is_tried_once_and_the_others_go(

@@ -2,11 +2,13 @@
 
 import json
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from mastio.digest import keeping
 from mastio.roles import digest as role
+from mastio.site.model import Alarms
 from mastio.verify.scheduled import LOOKING
 from mastio.watch import digest as watching
 from tests import sites
@@ -39,6 +41,12 @@ def test_when_watch_scanned_is_known_also_while_it_does(tmp_path: Path) -> None:
     assert watching.scans(tmp_path, now)[1:] == [(now - 31, now + 15)]
     # Killed, and nobody took it away.
     assert watching.scans(tmp_path, now + 86_400)[-1][1] < now + 4 * 3600
+
+
+def test_who_gets_alarms_gets_the_digest() -> None:
+    site = replace(SITE, alarms=Alarms(mail=("desk@demo.test",)))
+    mail = watching.message(digest(calm()), site, time.time())
+    assert mail["To"] == f"{SITE.admin_mail}, desk@demo.test"
 
 
 def test_what_cannot_be_sent_waits(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Integrity on watch: what is news, what is overdue, and what apply and accept take over."""
 
+import gzip
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from mastio.integrity.place import Last, Place, Verdict
 from mastio.plan import MachinePlan
 from mastio.state import File, HostState
 from mastio.watch import judging
-from mastio.watch.measuring import Measurer, Seen, TamperedError
+from mastio.watch.measuring import Measurer, Seen, TamperedError, answered
 from tests import sites
 from tests.unit.integrity.samples import row, text
 
@@ -189,6 +190,18 @@ def test_differences_outlive_a_while_in_which_nobody_could_look(run: Run, fake: 
     assert run("check", ["store"], deep=False).now["store"].differences
     fake.fails = None
     assert run("check", ["store"], deep=False).news() == []
+
+
+def test_what_is_no_measurement_is_refused_whatever_a_machine_sends() -> None:
+    head, whole = b'{"code": 0, "words": ""}\n', gzip.compress(text().encode())
+    assert answered("store", head + whole)[0] == {}
+    # A block of a kind that there is not (RFC 1951, 3.2.3): neither OSError nor ValueError.
+    damaged = whole[:10] + b"\xff" + whole[11:]
+    for said in (b"", b"x\n", b"[]\n", head, head + b"x", head + whole[:-9], head + damaged):
+        with pytest.raises(TamperedError, match="the answer is no measurement"):
+            answered("store", said)
+    with pytest.raises(TamperedError, match=r"AIDE gave up \(17\): no"):
+        answered("store", b'{"code": 17, "words": "no"}\n')
 
 
 def late(place: Place, now: float, since: float) -> list[str]:

@@ -23,6 +23,15 @@ from mastio.services import Service
 from mastio.site.model import Clients, Role
 from mastio.state import Check, Directory, File, HostState, Unit
 
+ROOT_KEYS = "/etc/ssh/authorized_keys.d/root"
+"""What opens a machine to its administrators."""
+KEYS_ALONE = {
+    "passwordauthentication": "no",
+    "kbdinteractiveauthentication": "no",
+    "permitemptypasswords": "no",
+    "permitrootlogin": "without-password",
+}
+"""How an sshd lets in that takes keys and nothing else, as `sshd -T` words it; a physical server's as well."""
 _SYSTEMD = "/etc/systemd/system"
 _MANAGER = "/etc/systemd/system.conf.d"
 _CHRONYD = "/usr/local/lib/mastio/chronyd"
@@ -146,7 +155,7 @@ def _ssh(ctx: Context) -> tuple[File, ...]:
                 watches=[address for it in watches for address in it.addresses],
             ),
         ),
-        File("/etc/ssh/authorized_keys.d/root", keys),
+        File(ROOT_KEYS, keys),
     )
 
 

@@ -28,7 +28,7 @@ def build(ctx: Context) -> HostState:
     text = ctx.render(__file__, "digest.service.j2", archive=ARCHIVE, folder=FOLDER)
     clocks, units = timers("mastio-digest", "Digest of the logs:", TIMERS, delay=30)
     return HostState(
-        packages=("python3-jinja2",),
+        packages=("python3-jinja2", "python3-leather"),
         files=(File(service, text), *clocks),
         directories=(Directory(FOLDER, mode=0o700),),
         units=units if ctx.kit.awake else (),

@@ -1,24 +1,30 @@
 #!/usr/bin/python3 -IS
-"""learnd: the learning part of Rspamd's controller, and nothing else of it.
+"""learnd: the learning part of Rspamd's controller, and nothing else of it; and whom users have written to.
 
     C: POST /learnspam HTTP/1.1        or /learnham; the message is the body
     S: HTTP/1.1 200 OK                 Rspamd's own code and words; 503 when it is away
+    C: POST /wrote HTTP/1.1            lines of a person (SHA-256 of the address) and for how many seconds
+    S: HTTP/1.1 200 OK                 Valkey has them, where greylisting asks; 503 when it is away
 
-Usage: learnd CONTROLLER LIMIT, the controller's unix socket and the largest message in bytes. Started for
+Usage: learnd CONTROLLER VALKEY LIMIT, two unix sockets and the largest message in bytes. Started for
 one connection, which is its standard input (systemd.socket(5), Accept=yes); TLS and the caller's
 certificate are stunnel's affair. The controller trusts everybody who can open its socket with everything, from
 reading mail to changing settings, so only the path's two values and the body pass through here, none
-of the caller's headers. Only the standard library is used.
+of the caller's headers; and of Valkey's commands one, with nothing in it but digits of a digest and of a
+number. Only the standard library is used.
 """
 
 import http.client
+import re
 import socket
 import sys
 from http.server import BaseHTTPRequestHandler
 
-PATHS = ("/learnspam", "/learnham")
+LESSONS = ("/learnspam", "/learnham")
+WROTE = "/wrote"
 PATIENCE = 60
 """The longest silence, in seconds."""
+_PERSON = re.compile(rb"([0-9a-f]{64}) ([1-9][0-9]{0,7})")
 
 
 class Controller(http.client.HTTPConnection):
@@ -37,13 +43,13 @@ class Door(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = sys_version = ""
     timeout = PATIENCE
-    controller = ""
+    controller = valkey = ""
     limit = 0
 
     def do_POST(self) -> None:
         """Passes one message on, or refuses it and hangs up."""
         length = self.headers.get("Content-Length", "")
-        if self.path not in PATHS:
+        if self.path not in (*LESSONS, WROTE):
             return self.refuse(403, "only learning")
         if not length.isascii() or not length.isdigit():
             return self.refuse(411, "how long?")
@@ -53,6 +59,8 @@ class Door(BaseHTTPRequestHandler):
         if len(message) < int(length):
             self.close_connection = True
             return None
+        if self.path == WROTE:
+            return self.reply(*wrote(self.valkey, message))
         return self.reply(*learn(self.controller, self.path, message))
 
     def refuse(self, code: int, words: str) -> None:
@@ -90,9 +98,29 @@ def learn(controller: str, path: str, message: bytes) -> tuple[int, bytes]:
     return (200 if reply.status == 204 else reply.status), words
 
 
+def wrote(valkey: str, lines: bytes) -> tuple[int, bytes]:
+    """Remembers people, all or (malformed) none: an HTTP code and a body."""
+    people = [_PERSON.fullmatch(it) for it in lines.splitlines()]
+    commands = [b"SETEX mastio:wrote:%b %b 1\r\n" % it.groups() for it in people if it]
+    if len(commands) < len(people):
+        return 400, b"a person and for how long?"
+    try:
+        with socket.socket(socket.AF_UNIX) as memory:
+            memory.settimeout(PATIENCE)
+            memory.connect(valkey)
+            memory.sendall(b"".join(commands))
+            with memory.makefile("rb") as replies:
+                for _ in commands:
+                    if (said := replies.readline(200)) != b"+OK\r\n":
+                        return 503, said.strip() or b"Valkey hung up"
+    except OSError as error:
+        return 503, type(error).__name__.encode()
+    return 200, b"%d" % len(commands)
+
+
 def main() -> int:
     """Serves the connection on standard input."""
-    Door.controller, Door.limit = sys.argv[1], int(sys.argv[2])
+    Door.controller, Door.valkey, Door.limit = sys.argv[1], sys.argv[2], int(sys.argv[3])
     with socket.socket(fileno=0) as caller:
         Door(caller, ("", 0), None)  # type: ignore[arg-type]  # there is no server
     return 0

@@ -1,9 +1,10 @@
 """The filter's lessons: Bayes in Rspamd, and the door by which the store brings what users have judged.
 
     store ──learn──▶ stunnel (the store's certificate) ──▶ learnd ──▶ Rspamd's controller ──▶ Valkey
+                                                                  └──── whom users wrote to ───▶
 
 Only where mail from strangers is judged (gateway-in). A store that is broken into can teach the filter
-nonsense; it cannot read, stop or configure it (see learnd.py).
+nonsense, and whom not to delay; it cannot read, stop or configure it (see learnd.py).
 """
 
 from pathlib import Path

@@ -33,7 +33,7 @@ def build(ctx: Context) -> HostState:
         "relay_doors": _relay_doors(ctx) if sends else (),
         "inward": _inward(ctx),
         "beside": BESIDE if of_store(ctx.machine) == BESIDE else None,
-        "own_names": tuple(dict.fromkeys((ctx.site.mx_host, *ctx.site.domains))),
+        "own_names": _own_names(ctx),
         "relayers": [
             {
                 "name": it.machine,
@@ -85,6 +85,13 @@ def _inward(ctx: Context) -> dict[str, Address]:
     `inet_interfaces`, it would take that (postconf(5), smtp_bind_address)."""
     names = {4: "smtp_bind_address", 6: "smtp_bind_address6"}
     return {names[it.version]: it for it in ctx.machine.inner}
+
+
+def _own_names(ctx: Context) -> tuple[str, ...]:
+    """What only we may say in HELO: names, also with the root's dot, and public addresses (RFC 5321, 4.1.3)."""
+    names = tuple(dict.fromkeys((ctx.site.mx_host, *ctx.site.domains)))
+    literals = (f"[{'IPv6:' if it.version == 6 else ''}{it}]".lower() for it in ctx.site.public)
+    return (*names, *(f"{it}." for it in names), *literals)
 
 
 def _families(ctx: Context) -> str:

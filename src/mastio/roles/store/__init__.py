@@ -8,7 +8,7 @@
 
 | module | what |
 |---|---|
-| `learning` | what users move into Junk and out of it trains the gateways' filters |
+| `learning` | what users move into Junk and out of it, and whom they write to, goes to the gateways' filters |
 | `holding` | what the gateway wants held back: the quarantine, apart from all mailboxes |
 
 *Accounts* are rows of the SQLite directory, not configuration: Dovecot and Postfix ask it for each
@@ -74,7 +74,7 @@ _NOBODY = (
 def build(ctx: Context) -> HostState:
     """Everything that is the store on its machine."""
     postfix = of_store(ctx.machine)
-    lessons = learning.build(ctx, VMAIL)
+    lessons = learning.build(ctx, VMAIL, _COUNTER)
     held = holding.build(ctx, DIRECTORY, OWNER)
     return HostState(
         packages=(

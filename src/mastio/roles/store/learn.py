@@ -1,24 +1,30 @@
 #!/usr/bin/python3 -IS
-"""learn: what users call spam and ham, on its way from their mailboxes to the gateways' filters.
+"""learn: what users do that the gateways' filters must know, on its way there.
 
     learn take spam USER < MESSAGE     Dovecot has seen a user move a message; never waits for a network
     learn hand-over                    gives what waits to each gateway; what it does not take waits on
+    learn tell                         tells each gateway whom users have written to since it last heard
 
 Between the two lies a spool, a folder for each gateway: SPOOL/GATEWAY/SHA256.VERDICT. A message is one
 file there however often it is moved, and its last verdict counts. The gateway speaks the learning part of
-Rspamd's HTTP, over TLS in which each side proves its certificate. Settings: /etc/mastio/learn.json. Only
-the standard library is used.
+Rspamd's HTTP, over TLS in which each side proves its certificate.
+
+Whom users have written to stands in the database of mastio-outbound, numbered; for each gateway it says up to
+which number that one knows. A gateway that is away, or new, hears the rest later: lines of a digest and the
+seconds for which it holds. Settings: /etc/mastio/learn.json. Only the standard library is used.
 """
 
 import hashlib
 import http.client
 import json
 import os
+import sqlite3
 import ssl
 import sys
 import syslog
 import tempfile
-from contextlib import suppress
+import time
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +36,13 @@ HOPELESS = (400, 413)
 """Empty, or too large: asking again will not make it better."""
 PATIENCE = 60
 """How long a gateway may take for one message, in seconds."""
+MEMORY = 180 * 86_400
+"""How long somebody is known whom a user has written to, in seconds."""
+MOST = 250_000
+"""So many people are known, the latest: some 50 MB in each gateway's Valkey."""
+BATCH = 1000
+GATHER = 1
+"""What comes within so many seconds is told together."""
 
 
 class NoSpaceError(Exception):
@@ -89,6 +102,49 @@ def _oldest_first(folder: Path) -> list[Path]:
     return [path for _, path in sorted(dated)]
 
 
+def tell(
+    book: sqlite3.Connection, gateway: str, door: http.client.HTTPConnection, now: float
+) -> str:
+    """Tells a gateway all that it does not know, in the order of writing; what stopped it, or ""."""
+    try:
+        while rows := book.execute(
+            "SELECT n, person, at FROM wrote"
+            " WHERE n > coalesce((SELECT n FROM told WHERE gateway = ?), 0) ORDER BY n LIMIT ?",
+            (gateway, BATCH),
+        ).fetchall():
+            lines = (f"{person} {max(1, int(at + MEMORY - now))}\n" for _, person, at in rows)
+            door.request("POST", "/wrote", "".join(lines).encode())
+            reply = door.getresponse()
+            words = reply.read().decode(errors="replace").strip()[:200]
+            if reply.status != 200:
+                return f"{reply.status} {words}"
+            book.execute("INSERT OR REPLACE INTO told VALUES (?, ?)", (gateway, rows[-1][0]))
+    except (OSError, http.client.HTTPException) as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        door.close()
+    return ""
+
+
+def waits(file: Path) -> bool:
+    """Whether mastio-outbound has made its tables yet: it does when the first user writes."""
+    if not file.exists():
+        return False
+    with closing(sqlite3.connect(file, timeout=20)) as book:
+        return bool(book.execute("SELECT 1 FROM sqlite_master WHERE name = 'told'").fetchone())
+
+
+def forget(book: sqlite3.Connection, gateways: list[str], now: float) -> None:
+    """Drops who is known no more, who is too many, and what gateways knew that are none now."""
+    book.execute("DELETE FROM wrote WHERE at < ?", (now - MEMORY,))
+    book.execute(
+        "DELETE FROM wrote WHERE n IN (SELECT n FROM wrote ORDER BY n DESC LIMIT -1 OFFSET ?)",
+        (MOST,),
+    )
+    names = ",".join("?" * len(gateways))
+    book.execute(f"DELETE FROM told WHERE gateway NOT IN ({names})", gateways)  # noqa: S608 — marks only
+
+
 def connection(settings: dict[str, Any], gateway: str) -> http.client.HTTPSConnection:
     """A gateway's door; the key is systemd's to give (LoadCredential=)."""
     context = ssl.create_default_context(cafile=settings["authority"])
@@ -99,7 +155,7 @@ def connection(settings: dict[str, Any], gateway: str) -> http.client.HTTPSConne
 
 
 def main() -> int:
-    """One of the two uses above; 1 when a message could not be kept."""
+    """One of the three uses above; 1 when a message could not be kept."""
     syslog.openlog("mastio-learn", syslog.LOG_PID, syslog.LOG_MAIL)
     settings = json.loads(SETTINGS.read_text())
     spool, gateways = Path(settings["spool"]), list(settings["gateways"])
@@ -119,8 +175,20 @@ def main() -> int:
                 if why := hand_over(spool / gateway, connection(settings, gateway)):
                     left = len(list((spool / gateway).iterdir()))
                     syslog.syslog(syslog.LOG_WARNING, f"{gateway}: {left} wait: {why}")
+        case ["tell"]:
+            time.sleep(GATHER)
+            # First: what comes meanwhile raises it anew.
+            Path(settings["news"]).unlink(missing_ok=True)
+            file = Path(settings["wrote"])
+            if not waits(file):
+                return 0
+            with closing(sqlite3.connect(file, timeout=20, isolation_level=None)) as book:
+                forget(book, gateways, time.time())
+                for gateway in gateways:
+                    if why := tell(book, gateway, connection(settings, gateway), time.time()):
+                        syslog.syslog(syslog.LOG_WARNING, f"{gateway}: whom users wrote to: {why}")
         case _:
-            sys.stderr.write("usage: learn take spam|ham USER < MESSAGE; learn hand-over\n")
+            sys.stderr.write("usage: learn take spam|ham USER < MESSAGE; learn hand-over | tell\n")
             return 64
     return 0
 

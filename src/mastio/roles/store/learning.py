@@ -1,6 +1,7 @@
-"""The store's part of learning: a spool that users' moves fill, and a timer that empties it.
+"""The store's part of learning: a spool that users' moves fill, and a timer that empties it; whom users write to.
 
 IMAP move into or out of Junk ──imap_sieve──▶ learn take ──▶ spool/GATEWAY ──▶ learn hand-over ──▶ gateways
+a user sends ──policy──▶ mastio-outbound ──▶ its database ──▶ learn tell ──▶ gateways
 """
 
 import json
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from mastio import services
 from mastio.context import PKI, Context
+from mastio.roles.store import outbound
 from mastio.state import Command, Directory, File, HostState, Unit
 
 SPOOL = "/var/spool/mastio-learn"
@@ -19,19 +21,30 @@ _UNITS = "/etc/systemd/system"
 _VERDICTS = ("spam", "ham")
 
 
-def build(ctx: Context, vmail: str) -> HostState:
-    """Program, scripts, spool and units; dovecot.conf says when the scripts run."""
+def build(ctx: Context, vmail: str, counter: str) -> HostState:
+    """Program, scripts, spool and units; dovecot.conf says when the scripts run.
+
+    `counter` is the user as whom outbound.py keeps whom users have written to.
+    """
     program = f"{PROGRAMS}/learn"
     gateways = [peer.name for peer in ctx.peers(services.LEARN)]
     settings = {
         "spool": SPOOL,
+        "wrote": str(outbound.STATE),
+        "news": str(outbound.NEWS),
         "gateways": gateways,
         "port": services.LEARN.port,
         "authority": f"{PKI}/ca.pem",
         "certificate": f"{PKI}/host.pem",
     }
-    values = {"program": program, "spool": SPOOL, "vmail": vmail}
-    units = ("mastio-learn.service", "mastio-learn.path", "mastio-learn.timer")
+    lessons = {
+        "name": "learn", "what": "Train the spam filter with what users have judged",
+        "user": "vmail", "verb": "hand-over", "folder": SPOOL,
+    }  # fmt: skip
+    people = {
+        "name": "wrote", "what": "Tell the spam filter whom users have written to",
+        "user": counter, "verb": "tell", "folder": str(outbound.NEWS.parent), "news": outbound.NEWS,
+    }  # fmt: skip
     return HostState(
         files=(
             File(program, Path(__file__).with_name("learn.py").read_text(), mode=0o755),
@@ -44,17 +57,26 @@ def build(ctx: Context, vmail: str) -> HostState:
                 for verdict in _VERDICTS
             ),
             *(
-                File(f"{_UNITS}/{name}", ctx.render(__file__, f"{name[7:]}.j2", **values))
-                for name in units
+                File(
+                    f"{_UNITS}/mastio-{it['name']}.{kind}",
+                    ctx.render(__file__, template, program=program, vmail=vmail, **it),
+                )
+                for it in (lessons, people)
+                for kind, template in (
+                    ("service", "learn.service.j2"),
+                    ("path", f"{it['name']}.path.j2"),
+                    ("timer", "learn.timer.j2"),
+                )
             ),
         ),
         directories=(
             Directory(SPOOL, "vmail", "vmail", 0o700),
             *(Directory(f"{SPOOL}/{name}", "vmail", "vmail", 0o700) for name in gateways),
         ),
-        units=(
-            Unit("mastio-learn.path", (f"{_UNITS}/mastio-learn.path",)),
-            Unit("mastio-learn.timer", (f"{_UNITS}/mastio-learn.timer",)),
+        units=tuple(
+            Unit(f"mastio-{name}.{kind}", (f"{_UNITS}/mastio-{name}.{kind}",))
+            for name in (lessons["name"], people["name"])
+            for kind in ("path", "timer")
         ),
         commands=tuple(
             Command(

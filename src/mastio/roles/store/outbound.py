@@ -13,9 +13,13 @@ follow go to Postfix's hold queue: the user's program hears 250, nothing is lost
 an administrator has looked. After a release everything is counted from zero.
 
 A bounce counts only against addresses that have lately written to more recipients than have come back, so
-forged bounces cannot pause somebody who hardly writes. Standard library only.
+forged bounces cannot pause somebody who hardly writes.
+
+It also keeps whom users have written to, as digests, for `learn tell` to bring to the gateways: the filter does not
+delay these people's answers. Mail that is held counts when it is released. Standard library only.
 """
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -32,6 +36,8 @@ CONFIG = Path("/etc/mastio/outbound.json")
 STATE = Path("/var/lib/mastio/outbound/outbound.sqlite")
 ALARM = Path("/var/lib/mastio/outbound/alarm")
 """There while somebody must be told of something; systemd watches for it."""
+NEWS = Path("/var/lib/mastio/outbound/news")
+"""There while gateways have not been told whom users have written to; the same."""
 HOUR, DAY = 3600, 86_400
 UNKNOWN = 3
 SCHEMA = """
@@ -46,6 +52,9 @@ CREATE TABLE IF NOT EXISTS bounce (user TEXT NOT NULL, at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS bounce_of ON bounce (user, at);
 CREATE TABLE IF NOT EXISTS held (message TEXT PRIMARY KEY, user TEXT NOT NULL, at REAL NOT NULL);
 CREATE TABLE IF NOT EXISTS notice (user TEXT PRIMARY KEY);
+CREATE TABLE IF NOT EXISTS wrote (n INTEGER PRIMARY KEY AUTOINCREMENT, person TEXT NOT NULL UNIQUE, at REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS wrote_at ON wrote (at);
+CREATE TABLE IF NOT EXISTS told (gateway TEXT PRIMARY KEY, n INT NOT NULL);
 """
 
 
@@ -56,6 +65,8 @@ class Book:
         self.limits = limits
         self.alarm = False
         """Whether somebody has been paused of whom nobody knows yet."""
+        self.news = False
+        """Whether users have written to people of whom the gateways do not know yet."""
         self.db = sqlite3.connect(path, timeout=20, isolation_level=None)
         self.db.execute("PRAGMA journal_mode = WAL")
         self.db.execute("PRAGMA synchronous = NORMAL")
@@ -66,6 +77,7 @@ class Book:
     ) -> bool:
         """Counts a submitted message; whether it must be held. `name` is its queue id."""
         if user in self.limits["exempt"]:
+            self.wrote(recipients, now)
             return False
         with self._change():
             self.db.execute("INSERT OR IGNORE INTO user (name) VALUES (?)", (user,))
@@ -78,7 +90,26 @@ class Book:
             paused = self._judge(user, now)
             if paused:
                 self.db.execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?)", (name, user, now))
+            else:
+                self._wrote(recipients, now)
         return paused
+
+    def wrote(self, recipients: list[str], now: float) -> None:
+        """Remembers that users have written to these people."""
+        with self._change():
+            self._wrote(recipients, now)
+
+    def _wrote(self, recipients: list[str], now: float) -> None:
+        # Each row gets a higher number than all before, within this transaction: what a gateway has been told is a
+        # number. The same person is news again after a day.
+        people = {hashlib.sha256(it.lower().encode()).hexdigest() for it in recipients}
+        before = self.db.total_changes
+        self.db.executemany(
+            "INSERT OR REPLACE INTO wrote (person, at) SELECT ?1, ?2"
+            " WHERE NOT EXISTS (SELECT 1 FROM wrote WHERE person = ?1 AND at > ?3)",
+            [(it, now, now - DAY) for it in sorted(people)],
+        )
+        self.news = self.news or self.db.total_changes > before
 
     def bounced(self, address: str, now: float) -> None:
         """Counts a message that came back to `address`, if its users have written that much."""
@@ -225,6 +256,9 @@ def policy(config: dict[str, Any]) -> None:
             book.alarm = False
         sys.stdout.write(f"action={answer}\n\n")
         sys.stdout.flush()
+        if book.news:
+            NEWS.touch()
+            book.news = False
 
 
 def queue() -> list[dict[str, Any]]:
@@ -261,22 +295,25 @@ def settle(book: Book, verb: str, what: str) -> int:
     """Releases or drops a user's messages or one message; how many. KeyError when there is none."""
     shown = show(book)
     users = {it["user"] for it in (*shown["paused"], *shown["held"])}
-    mine = [it["message"] for it in shown["held"] if what in (it["user"], it["message"])]
+    mine = [it for it in shown["held"] if what in (it["user"], it["message"])]
     if not mine and what not in users:
         raise KeyError(what)
     if verb == "release" and what in users:
         # First, so that what is sent meanwhile is not held after its fellows have left.
         book.resume(what, time.time())
-        mine = [it["message"] for it in show(book)["held"] if it["user"] == what]
+        mine = [it for it in show(book)["held"] if it["user"] == what]
     if mine:
-        names = "".join(f"{it}\n" for it in mine)
+        messages = [it["message"] for it in mine]
+        names = "".join(f"{it}\n" for it in messages)
         option = "-H" if verb == "release" else "-d"
         subprocess.run(
             ["postsuper", option, "-"], input=names, text=True, check=True, capture_output=True
         )
-        book.forget(mine)
+        book.forget(messages)
         if verb == "release":
-            for name in mine:  # else they would wait for the next run of the queue
+            book.wrote([to for it in mine for to in it["recipients"]], time.time())
+            NEWS.touch()
+            for name in messages:  # else they would wait for the next run of the queue
                 subprocess.run(["postqueue", "-i", name], check=False, capture_output=True)
     return len(mine)
 

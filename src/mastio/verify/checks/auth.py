@@ -4,10 +4,12 @@ import math
 import re
 from collections.abc import Iterator
 from ipaddress import ip_address
+from itertools import takewhile
 
 from mastio import services
 from mastio.bans import SPARED, Bans
 from mastio.instances import of_store
+from mastio.roles.common import KEYS_ALONE
 from mastio.site.model import Role
 from mastio.verify import commands
 from mastio.verify.checks.delivery import settings
@@ -18,6 +20,7 @@ from mastio.verify.vantage import Vantage, not_run, unknown
 
 _USERS = ("postmaster", "admin", "root", "test", "info", "user")
 _PASSWORDS = ("password", "123456", "changeme", "admin")
+_WRONG = ("wrong-on-purpose", "wrong-once-more", "wrong-again")
 _MOST_DIFFERENCE = 0.75
 """Seconds by which an unknown user may be answered sooner or later than a wrong password."""
 _WEIGHT = 2
@@ -25,13 +28,10 @@ _WEIGHT = 2
 _SECONDS = 20.0
 """From the last try to the ban, through two machines' logs."""
 _WANTED = {
-    "passwordauthentication": "no",
-    "kbdinteractiveauthentication": "no",
+    **KEYS_ALONE,
     "hostbasedauthentication": "no",
     "gssapiauthentication": "no",
-    "permitemptypasswords": "no",
     "authenticationmethods": "publickey",
-    "permitrootlogin": "without-password",
 }
 
 
@@ -55,16 +55,15 @@ def same_answer(vantage: Vantage) -> Iterator[str]:
     """A wrong password and an unknown user get the same words in the same time."""
     for door in doors(vantage.matrix, vantage.name, services.IMAPS, services.SUBMISSIONS):
         if door.address.version == 4:  # the same program answers both families
-            first = _compare(vantage, door, "wrong-on-purpose")
-            if first[1]:
-                yield f"{door.words} tells them apart: {first[1]}"
-            # A busy machine is slow to anybody: only what is seen twice is seen.
-            elif first[0] and first[0] == _compare(vantage, door, "wrong-once-more")[0]:
-                yield f"{door.words} keeps {first[0]} waiting for longer, every time"
+            tries = (_told_apart(vantage, door, it) for it in _WRONG)
+            seen = [*takewhile(lambda it: it[0], tries)]
+            # A busy machine is slow to anybody, or has no answer for once: what is seen every time is seen.
+            if len(seen) == len(_WRONG) and len({sign for sign, _ in seen}) == 1:
+                yield f"{door.words} {seen[-1][1]}, every time"
 
 
-def _compare(vantage: Vantage, door: Door, password: str) -> tuple[str, str]:
-    """Who waits for longer, and the words when they differ; "" when they are alike."""
+def _told_apart(vantage: Vantage, door: Door, password: str) -> tuple[str, str]:
+    """By what known users are told from others, and that in words; "" when they are alike."""
     site = vantage.site
     who = (site.admin_mail, f"nobody-{site.name}-probe@{site.domains[0]}")
     function = login.imap if door.service is services.IMAPS else login.smtp
@@ -73,13 +72,14 @@ def _compare(vantage: Vantage, door: Door, password: str) -> tuple[str, str]:
         answers = vantage.ask(function, str(door.address), door.port, pairs)
     known, unknown_user = answers[::2], answers[1::2]
     words = [sorted({str(it["words"]) for it in half}) for half in (known, unknown_user)]
-    if words[0] != words[1]:
-        return "", f"{words[0][0]} for a wrong password, {words[1][0]} for an unknown user"
+    # An answer that both get tells nobody apart.
+    if not {*words[0]} & {*words[1]}:
+        told = f"{words[0][0]} for a wrong password, {words[1][0]} for an unknown user"
+        return "words", f"tells them apart: {told}"
     mine, others = ([float(it["seconds"]) for it in half] for half in (known, unknown_user))
-    if min(mine) - min(others) > _MOST_DIFFERENCE and min(mine) > max(others):
-        return "a known user", ""
-    if min(others) - min(mine) > _MOST_DIFFERENCE and min(others) > max(mine):
-        return "an unknown user", ""
+    for whom, slow, quick in (("a known user", mine, others), ("an unknown user", others, mine)):
+        if min(slow) - min(quick) > _MOST_DIFFERENCE and min(slow) > max(quick):
+            return whom, f"keeps {whom} waiting for longer"
     return "", ""
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 
 from mastio import firewall, services
-from mastio.flows import INTERNET, MESH_INTERFACE
+from mastio.flows import INTERNET, MESH_INTERFACE, VPN
+from mastio.roles.vpn import INTERFACE as TUNNEL
 from mastio.services import Transport
 from mastio.site.model import Address
 from mastio.transport import OUTSIDE
@@ -57,19 +58,23 @@ def ranges(words: str) -> tuple[tuple[int, int], ...]:
 
 
 def _scan(
-    vantage: Vantage, targets: tuple[reach.Target, ...]
+    vantage: Vantage, targets: tuple[reach.Target, ...], tunnel: str = ""
 ) -> Iterator[tuple[reach.Target, dict[str, object], int]]:
     declared = sorted({it.port for it in services.ALL if Transport.TCP in it.transports})
     usual = [*ranges(_USUAL_TCP), *((port, port) for port in declared)]
     tcp = [_EVERY_PORT] if vantage.ground.full else usual
     udp = {int(word): "" for word in _USUAL_UDP.split()} | _UDP_PAYLOADS
     tried = len({port for first, last in tcp for port in range(first, last + 1)}) + len(udp)
-    answers = vantage.ask(
-        scan.scan, [str(it.address) for it in targets], [list(it) for it in tcp], [list(it) for it in usual],
+    ports = (
+        [str(it.address) for it in targets], [list(it) for it in tcp], [list(it) for it in usual],
         {str(port): payload for port, payload in udp.items()},
-        rate=_OUTSIDE_RATE if vantage.is_outside else _INSIDE_RATE,
-        avoid=[str(it) for it in vantage.site.admin_networks] if vantage.is_outside else [],
     )  # fmt: skip
+    rate = _OUTSIDE_RATE if vantage.is_outside else _INSIDE_RATE
+    if tunnel:
+        answers = vantage.ask(scan.behind, tunnel, *ports, rate=rate)
+    else:
+        avoid = [str(it) for it in vantage.site.admin_networks] if vantage.is_outside else []
+        answers = vantage.ask(scan.scan, *ports, rate=rate, avoid=avoid)
     for target in targets:
         yield target, answers[str(target.address)], tried
 
@@ -117,6 +122,21 @@ def egress(vantage: Vantage) -> Iterator[str | Cell]:
         left = sorted({*cell.answered, *cell.closed} - {*allowed})
         if left:
             yield f"{vantage.name} reaches the internet on {reach.listed(left)}: no flow allows that"
+
+
+def devices(vantage: Vantage) -> Iterator[str | Cell]:
+    """What a device in the people's tunnel reaches: the store's doors, no other machine, not the internet."""
+    if not vantage.site.vpn_networks:
+        raise not_run("people's devices have no tunnel: `clients` is not vpn")
+    beyond: tuple[reach.Target, ...] = ()
+    if vantage.ground.outside:
+        beyond = tuple(reach.Target(OUTSIDE, it) for it in _outside_addresses(vantage))
+    for target, answer, tried in _scan(
+        vantage, (*reach.targets(vantage.matrix, VPN), *beyond), TUNNEL
+    ):
+        cell = reach.cell(vantage.matrix, VPN, target, answer, tried)
+        yield cell
+        yield from reach.faults(cell)
 
 
 def system(vantage: Vantage) -> Iterator[str]:
@@ -312,5 +332,16 @@ CHECKS = (
         "tunnels. For a dead tunnel ask whether the provider "
         "lets UDP through between the two addresses.",
         joined,
+    ),
+    Check(
+        "N10", Family.NETWORK, "A device in the people's tunnel meets the store's doors and nothing else",
+        (Place.PERIMETER,), Severity.CRITICAL,
+        "as N2, from an address in the tunnel's network that no device has, through the firewall machine to every "
+        "machine, to its own addresses, the public ones and the machine outside",
+        "IMAP and submission of the store answer, no other port anywhere does, and none says that it is closed",
+        "docs/decisions/0050 and 0057; lateral movement, MITRE ATT&CK TA0008",
+        "Compare `mastio flows` with what answers; `mastio plan` shows which firewall was changed by hand, `mastio "
+        "apply` brings it back. A door that is silent: `systemctl status` of Dovecot and Postfix on the store.",
+        devices, seconds=420,
     ),
 )  # fmt: skip

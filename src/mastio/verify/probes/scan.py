@@ -7,12 +7,16 @@ them, and nothing is changed on the machine. Answers are read from the interface
 `scan` returns for each target which TCP ports answered SYN with SYN|ACK (open) or RST (closed), and which
 UDP ports answered (open) or were reported unreachable (closed). Silence is what a firewall that drops
 makes. A lost packet looks like silence too: the usual ports are asked twice.
+
+`behind` asks the same from inside a tunnel that ends on this machine, as one more device there.
 """
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import json
+import os
 import random
 import select
 import socket
@@ -44,10 +48,42 @@ def scan(
     ports to payloads in hex; `rate` is packets a second for all together. Addresses in the networks
     `avoid` are not used where there are others: a stranger is not to look from where administrators come.
     """
-    ways = [_Way(target, avoid, {int(port) for port in udp}) for target in targets]
-    known = {way.target: way for way in ways}
+    ways = [_way(target, avoid, {int(port) for port in udp}) for target in targets]
     ears = [_ear(version) for version in sorted({way.version for way in ways})]
     mouth = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+    return _scanned(ways, mouth, ears, tcp, again, udp, rate)
+
+
+def behind(
+    interface: str,
+    targets: list[str],
+    tcp: list[list[int]],
+    again: list[list[int]],
+    udp: dict[str, str],
+    rate: int,
+) -> dict[str, Any]:
+    """The same as a device beyond the tunnel `interface` of this machine would see it.
+
+    Its packets come out of an interface made for this, from an address of the tunnel's network that nobody has, and
+    this machine takes them for forwarded ones: it routes and filters them, as do those at which they arrive. With this
+    process the interface goes away, and with the interface its routes, however the process ends.
+    """
+    sources = _unused(interface)
+    asked = {int(port) for port in udp}
+    ways = [
+        _Way(it, sources[it.version], (), asked)
+        for it in map(ipaddress.ip_address, targets)
+        if it.version in sources
+    ]
+    with _Tunnel([*sources.values()]) as tunnel:
+        return _scanned(ways, tunnel, [tunnel], tcp, again, udp, rate)
+
+
+def _scanned(
+    ways: list[_Way], mouth: Any, ears: list[Any], tcp: list[list[int]], again: list[list[int]],
+    udp: dict[str, str], rate: int,
+) -> dict[str, Any]:  # fmt: skip
+    known = {way.target: way for way in ways}
     began, sent = time.monotonic(), 0
     for last in (False, True):
         ports = _listed(again if last else tcp)
@@ -92,30 +128,102 @@ def _ear(version: int) -> socket.socket:
     return ear
 
 
-def _send(mouth: socket.socket, packet: bytes | bytearray, where: tuple[Any, ...]) -> None:
+def _send(mouth: Any, packet: bytes | bytearray, where: tuple[Any, ...]) -> None:
     for _ in range(100):
         try:
             mouth.sendto(packet, where)
             return
         except OSError as error:
-            if error.errno != 105:  # ENOBUFS: the interface is busy
+            if error.errno not in (105, 11):  # ENOBUFS, EAGAIN: the interface is busy
                 raise
             time.sleep(0.002)
+
+
+class _Tunnel:
+    """An interface (tun(4)) whose far end is this process: it is written to and read from like a socket."""
+
+    _SET, _KIND = 0x400454CA, 0x1001
+    """TUNSETIFF; IFF_TUN | IFF_NO_PI: whole packets and nothing before them."""
+
+    def __init__(self, own: list[Any]) -> None:
+        self._file = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
+        try:
+            said = fcntl.ioctl(self._file, self._SET, struct.pack("16sH22x", b"look%d", self._KIND))
+            device = said[:16].rstrip(b"\0").decode()
+            _ip(["link", "set", "dev", device, "up"])
+            for address in own:
+                _ip([f"-{address.version}", "route", "add", str(address), "dev", device])
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def __enter__(self) -> _Tunnel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+
+    def fileno(self) -> int:
+        """What select waits for."""
+        return self._file
+
+    def sendto(self, packet: bytes | bytearray, _: object) -> None:
+        """What comes from the device."""
+        os.write(self._file, packet)
+
+    def recv(self, most: int) -> bytes:
+        """What goes to it."""
+        return os.read(self._file, most)
+
+
+def _unused(interface: str) -> dict[int, Any]:
+    """An address of each family in the network of the tunnel `interface` that no device has: the last ones."""
+    (found,) = _ip(["-j", "addr", "show", "dev", interface])
+    own = [
+        ipaddress.ip_interface(f"{it['local']}/{it['prefixlen']}")
+        for it in found["addr_info"]
+        if it["scope"] == "global"
+    ]
+    argv = ["wg", "show", interface, "allowed-ips"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"{' '.join(argv)}: {done.stderr.strip()}")
+    words = [word for line in done.stdout.splitlines() for word in line.split()[1:]]
+    taken = [ipaddress.ip_network(word) for word in words if word != "(none)"]
+    sources: dict[int, Any] = {it.version: _last(it, taken) for it in own}
+    if not sources:
+        raise ValueError(f"{interface} has no address")
+    return sources
+
+
+def _last(own: Any, taken: list[Any]) -> Any:
+    network = own.network
+    for number in range(2, min(network.num_addresses, 1000)):
+        address = network[-number]
+        if address != own.ip and not any(address in it for it in taken):
+            return address
+    raise ValueError(f"every address of {network} is some device's: no other is left to look from")
+
+
+def _way(target: str, avoid: list[str], asked: set[int]) -> _Way:
+    """The way that this machine itself takes."""
+    address = ipaddress.ip_address(target)
+    route = _ip(["-j", f"-{address.version}", "route", "get", target])[0]
+    if route.get("type", "unicast") not in ("unicast",) or "dev" not in route:
+        raise ValueError(f"there is no route to {target}")
+    device = route["dev"]
+    source = _source(device, route["prefsrc"], avoid)
+    hop = route.get("gateway") or route.get("via", {}).get("host") or target
+    where = (device, _TYPES[address.version], 0, 0, _hardware(hop, device, address.version))
+    return _Way(address, source, where, asked)
 
 
 class _Way:
     """How packets get to one target: source address, interface, and the next hop's hardware address."""
 
-    def __init__(self, target: str, avoid: list[str], asked: set[int]) -> None:
-        self.target = ipaddress.ip_address(target)
-        self.version = self.target.version
-        route = _ip(["-j", f"-{self.version}", "route", "get", target])[0]
-        if route.get("type", "unicast") not in ("unicast",) or "dev" not in route:
-            raise ValueError(f"there is no route to {target}")
-        device = route["dev"]
-        self.source = _source(device, route["prefsrc"], avoid)
-        hop = route.get("gateway") or route.get("via", {}).get("host") or target
-        self.where = (device, _TYPES[self.version], 0, 0, _hardware(hop, device, self.version))
+    def __init__(self, target: Any, source: Any, where: tuple[Any, ...], asked: set[int]) -> None:
+        self.target, self.source, self.where = target, source, where
+        self.version = target.version
         self.open: set[tuple[str, int]] = set()
         self.closed: set[tuple[str, int]] = set()
         self.asked = asked
@@ -164,7 +272,7 @@ class _Way:
         return head[:10] + struct.pack("!H", ~_sum(head) & 0xFFFF) + head[12:]
 
 
-def _hear(ears: list[socket.socket], known: dict[Any, _Way], seconds: float) -> None:
+def _hear(ears: list[Any], known: dict[Any, _Way], seconds: float) -> None:
     """Takes in what has come, and what comes within `seconds`."""
     end = time.monotonic() + seconds
     while ready := select.select(ears, [], [], max(0.0, end - time.monotonic()))[0]:

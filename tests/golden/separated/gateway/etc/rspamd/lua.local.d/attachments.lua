@@ -43,8 +43,8 @@ local function look(part, found)
       if inner.encrypted then found.encrypted_archives = "an archive with a password" end
     end
   elseif not part:is_multipart() then
-    local content = part:get_content()
-    if content and content:sub(1, 4) == "\208\207\17\224" and content:find(MACROS, 1, true) then
+    local content = part:get_content()  -- no string, and never equal to one
+    if content and content:sub(1, 4):str() == "\208\207\17\224" and content:find(MACROS) then
       found.macro_documents = "a document with macros"
     end
   end

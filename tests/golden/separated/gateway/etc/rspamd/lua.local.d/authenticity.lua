@@ -2,7 +2,7 @@
 --
 --  * A message needs one From: that all readers understand alike (RFC 5322, 3.6.2).
 --  * Who claims to be one of us, in From: or in the envelope, must prove it, whatever DNS says.
---  * A domain's DMARC policy (RFC 7489) is done as it asks: reject, or Junk.
+--  * A domain's DMARC policy (RFC 7489) is done as it asks: reject, or Junk. Can it not be asked: try again later.
 --  * A trusted forwarder's ARC seal (RFC 8617) that says "was proven when it came to me" stands for the proof.
 --
 -- Not for mail that machines of the site hand over: the store knows who wrote it.
@@ -75,8 +75,12 @@ house.rule(NAME, 1, function(task)
     end
   end
   if vouched then return end
+  local domain = house.author(task).domain or "its sender"
+  -- Its policy, or what would satisfy it, cannot be looked up now. What that very domain has proven satisfies any.
+  if task:has_symbol("DMARC_DNSFAIL") and not house.proven(task)[domain:lower()] then
+    return house.later(task, NAME, "the DMARC policy of " .. domain .. " cannot be checked now")
+  end
   if task:has_symbol("DMARC_POLICY_REJECT") then
-    local domain = house.author(task).domain or "its sender"
     return house.refuse(task, NAME, "it is not from " .. domain .. ", whose DMARC policy is to reject it")
   end
   if task:has_symbol("DMARC_POLICY_QUARANTINE") then

@@ -7,14 +7,15 @@
 -- another of its addresses. A message that is not suspicious is never asked, whatever else its sender sent.
 --
 -- In Valkey (all of it expires): mastio:grey:* who waits and waited, mastio:clean:* who has a history,
--- mastio:wrote:* whom users wrote to, mastio:counts totals. Does Valkey not answer: try again later.
+-- mastio:wrote:* whom users wrote to (SHA-256; the store tells, see learnd), mastio:counts totals. Does Valkey not
+-- answer: try again later.
 local house = dofile("/etc/rspamd/mastio/house.lua")
 local cryptobox = require "rspamd_cryptobox_hash"
 local lua_redis = require "lua_redis"
 local rspamd_logger = require "rspamd_logger"
 local NAME = "GREYLISTING"
 local DAY = 86400
-local WINDOW, MEMORY, HISTORY, WROTE = 2 * DAY, 35 * DAY, 90 * DAY, 180 * DAY
+local WINDOW, MEMORY, HISTORY = 2 * DAY, 35 * DAY, 90 * DAY
 
 local redis = lua_redis.parse_redis_server("greylisting")
 local allowed = rspamd_config:add_map({ url = "/var/lib/mastio/filter/allow", type = "map", description = "never greylisted" })
@@ -32,14 +33,15 @@ for i = 3, #KEYS do
   end
 end
 local now, delay = tonumber(ARGV[1]), tonumber(ARGV[2])
-local first = tonumber(redis.call('HGET', KEYS[1], 'first') or redis.call('HGET', KEYS[2], 'first') or now)
+local began = redis.call('HGET', KEYS[1], 'first') or redis.call('HGET', KEYS[2], 'first')
+local first = tonumber(began or now)
 for i = 1, 2 do
   if redis.call('HSETNX', KEYS[i], 'first', first) == 1 then redis.call('EXPIRE', KEYS[i], ARGV[3]) end
 end
 redis.call('HSET', KEYS[1], 'sender', ARGV[5], 'recipient', ARGV[6], 'address', ARGV[7], 'score', ARGV[8])
 redis.call('HINCRBY', KEYS[1], 'tries', 1)
 if now - first < delay then
-  if now == first then redis.call('HINCRBY', 'mastio:counts', 'delayed', 1) end
+  if not began then redis.call('HINCRBY', 'mastio:counts', 'delayed', 1) end
   return { 'wait', delay - (now - first) }
 end
 if redis.call('HSETNX', KEYS[1], 'passed', now) == 1 then
@@ -64,6 +66,13 @@ end
 
 local function address(person)
   return (person.addr or ""):lower()
+end
+
+-- Under what name a user has written to somebody. Users write to each other as well: a stranger gains nothing by
+-- claiming to be one of them.
+local function wrote(author)
+  if house.own_domain(author.domain) then return {} end
+  return { "mastio:wrote:" .. cryptobox.create_specific("sha256", address(author)):hex() }
 end
 
 -- Under what names a sender has a history: proven domains that stand for From:, else sender and network.
@@ -125,9 +134,9 @@ local HISTORY_RULE = "SENDER_HISTORY"
 house.rule(HISTORY_RULE, 7, function(task)
   local action, author = task:get_metric_action(), house.author(task)
   if house.from_inside(task) or action == "reject" or action == "soft reject" then return end
-  local keys, proven = { "mastio:wrote:" .. address(author) }, house.speaks_for(task, author.domain)
+  local keys, proven = wrote(author), house.speaks_for(task, author.domain)
   if proven then
-    if task:get_metric_score()[1] < house.leaning(task).spam_junk_score then return end
+    if not keys[1] or task:get_metric_score()[1] < house.leaning(task).spam_junk_score then return end
   else
     if task:has_symbol("BAYES_HAM") then return end
     for _, name in ipairs(names(task)) do table.insert(keys, name) end
@@ -157,7 +166,9 @@ house.rule(NAME, 8, function(task)
     key("seen", sender, whom, address(house.author(task)), task:get_subject() or "", body),
   }
   for _, name in ipairs(names(task)) do table.insert(keys, name) end
-  if not looks_forged(task) then table.insert(keys, "mastio:wrote:" .. address(house.author(task))) end
+  if not looks_forged(task) then
+    for _, name in ipairs(wrote(house.author(task))) do table.insert(keys, name) end
+  end
 
   local function answer(err, data)
     if err or type(data) ~= "table" then return away(task, NAME, err) end
@@ -181,15 +192,8 @@ end
 rspamd_config:register_symbol({
   name = "GREYLISTING_MEMORY", type = "idempotent", group = "mastio",
   callback = function(task)
-    if task:get_metric_action() ~= "no action" then return end
-    if house.from_inside(task) then
-      if not house.own_domain(house.sender(task).domain) then return end
-      for _, recipient in ipairs(task:get_recipients("smtp") or {}) do
-        if not house.own_domain(recipient.domain) then
-          remember(task, "mastio:wrote:" .. recipient.addr:lower(), WROTE)
-        end
-      end
-    elseif task:get_metric_score()[1] < house.leaning(task).greylist_score and not looks_forged(task) then
+    if task:get_metric_action() ~= "no action" or house.from_inside(task) then return end
+    if task:get_metric_score()[1] < house.leaning(task).greylist_score and not looks_forged(task) then
       for _, name in ipairs(names(task)) do remember(task, name, HISTORY) end
     end
   end,

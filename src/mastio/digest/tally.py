@@ -1,0 +1,77 @@
+"""What is counted in an hour, while lines are read."""
+
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+
+from mastio.digest.summary import KEPT, Summary, Times, Top, pruned
+
+_NAMES = 20_000
+"""How many names a top may have before it is cut down: seldom, since that sorts them all."""
+_COUNTS: Callable[[], defaultdict[bytes, int]] = partial(defaultdict, int)
+"""Unlike a lambda, it can be sent to another process."""
+
+
+class Tally:
+    """What is counted in an hour, before it becomes a summary."""
+
+    def __init__(self) -> None:
+        self.counts: defaultdict[str, int] = defaultdict(int)
+        self.tops: defaultdict[str, defaultdict[bytes, int]] = defaultdict(_COUNTS)
+        self.times: defaultdict[str, defaultdict[bytes, int]] = defaultdict(_COUNTS)
+        """How long something took, as the line says it."""
+        self.missed: defaultdict[str, int] = defaultdict(int)
+        self.summary = Summary()
+        """Times and news so far."""
+
+    def absorb(self, other: "Tally") -> None:
+        """Takes in another one of the same hour."""
+        for name, number in other.counts.items():
+            self.counts[name] += number
+        for mine, theirs in ((self.tops, other.tops), (self.times, other.times)):
+            for name, names in theirs.items():
+                known = mine[name]
+                for it, number in names.items():
+                    known[it] += number
+        for name, number in other.missed.items():
+            self.missed[name] += number
+        self.summary.merge(other.summary)
+        self.cut()
+
+    def cut(self, most: int = _NAMES) -> None:
+        """Brings it back to its size: where there are more than `most` names, a part of them stays."""
+        for name, names in self.tops.items():
+            if len(names) > most:
+                kept, cut = pruned(names, min(most, 4 * KEPT))
+                self.missed[name] += cut
+                self.tops[name] = defaultdict(int, kept)
+        for name, texts in self.times.items():
+            if len(texts) > most:
+                self._measure(name, texts)
+        self.summary.cut()
+
+    def _measure(self, name: str, texts: defaultdict[bytes, int]) -> None:
+        times = self.summary.times.setdefault(name, Times())
+        for text, number in texts.items():
+            try:
+                times.add(float(text), number)
+            except ValueError:
+                self.counts["reading.unreadable"] += number
+        texts.clear()
+
+    def frozen(self) -> Summary:
+        """The summary; nothing is counted here after that."""
+        self.cut()
+        for name, texts in self.times.items():
+            self._measure(name, texts)
+        summary = self.summary
+        for name, number in self.counts.items():
+            summary.counts[name] = summary.counts.get(name, 0) + number
+        for name, names in self.tops.items():
+            top = Top()
+            top.add(
+                {it.decode("utf-8", "backslashreplace"): no for it, no in names.items()},
+                self.missed[name],
+            )
+            summary.tops[name] = top
+        return summary
