@@ -21,6 +21,7 @@ from bench.sender import send
 from mastio import services
 from mastio.lab import internet, outside
 from mastio.lab.cage import Cage
+from mastio.roles.gateway.files import VALKEY
 from mastio.site.model import Role
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import CAROL, message, remote, the, token
@@ -55,9 +56,13 @@ ANSWERS = {
 SETTLED = 200
 NO_MEMORY = 65536
 """Octets that a helper still gets: less than any of them takes for a message."""
-ANEW = {"clamav-daemon": "USR2", "unbound": "HUP"}
-"""By what signal those read signatures and settings into new memory, who may have had enough for all that the stream
-brings (clamd(8), unbound(8))."""
+TELL = "systemctl kill --kill-whom=main --signal={} {}.service"
+ASK_MORE = {
+    "clamav-daemon": TELL.format("USR2", "clamav-daemon"),  # reads its signatures anew: clamd(8)
+    "unbound": TELL.format("HUP", "unbound"),  # and its settings: unbound(8)
+    "valkey-server": f"timeout 20 valkey-cli -s {VALKEY} SETRANGE mastio:poor {8 << 20} x || true",
+}
+"""What makes those ask for new memory who may have had enough already for all that the stream brings."""
 EICAR = r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*"
 
 
@@ -139,8 +144,8 @@ def out_of_memory(lab: Lab, machine: str, unit: str) -> None:
         (poor / limit).write_text(str(NO_MEMORY))
         for pid in cage.pids(f"payload/system.slice/{unit}.service"):
             (poor / "cgroup.procs").write_text(str(pid))
-        if signal := ANEW.get(unit):
-            on(lab, machine, f"systemctl kill --kill-whom=main --signal={signal} {unit}.service")
+        if unit in ASK_MORE:
+            on(lab, machine, ASK_MORE[unit])
         needless = f"{unit} needs no memory, so that the test does not test it"
         eventually(lambda: ended() != before, needless, 60, 0.1)
     finally:
