@@ -29,6 +29,8 @@ _WIREGUARD = ("wireguard-go", "wireguard-tools")
 """Of sites without a firewall, as the demonstration is none."""
 _SERVERS = ("mmdebstrap", "nftables", "systemd-container", "unattended-upgrades")
 """Of one physical server that carries a site (`mastio.server.make`)."""
+_PEOPLE = ("sudo",)
+"""Of machines that let no root in before mastio comes."""
 SOURCES = f"deb [trusted=yes] http://127.0.0.1:{_PORT}/debian-security/ ./\n"
 """For sources.list(5) of the machine on whose loopback it is served. It has the fixes as well, and is called so."""
 
@@ -62,6 +64,7 @@ def _fetched(folder: Path) -> None:
                 *(Recipe(it.packages, it.debconf) for it in made),
                 Recipe(_WIREGUARD),
                 Recipe(_SERVERS),
+                Recipe(_PEOPLE),
             }
         )
     shutil.rmtree(folder)

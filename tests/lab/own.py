@@ -15,8 +15,11 @@ from tests.lab.conftest import mastio
 
 
 @contextmanager
-def own_lab_of(topology: str, folder: Path, *public: str) -> Iterator[Lab]:
-    """The demonstration site in that topology, up; its folder is `folder`. `public`: further addresses of it."""
+def own_lab_of(topology: str, folder: Path, *public: str, machines: str = "") -> Iterator[Lab]:
+    """The demonstration site in that topology, up; its folder is `folder`.
+
+    `public`: further addresses of it; `machines`: tables of the site file that place its roles by hand.
+    """
     from mastio.cli.common import App
 
     file = folder / "site.toml"
@@ -24,7 +27,7 @@ def own_lab_of(topology: str, folder: Path, *public: str) -> Iterator[Lab]:
     text = file.read_text().replace('topology = "separated"', f'topology = "{topology}"')
     more = "".join(f'    "{it}",\n' for it in public)
     before, begin, after = text.partition("public = [\n")
-    file.write_text(f"{before}{begin}{after.replace(']', f'{more}]', 1)}")
+    file.write_text(f"{before}{begin}{after.replace(']', f'{more}]', 1)}\n{machines}")
     site = App(str(folder)).site()
     provider = Provider(site.name)
     with socket.create_server((host.LOOPBACK, 0)) as free:

@@ -40,6 +40,7 @@ from tests.lab.test_bans import wait_for
 from tests.lab.test_filter import PILLS, send, somebody
 from tests.lab.test_integrity import changed, forget
 from tests.lab.test_mail import EICAR, GTUBE
+from tests.lab.test_verify import having, verify
 from tests.lab.tuned import tuned
 
 pytestmark = pytest.mark.lab
@@ -262,9 +263,12 @@ def test_it_waits_for_those_alone_who_did_not_take_it(lab: Lab) -> None:
             refused = lab.transport.run(watch, start, timeout=_PATIENCE)
             assert refused.code, "it was sent to somebody whom there is not"
             assert f"To: {nobody}" in on(lab, watch, f"cat {waiting}").splitlines()
+        (words,) = having(verify(lab, "--only", "L5"), "failed")["L5"]
+        assert "the digest 2026-01-01 waits" in words
         assert len(inbox(lab, admin, lab.accounts[admin], word)) == 1
     finally:
-        on(lab, watch, f"rm -f {waiting}; systemctl reset-failed {UNIT.format('read')}")
+        on(lab, watch, f"rm -f {waiting}; systemctl start {UNIT.format('read')}")
+    assert "L5" in having(verify(lab, "--only", "L5"), "passed")
 
 
 def test_the_administrator_reads_it_in_the_webmail(lab: Lab, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Two machines without a firewall, real: what they say to each other goes inside the tunnel, and nothing beside it.
+"""Three machines without a firewall, their roles placed by hand: what they say to each other goes inside tunnels alone.
 
 It is a lab of its own beside the session's, taken down at the end. The wire is listened to where it leaves a machine;
 the tunnel is broken as a provider or an intruder would.
@@ -34,7 +34,18 @@ pytestmark = pytest.mark.lab
 
 # No perimeter to prove or to listen on.
 UNWALLED = {"N5", "I4"}
-MAIL, WEB = "mail", "webmail"
+MAIL, WEB, GATE = "mail", "webmail", "gateway"
+MACHINES = f"""
+[machines.{MAIL}]
+roles = ["store", "watch"]
+
+[machines.{WEB}]
+roles = ["webmail"]
+
+[machines.{GATE}]
+roles = ["gateway-in", "gateway-out"]
+"""
+MORE = ("203.0.113.2", "2001:db8:113::2", "203.0.113.3", "2001:db8:113::3")
 TUNNEL, BESIDE = (socket.IPPROTO_UDP, services.MESH.port), (socket.IPPROTO_TCP, services.SSH.port)
 """What may pass between them: the tunnel, and watch's ssh."""
 
@@ -68,17 +79,17 @@ print(json.dumps(sorted(seen)))
 
 @pytest.fixture(scope="module")
 def lab(own_lab: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    second = ("203.0.113.2", "2001:db8:113::2")
-    with own_lab_of("webmail", tmp_path_factory.mktemp("joined"), *second) as joined:
+    folder = tmp_path_factory.mktemp("joined")
+    with own_lab_of("separated", folder, *MORE, machines=MACHINES) as joined:
         yield joined
 
 
 class Wire:
-    """What passes between the machines while something is done."""
+    """What passes between a machine and the site's others while something is done."""
 
-    def __init__(self, lab: Lab, seconds: float) -> None:
+    def __init__(self, lab: Lab, machine: str, seconds: float) -> None:
         where = ["nsenter", f"--net=/run/netns/{network.switch(lab.site.name)}"]
-        argv = [sys.executable, "-c", LISTEN, network.port(WEB, SEGMENT), str(seconds)]
+        argv = [sys.executable, "-c", LISTEN, network.port(machine, SEGMENT), str(seconds)]
         pipe = subprocess.PIPE
         self._ear = subprocess.Popen([*where, *argv], stdin=pipe, stdout=pipe, text=True)
         assert self._ear.stdout
@@ -106,22 +117,24 @@ def passes(lab: Lab) -> None:
 
 @pytest.fixture(scope="module")
 def report(lab: Lab) -> dict[str, Any]:
-    # It may have asked for the time before anybody could tell it, and would ask again in a minute.
-    on(lab, WEB, "chronyc burst 4/8 >/dev/null; chronyc waitsync 100 0 0 1 >/dev/null")
+    # They may have asked for the time before anybody could tell them, and would ask again in a minute.
+    for machine in (WEB, GATE):
+        on(lab, machine, "chronyc burst 4/8 >/dev/null; chronyc waitsync 100 0 0 1 >/dev/null")
     return verify(lab)
 
 
-def test_mail_passes_and_the_wire_between_them_carries_the_tunnel_alone(lab: Lab) -> None:
-    wire = Wire(lab, 12)
+def test_mail_passes_and_the_wires_between_them_carry_the_tunnels_alone(lab: Lab) -> None:
+    wires = [Wire(lab, it, 12) for it in (WEB, GATE)]
     passes(lab)
     # What has no TLS of its own: time, and what packages are asked for by name.
     on(lab, WEB, "chronyc burst 1/2 >/dev/null; apt-get update >/dev/null 2>&1 || true")
-    said = wire.between()
-    assert TUNNEL in said and said <= {TUNNEL, BESIDE}
+    for wire in wires:
+        said = wire.between()
+        assert TUNNEL in said and said <= {TUNNEL, BESIDE}
 
 
 def test_nothing_of_the_store_is_at_the_public_address(lab: Lab) -> None:
-    """Not even for the other machine, below its own firewall: the port is not bound there."""
+    """Not even for the other machines, below its own firewall: the port is not bound there."""
     store = lab.site.machine(MAIL)
     ports = (
         services.IMAPS,
@@ -135,8 +148,8 @@ def test_nothing_of_the_store_is_at_the_public_address(lab: Lab) -> None:
         there = {it for it in listening if it.endswith(f":{service.port}")}
         assert not {it for it in there if any(str(own) in it for own in store.addresses)}, there
     connect = f"timeout 2 bash -c '</dev/tcp/{store.addresses[0]}/{services.IMAPS.port}'"
-    assert lab.run("outside", ["sh", "-c", connect]).code
-    assert lab.run(WEB, ["sh", "-c", connect]).code
+    for machine in ("outside", WEB, GATE):
+        assert lab.run(machine, ["sh", "-c", connect]).code
     inner = f"timeout 30 bash -c '</dev/tcp/{store.inner[0]}/{services.IMAPS.port}'"
     assert lab.run(WEB, ["sh", "-c", inner]).code == 0
 
@@ -153,25 +166,26 @@ def test_while_the_tunnel_is_down_nothing_goes_in_clear_and_mail_waits(lab: Lab)
     """Its packets would find another way, by the machine's default route."""
     alice, word = next(iter(lab.accounts.items())), token()
     peer = lab.site.machine(MAIL).inner[0]
-    on(lab, WEB, f"systemctl stop {UNIT}")
+    on(lab, GATE, f"systemctl stop {UNIT}")
     try:
-        wire = Wire(lab, 5)
+        wire = Wire(lab, GATE, 5)
         assert mail.deliver(lab, message(CAROL, alice[0], word))[0] == 250, (
             "mail is taken meanwhile"
         )
-        for port in (services.IMAPS.port, services.PROXY.port):
+        for port in (services.DELIVERY.port, services.PROXY.port):
             tried = f"timeout 2 bash -c '</dev/tcp/{peer}/{port}'"
-            assert lab.run(WEB, ["sh", "-c", tried]).code
+            assert lab.run(GATE, ["sh", "-c", tried]).code
         assert wire.between() <= {TUNNEL, BESIDE}
         # What stands beside it still leads in, and finds what is wrong.
         ssh = SshTransport(lab.site)
-        assert ssh.argv(WEB, ["true"])[-2] == str(lab.site.machine(WEB).addresses[0])
+        assert ssh.argv(GATE, ["true"])[-2] == str(lab.site.machine(GATE).addresses[0])
         found = having(verify(lab, "--only", "N9"), "failed")["N9"]
-        assert any("webmail: what goes to" in it for it in found), found
-        done = mastio(lab.folder, "apply", "--yes", WEB)
+        assert any(f"{GATE}: what goes to" in it for it in found), found
+        done = mastio(lab.folder, "apply", "--yes", GATE)
         assert done.returncode == 0, done.stdout + done.stderr
+        assert [it["queue_name"] for it in mail.queue(lab)] == ["deferred"]
     finally:
-        on(lab, WEB, f"systemctl start {UNIT}")
+        on(lab, GATE, f"systemctl start {UNIT}")
     assert mail.inbox(lab, *alice, word, patience=280)
 
 

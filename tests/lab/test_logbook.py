@@ -22,6 +22,7 @@ from tests.lab.conftest import mastio
 from tests.lab.mail import LIMIT, inbox, remote, the, token
 from tests.lab.patience import at_last
 from tests.lab.sabotage import on
+from tests.lab.test_verify import having, verify
 from tests.lab.tuned import tuned
 
 pytestmark = pytest.mark.lab
@@ -33,8 +34,11 @@ PACKED = f"{LOGS}/{VICTIM}/{datetime.now(UTC) - timedelta(days=3):%F}.log.gz"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def talking(lab: Lab) -> None:
+def talking(lab: Lab) -> Iterator[None]:
     talk(lab)
+    yield
+    # What it has found wrong here is nothing that others should be told.
+    on_watch(lab, f"rm -f {STATE}/life.json {STATE}/*-told.json")
 
 
 def on_watch(lab: Lab, script: str, *words: str) -> str:
@@ -54,6 +58,11 @@ def verified(lab: Lab) -> list[str]:
     faults = list(json.loads(done.stdout)["faults"])
     assert done.returncode == (1 if faults else 0), done.stderr
     return faults
+
+
+def failed(lab: Lab, check: str) -> list[str]:
+    """What a check of verification finds wrong."""
+    return having(verify(lab, "--only", check), "failed").get(check, [])
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +128,11 @@ def test_what_was_edited_is_told_by_the_next_seal(lab: Lab, file: str) -> None:
     try:
         seal(lab)
         seal(lab)
+        assert any(f"{VICTIM}/" in it and "cut" in it for it in failed(lab, "L2"))
     finally:
         on_watch(lab, 'mv /run/whole "$1"; systemctl kill -s HUP rsyslog.service', file)
     seal(lab)
+    assert not failed(lab, "L2")
     told = alarms(lab, f"{VICTIM}/", before + 2)[before:]
     assert told == [True, False], "once, and well again"
 
@@ -194,7 +205,7 @@ def own_sign(lab: Lab, machine: str) -> str:
 def listen(lab: Lab) -> dict[str, str]:
     """What watch finds wrong with the victim, as its timer would have it look."""
     on_watch(lab, "systemctl start mastio-logbook@life.service")
-    told: dict[str, str] = json.loads(on_watch(lab, f"cat {STATE}/life-told.json"))
+    told: dict[str, str] = json.loads(on_watch(lab, f"cat {STATE}/life-told.json"))["wrong"]
     return {
         name.removeprefix(f"{VICTIM} "): it for name, it in told.items() if name.startswith(VICTIM)
     }
@@ -247,10 +258,12 @@ def test_a_machine_that_falls_silent_is_told_once_and_well_again(lab: Lab, pulse
         said = re.match(r"no sign of life for (\d+) minutes", listen(lab)["silent"])
         assert said and 10 <= int(said[1]) < 20
         listen(lab)
+        assert any(f"{VICTIM} silent" in it for it in failed(lab, "L4"))
     finally:
         assert lab.run(VICTIM, ["systemctl", "start", "syslog.socket", "rsyslog.service"]).code == 0
     pulse.give()
     assert "silent" not in listen(lab)
+    assert not any("silent" in it for it in failed(lab, "L4"))
     assert alarms(lab, f"{VICTIM} silent", before + 2)[before:] == [True, False]
 
 

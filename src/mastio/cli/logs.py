@@ -19,6 +19,7 @@ from mastio.logs import chain
 from mastio.logs import line as lines
 from mastio.logs.chain import Pin
 from mastio.logs.client import Logs, Wanted
+from mastio.roles.logbook import LATE
 from mastio.trace import stories, words
 
 PINS = "log-seals.json"
@@ -136,7 +137,7 @@ def logs_verify(app: App, begin: str, as_json: bool) -> Exit:
     seals, least = list(sealed.seals), min(keep, pin.keep if pin else keep)
     bad = [*sealed.faults, *chain.faults(sealed.first, seals, pin)]
     bad += chain.differences(seals, sealed.files, least, begin)
-    late = not seals or now - seals[-1].at > chain.LATE
+    late = not seals or now - seals[-1].at > LATE
     if late:
         last = (
             f"the last seal is of {datetime.fromtimestamp(seals[-1].at):%Y-%m-%d %H:%M}"

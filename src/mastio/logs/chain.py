@@ -19,8 +19,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 START = "0" * 64
 """What the first seal names as the one before it."""
-LATE = 3 * 3600.0
-"""Seconds without a seal after which sealing is no longer well."""
 SLACK = 2 * 3600.0
 """Seconds after a day's end in which its file may still grow."""
 

@@ -152,11 +152,9 @@ def build(machine: dict[str, Any], plain: str) -> None:
     # What it runs is for `mastio apply` to say, not for Debian's defaults.
     if started := sorted(enabled(inside) - before):
         run(*inside, "systemctl", "--quiet", "disable", *started, fine=True)
+    # The lists stay: by them it can be told from the first hour on whether a fix waits.
     run(*inside, "apt-get", "clean")
     os.unlink(blocker)
-    for name in glob.glob(f"{making}/var/lib/apt/lists/*"):
-        if os.path.isfile(name):
-            os.unlink(name)
     run(*inside, "ssh-keygen", "-q", "-A")
     # Without an identity systemd takes the boot for the first of all, and enables whatever is installed.
     write(f"{making}/etc/machine-id", f"{secrets.token_hex(16)}\n", 0o444)

@@ -152,6 +152,17 @@ def keep(folder: Path, digest: Digest, mail: EmailMessage) -> None:
         old.unlink()
 
 
+def note(folder: Path, what: str, waiting: list[str], now: float) -> None:
+    """Says, for verification (L5), when this last read, when it last made a digest, and what waits to be sent."""
+    path = folder / "status.json"
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):
+        known = {"began": now, "made": 0.0}
+    known |= {"read": now, "waiting": waiting} | ({"made": now} if what == "mail" else {})
+    put(path, json.dumps(known), 0o644)
+
+
 def main(what: str) -> Exit:
     """Runs one of them; how it went."""
     folder = Path(FOLDER)
@@ -171,6 +182,7 @@ def main(what: str) -> Exit:
         )  # fmt: skip
         keep(folder, digest, message(digest, site, now))
     failed = send(folder, site, settings)
+    note(folder, what, failed, time.time())
     for words in failed:
         print(words, file=sys.stderr)
     return Exit.UNAVAILABLE if failed else Exit.OK

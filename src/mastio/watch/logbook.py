@@ -132,9 +132,11 @@ def main(what: str) -> Exit:
         wrong = listen(Path(LOGS), known, tuple(it.name for it in site.machines), now)
         put(state / "life.json", json.dumps(known))
     bell, noted = Bell(Path(ALARMS), site), state / f"{what}-told.json"
-    if one := news(site.name, f"logs ({what})", _recall(noted), wrong, now):
+    before = _recall(noted).get("wrong", {})
+    if one := news(site.name, f"logs ({what})", before, wrong, now):
         bell.raise_(one, now)
-    put(noted, json.dumps(wrong))
+    # Verification reads it (L2, L4).
+    put(noted, json.dumps({"at": now, "wrong": wrong}), 0o644)
     if what == "life":
         heard = _recall(state / "intrusion.json")
         for it in intrusion.look(Path(LOGS), heard, site, now):

@@ -1,7 +1,6 @@
-"""Broken twins of machines: C4, C5, P1, P3, L1; and of what other people's tools say: X1, X2, X3."""
+"""Broken twins of machines: C4, C5, P1, P3; and of what other people's tools say: X1, X2, X3."""
 
 import json
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +13,7 @@ import pytest
 from mastio.errors import MastioError
 from mastio.site.model import Reach
 from mastio.verify import runner
-from mastio.verify.checks import content, eyes, host, logs
+from mastio.verify.checks import content, eyes, host
 from mastio.verify.model import Verdict
 from mastio.verify.probes import eyes as eyes_probe
 from mastio.verify.probes import host as host_probe
@@ -156,30 +155,6 @@ def test_p3_a_container_has_nothing_to_compare(monkeypatch: pytest.MonkeyPatch) 
     answering(monkeypatch, lambda *_: {"running": "6.12.9", "installed": []})
     with pytest.raises(NotRunError, match="no kernel"):
         list(host.newest_kernel(vantage("store")))
-
-
-@pytest.mark.parametrize("arrives", [True, False])
-def test_l1(monkeypatch: pytest.MonkeyPatch, arrives: bool) -> None:
-    answering(monkeypatch, lambda *_: arrives)
-    assert bool(list(logs.canary(at("store")))) is not arrives
-
-
-def test_l1_a_line_that_comes_late_is_seen(tmp_path: Path) -> None:
-    log = tmp_path / "2026-01-01.log"
-    log.write_text("before\n")
-    assert not host_probe.awaited(str(tmp_path), "canary 1", 0.1)
-
-    def write() -> None:
-        time.sleep(0.3)
-        for part in ("it is cana", "ry 1 of\n"):
-            with log.open("a") as file:
-                file.write(part)
-            time.sleep(0.3)
-
-    writer = threading.Thread(target=write)
-    writer.start()
-    assert host_probe.awaited(str(tmp_path), "canary 1", 5)
-    writer.join()
 
 
 def test_x1_lynis() -> None:

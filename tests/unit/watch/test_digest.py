@@ -61,6 +61,25 @@ def test_what_cannot_be_sent_waits(tmp_path: Path) -> None:
     assert watching.send(tmp_path / "nothing", SITE, SETTINGS) == []
 
 
+def test_what_it_did_is_noted_for_verification(tmp_path: Path) -> None:
+    def noted(what: str, waiting: list[str], now: float) -> dict[str, object]:
+        watching.note(tmp_path, what, waiting, now)
+        path = tmp_path / "status.json"
+        assert path.stat().st_mode & 0o777 == 0o644, "probes show nothing that is not for everybody"
+        found: dict[str, object] = json.loads(path.read_text())
+        return found
+
+    began = {"began": 10.0, "made": 0.0}
+    assert noted("read", [], 10.0) == {**began, "read": 10.0, "waiting": []}
+    assert noted("mail", ["refused"], 20.0) == {
+        **began,
+        "made": 20.0,
+        "read": 20.0,
+        "waiting": ["refused"],
+    }
+    assert noted("2026-01-01", [], 30.0) == {**began, "made": 20.0, "read": 30.0, "waiting": []}
+
+
 def test_the_reader_may_write_to_its_own_folder_alone() -> None:
     unit = Path(role.__file__).with_name("digest.service.j2").read_text()
     assert "ProtectSystem=strict" in unit and "ReadWritePaths={{ folder }}" in unit

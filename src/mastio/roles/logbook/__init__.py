@@ -19,6 +19,8 @@ MISSED = "mastio-missed"
 _FORWARD_MISSED = "0027229ca0644181a76c4e92458afa2e"
 """By this id journald says what it could not hand on (SD_MESSAGE_FORWARD_SYSLOG_MISSED, sd-messages.h)."""
 _UNITS = "/etc/systemd/system"
+LATE = 3 * 3600.0
+"""Seconds without a seal after which sealing is no longer well."""
 TIMERS = (
     Timer("seal", "the hourly seal", "hourly", active="1min"),
     Timer("life", "whether every machine gives signs of life", "*:0/2"),

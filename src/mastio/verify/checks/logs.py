@@ -1,21 +1,36 @@
-"""L: what happens on a machine is known on watch."""
+"""L: what happens on a machine is known on watch, under its own name, for good, and somebody reads it."""
 
+import json
 import secrets
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
 
-from mastio.context import LOGS
-from mastio.site.model import Role
+from mastio import services
+from mastio.context import LOGS, PKI
+from mastio.errors import MastioError
+from mastio.roles import digest, logbook
+from mastio.site.model import Reach, Role
 from mastio.verify.model import Check, Family, Place, Severity
-from mastio.verify.probes import host
-from mastio.verify.vantage import Vantage
+from mastio.verify.probes import host, relp
+from mastio.verify.vantage import Vantage, not_run, unknown
 
 _PATIENCE = 20.0
 """How long a line may take to watch, in seconds."""
+_UNHEARD = 900.0
+"""Seconds without a look at the machines' signs, or at what the logs have more: timers do both within five minutes."""
+_UNTOLD = 26 * 3600.0
+"""Seconds without a digest; there is one each day."""
+
+
+def _canary() -> str:
+    return f"canary {secrets.token_hex(8)} of mastio verify"
 
 
 def canary(vantage: Vantage) -> Iterator[str]:
     """A line that is logged here arrives on watch, as this machine's."""
-    words = f"canary {secrets.token_hex(8)} of mastio verify"
+    words = _canary()
     vantage.ask(host.log, words)
     for watch in vantage.site.carrying(Role.WATCH):
         folder = f"{LOGS}/{vantage.name}"
@@ -23,11 +38,107 @@ def canary(vantage: Vantage) -> Iterator[str]:
             yield f"a line logged on {vantage.name} is not in {folder} on {watch.name} after {_PATIENCE:g} s"
 
 
+def own_name(vantage: Vantage) -> Iterator[str]:
+    """A line that calls itself another machine's is filed under the name of the key by which it came."""
+    site = vantage.site
+    if site.machine(vantage.name).has(Role.WATCH):
+        raise not_run("watch keeps the logs itself: it needs no name to write them")
+    for watch in site.carrying(Role.WATCH):
+        seen = vantage.at(watch.name)
+        other = next(it.name for it in site.machines if it.name != vantage.name)
+        words, now = _canary(), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        line = f"<13>1 {now} {other} mastio-verify - - - {words}"
+        door = (site.internal_name(watch.name), services.SYSLOG.port, PKI)
+        if not vantage.ask(relp.hand_in, *door, line):
+            raise unknown(f"{watch.name} takes no line from {vantage.name}: see L1")
+        own = seen.ask(host.awaited, f"{LOGS}/{vantage.name}", words, _PATIENCE)
+        if seen.ask(host.awaited, f"{LOGS}/{other}", words, 0.0):
+            yield f"{vantage.name} wrote a line into the log of {other} on {watch.name}"
+        elif not own:
+            raise unknown(f"a line from {vantage.name} is nowhere on {watch.name}: see L1")
+
+
+def _noted(vantage: Vantage, path: str, when: str, what: str, late: float) -> Iterator[Any]:
+    """What watch noted of its own work in `path`, and then, if it has not been at work for `late` seconds, a fault.
+
+    `when`: by what name the note has the time of that work, in seconds since the epoch.
+    """
+    alone = vantage.site.reach is Reach.LAB
+    try:
+        note: dict[str, Any] = json.loads(vantage.ask(host.text, path))
+    except MastioError as error:
+        if not alone:
+            why = f"nothing was {what} yet, which is done some minutes after the first apply"
+            raise unknown(f"{why}: {error.message}") from None
+        note = {when: 0.0}
+    if (age := time.time() - note[when]) > late and alone:
+        raise not_run(f"in the lab nothing is {what} by itself")
+    yield note
+    if age > late:
+        yield f"nothing was {what} for {_hours(age)}"
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours"
+
+
+def sealed(vantage: Vantage) -> Iterator[str]:
+    """What was logged is sealed each hour, and what was sealed is there."""
+    note, *late = _noted(vantage, f"{logbook.STATE}/seal-told.json", "at", "sealed", logbook.LATE)
+    yield from (*late, *_wrong(note))
+
+
+def heard(vantage: Vantage) -> Iterator[str]:
+    """Somebody listens whether machines are silent, lose lines or have a wrong clock, and none does."""
+    note, *late = _noted(vantage, f"{logbook.STATE}/life-told.json", "at", "listened to", _UNHEARD)
+    yield from (*late, *_wrong(note))
+
+
+def _wrong(note: dict[str, Any]) -> Iterator[str]:
+    return (f"{name}: {words}" for name, words in note["wrong"].items())
+
+
+def read(vantage: Vantage) -> Iterator[str]:
+    """The logs are read, and each day's digest is made and sent."""
+    note, *late = _noted(vantage, f"{digest.FOLDER}/status.json", "read", "read", _UNHEARD)
+    yield from (*late, *note["waiting"])
+    # In the lab digests are made when somebody asks for them.
+    undone = time.time() - (note["made"] or note["began"])
+    if undone > _UNTOLD and vantage.site.reach is not Reach.LAB:
+        yield f"no digest was made for {_hours(undone)}"
+
+
+_WRITERS = (Role.FIREWALL, Role.GATEWAY_IN, Role.GATEWAY_OUT, Role.STORE, Role.WEBMAIL)
 CHECKS = (
     Check(
         "L1", Family.LOGS, "Logs arrive on watch", (Place.EVERY_MACHINE,), Severity.HIGH,
         "a line logged on the machine (logger), looked for in its folder on watch",
         f"it is there within {_PATIENCE:g} s", "NIST SP 800-92, 4.2; RFC 5424",
         "See `journalctl -u rsyslog` on the machine and on watch; then `mastio plan` for both.", canary, seconds=60,
+    ),
+    Check(
+        "L2", Family.LOGS, "What was logged is sealed and whole", (Role.WATCH,), Severity.HIGH,
+        "what the last hourly seal found of all that was sealed before it",
+        f"nothing cut, removed or added; a seal within {logbook.LATE / 3600:g} hours", "NIST SP 800-92, 5.4",
+        "`mastio logs verify` names each place. A file that differs on a disk that is well is a break-in.",
+        sealed,
+    ),
+    Check(
+        "L3", Family.LOGS, "No machine writes as another", _WRITERS, Severity.HIGH,
+        "a line that calls itself another machine's, handed in with the machine's own key (RELP over TLS)",
+        "it is in the folder of the key's owner, not of the name's", "RFC 5425, 5.3; NIST SP 800-92, 5.1",
+        "`mastio plan` for watch: /etc/rsyslog.d/ is not as mastio writes it.", own_name, seconds=60,
+    ),
+    Check(
+        "L4", Family.LOGS, "Machines that fall silent or lose lines are told", (Role.WATCH,), Severity.HIGH,
+        "what watch last heard of each machine's signs of life", "none is silent, lost lines or has a wrong clock; "
+        f"heard within {_UNHEARD / 60:g} minutes", "NIST SP 800-92, 4.2",
+        "The alarm `logs (life)` says the same with its time; `systemctl status mastio-logbook@life` on watch.", heard,
+    ),
+    Check(
+        "L5", Family.LOGS, "Logs are read, and digests are sent", (Role.WATCH,), Severity.MEDIUM,
+        "when the digest's reader last read, and what became of its mail",
+        f"read within {_UNHEARD / 60:g} minutes, a digest each day, none waits to be sent", "NIST SP 800-92, 4.3",
+        "On watch: `systemctl status mastio-digest@read mastio-digest@mail`, `journalctl -u mastio-digest@mail`.", read,
     ),
 )  # fmt: skip
