@@ -4,6 +4,7 @@ The server is a machine of the lab, in which the site's machines run as machines
 desk, at which the guide is typed, and the lab's internet: names, carol, and the machine that looks from outside.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from ipaddress import ip_interface
@@ -222,6 +223,8 @@ def test_what_is_wrong_with_the_server_is_found_and_mended(place: Place) -> None
         "passwordauthentication is yes, not no",
     ):
         assert said in found
+    seen = json.loads(place.mastio("status", "--json").stdout)["notes"]
+    assert {it["words"] for it in seen if it["about"] == "server"} == {*found.splitlines()}
     place.run("server", "systemctl stop foreign; rm /etc/ssh/sshd_config.d/05-other.conf")
     assert place.mastio("machines", "up").returncode == 0
     assert place.findings() == []

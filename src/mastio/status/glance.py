@@ -30,6 +30,7 @@ class Kind(StrEnum):
     HELD = "held"
     NAMES = "names"
     CHECKS = "checks"
+    SERVER = "server"
 
 
 class Level(StrEnum):
@@ -66,6 +67,8 @@ class Glance:
     """The last restore drill: `good`, `age` (seconds), `late`; None when there was none, or it is not known."""
     standing: tuple[Section, ...] = ()
     """How updates, integrity and backups stand, as far as watch has found anything."""
+    server: tuple[str, ...] = ()
+    """What is wrong with the one physical server that carries the machines, where one does."""
     nearly: float = Alarms().disk_percent / 100
     """The share of a disk from which somebody should know."""
 
@@ -81,6 +84,7 @@ class Glance:
         found += [note for name in self.sets for note in _set(name, self.sets[name])]
         found += _drill(self.drill) if self.drill else ()
         found += [note for section in self.standing for note in _standing(section)]
+        found += [Note(Level.BAD, "server", it, Kind.SERVER) for it in self.server]
         return tuple(sorted(found, key=lambda it: order.index(it.level)))
 
     @property

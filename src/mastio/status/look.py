@@ -64,7 +64,7 @@ def look(site: Site, transport: Transport, *, bans: bool = True) -> Glance:
         machines = dict(zip(names, pool.map(ask, names), strict=True))
         nearly = site.alarms.disk_percent / 100
         reports, drill, stands = told.result()
-        return Glance(site.name, machines, reports, out.result(), drill, stands, nearly)
+        return Glance(site.name, machines, reports, out.result(), drill, stands, nearly=nearly)
 
 
 def _drill(site: Site, transport: Transport) -> dict[str, Any] | None:

@@ -42,6 +42,12 @@ def test_a_healthy_site_needs_nobody() -> None:
     assert "Nothing needs you." in [text for _, text in report.lines(seen())]
 
 
+def test_what_is_wrong_with_the_server_that_carries_them_is_said() -> None:
+    one = replace(seen(), server=("the server waits for a reboot",))
+    (note,) = one.notes
+    assert one.level is Level.BAD and (note.about, note.words) == ("server", *one.server)
+
+
 @pytest.mark.parametrize(
     ("facts", "level", "words"),
     [
