@@ -108,7 +108,8 @@ def request(key_pem: str, *dns_names: str) -> str:
     built = (
         x509.CertificateSigningRequestBuilder()
         .subject_name(x509.Name([]))
-        .add_extension(x509.SubjectAlternativeName([*map(x509.DNSName, dns_names)]), critical=False)
+        # Without a subject, the names must be critical (RFC 5280, 4.2.1.6): authorities copy what they are asked.
+        .add_extension(x509.SubjectAlternativeName([*map(x509.DNSName, dns_names)]), critical=True)
     )
     return built.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 

@@ -25,7 +25,7 @@ from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import CAROL, message, token
 from tests.lab.own import own_lab_of
-from tests.lab.patience import eventually
+from tests.lab.patience import at_last, eventually
 from tests.lab.sabotage import Sabotage, on, sabotaged
 from tests.lab.test_certificates import BY_DNS, come_and_are_renewed
 from tests.lab.test_verify import NOT_HERE, having, verify
@@ -36,15 +36,16 @@ pytestmark = pytest.mark.lab
 UNWALLED = {"N5", "I4"}
 MAIL, WEB, GATE = "mail", "webmail", "gateway"
 MACHINES = f"""
+[machines.{GATE}]
+roles = ["gateway-in", "gateway-out"]
+
 [machines.{MAIL}]
 roles = ["store", "watch"]
 
 [machines.{WEB}]
 roles = ["webmail"]
-
-[machines.{GATE}]
-roles = ["gateway-in", "gateway-out"]
 """
+"""They get the public addresses in this order, the gateway that which all of the lab's internet calls first."""
 MORE = ("203.0.113.2", "2001:db8:113::2", "203.0.113.3", "2001:db8:113::3")
 TUNNEL, BESIDE = (socket.IPPROTO_UDP, services.MESH.port), (socket.IPPROTO_TCP, services.SSH.port)
 """What may pass between them: the tunnel, and watch's ssh."""
@@ -176,6 +177,8 @@ def test_while_the_tunnel_is_down_nothing_goes_in_clear_and_mail_waits(lab: Lab)
             tried = f"timeout 2 bash -c '</dev/tcp/{peer}/{port}'"
             assert lab.run(GATE, ["sh", "-c", tried]).code
         assert wire.between() <= {TUNNEL, BESIDE}
+        waiting = at_last(lambda: {it["queue_name"] for it in mail.queue(lab)}, {"deferred"}.__eq__)
+        assert waiting == {"deferred"}, "it waits"
         # What stands beside it still leads in, and finds what is wrong.
         ssh = SshTransport(lab.site)
         assert ssh.argv(GATE, ["true"])[-2] == str(lab.site.machine(GATE).addresses[0])
@@ -183,7 +186,6 @@ def test_while_the_tunnel_is_down_nothing_goes_in_clear_and_mail_waits(lab: Lab)
         assert any(f"{GATE}: what goes to" in it for it in found), found
         done = mastio(lab.folder, "apply", "--yes", GATE)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert [it["queue_name"] for it in mail.queue(lab)] == ["deferred"]
     finally:
         on(lab, GATE, f"systemctl start {UNIT}")
     assert mail.inbox(lab, *alice, word, patience=280)

@@ -6,7 +6,7 @@
 | `judge` | what it saw → what speaks against taking the machine; pure |
 | `pins` | the host keys that the site knows its machines by |
 | `contact` | all of it over ssh, machine by machine |
-| `old_keys` | the program that takes away, after the first apply, what opened root's door before |
+| `old_keys` | the program that takes away, after the first apply, what opened doors before |
 
 Nothing is changed on the machine before it is taken, and then one thing at most: root's door is opened for the
 administrators' keys. Once an apply has made the site's own door, the old one goes (`close_old_door`).

@@ -9,7 +9,7 @@ Each raises MastioError for a machine that cannot be reached, or whose key is an
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -168,15 +168,17 @@ class Contact:
                 return False
 
 
-def close_old_door(transport: Transport, machine: str) -> tuple[list[str], str]:
-    """Takes away the keys that opened root's door before; what was removed, and why nothing was.
+def close_old_door(
+    transport: Transport, machine: str, keys: Iterable[str]
+) -> tuple[list[str], str]:
+    """Takes away the keys that opened doors before; what was removed, and why nothing was. `keys`: administrators'.
 
     Over a new connection, which comes in by the door that the site's own rules and settings make.
     """
     source = Path(__file__).with_name("old_keys.py").read_text()
-    done = transport.fresh().run_python(machine, source, b"")
+    done = transport.fresh().run_python(machine, source, json.dumps({"keys": [*keys]}).encode())
     if done.code:
-        raise MastioError(f"{machine}: the old keys of root: {last_line(done.stderr)}")
+        raise MastioError(f"{machine}: the old keys: {last_line(done.stderr)}")
     found = json.loads(done.stdout)
     return found["removed"], found["kept"]
 

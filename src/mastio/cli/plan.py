@@ -195,13 +195,11 @@ def _close_old_doors(app: App, transport: Transport, done: Mapping[str, Planned]
         return
     for name in names:
         try:
-            removed, kept = close_old_door(transport, name)
+            removed, kept = close_old_door(transport, name, app.site().admin_keys)
         except MastioError as error:
             kept, removed = error.message, []
         if kept:
-            click.secho(
-                f"warning: {name}: root's keys of before stay: {kept}", fg="yellow", err=True
-            )
+            click.secho(f"warning: {name}: keys of before stay: {kept}", fg="yellow", err=True)
             continue
         for path in removed:
             click.echo(f"{name}: removed {path}; admins.keys alone open root's door now", err=True)

@@ -27,6 +27,8 @@ GRACE = 60.0
 """Seconds in which a sign may still come after its follower."""
 REMEMBERED = 86400.0
 """Seconds for which a sign that has not come is told."""
+LASTING = ("silent", "clock")
+"""What is so now; all else that is told was over at once."""
 MISSING = 1000
 """At most so many are counted at once."""
 _SIGN = re.compile(r"boot=([0-9a-f-]{8,36}) seq=(\d+) up=(\d+(?:\.\d+)?) clock=(\d+(?:\.\d+)?)")

@@ -5,6 +5,7 @@ makes yesterday's digest of them (DAY: that day's), keeps it (`days/<day>.html`,
 whom alarms go to, straight into the store as they do; what cannot be sent waits, and goes with a later run.
 """
 
+import fcntl
 import json
 import re
 import sys
@@ -171,6 +172,14 @@ def main(what: str) -> Exit:
     past = scans(Path(VERIFY), time.time())
     lines = Keeping(folder).advance(Path(LOGS), past, origins(site), workers=ahead.workers())
     print(f"read {lines} lines in {time.monotonic() - began:.1f} s")
+    with (folder / "sending").open("w") as alone:
+        # `read` and `mail` begin in the same half minute each morning: nothing is sent twice.
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        return _tell(folder, site, settings, what)
+
+
+def _tell(folder: Path, site: Site, settings: Settings, what: str) -> Exit:
+    """Makes the digest that is wanted, and sends what waits."""
     if what != "read":
         now = time.time()
         day = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}" if what == "mail" else what

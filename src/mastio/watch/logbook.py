@@ -34,7 +34,7 @@ from mastio.watch.tail import fresh
 _MARKS = re.compile(rf" (?:{'|'.join((life.TAG, *losses.TAGS))})(?:\[\d+\])?: ".encode())
 _NAMED = 3
 """How many things a subject names."""
-_PAUSE = 900.0
+_PAUSE = life.SILENT
 """Seconds without a look after which silence is measured anew: it was watch that slept."""
 
 
@@ -127,16 +127,19 @@ def main(what: str) -> Exit:
     if what == "seal":
         done = seal.seal(Path(LOGS), state, site.policy.log_days, now)
         wrong = dict(it.partition(": ")[::2] for it in done.odd)
+        still = [*wrong]
     else:
         known = _recall(state / "life.json")
         wrong = listen(Path(LOGS), known, tuple(it.name for it in site.machines), now)
+        still = [it for it in wrong if it.partition(" ")[2] in life.LASTING]
         put(state / "life.json", json.dumps(known))
     bell, noted = Bell(Path(ALARMS), site), state / f"{what}-told.json"
-    before = _recall(noted).get("wrong", {})
-    if one := news(site.name, f"logs ({what})", before, wrong, now):
+    told = _recall(noted)
+    # An older version noted only what was wrong.
+    if one := news(site.name, f"logs ({what})", told.get("wrong", told), wrong, now):
         bell.raise_(one, now)
     # Verification reads it (L2, L4).
-    put(noted, json.dumps({"at": now, "wrong": wrong}), 0o644)
+    put(noted, json.dumps({"at": now, "wrong": wrong, "still": still}), 0o644)
     if what == "life":
         heard = _recall(state / "intrusion.json")
         for it in intrusion.look(Path(LOGS), heard, site, now):

@@ -46,8 +46,8 @@ _ANSWER = 60
 BACK = 600
 """Seconds within which a machine must be back from its reboot."""
 _PAUSE = 3.0
-_ELSEWHERE = ("P1", "P2", "P3", "P4", "H5", "A3", "I1", "I2", "I3")
-"""Checks about updates themselves; one that takes the time of many log-ins; what integrity measured before."""
+_ELSEWHERE = ("P1", "P2", "P3", "P4", "H5", "A3", "I1", "I2", "I3", "L2", "L4", "L5")
+"""Checks about updates themselves; one that takes the time of many log-ins; what watch's timers noted before."""
 _AFTER_REBOOT = 4
 """By what patience is longer when all begins anew."""
 _GOOD = (Verdict.PASSED, Verdict.ACCEPTED, Verdict.NOT_RUN)

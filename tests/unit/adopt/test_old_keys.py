@@ -1,4 +1,4 @@
-"""Root's keys of before: gone once sshd does not read them, and not sooner."""
+"""Keys of before: gone once sshd does not read them, and not sooner."""
 
 import json
 from pathlib import Path
@@ -28,9 +28,19 @@ def test_keys_go_and_nothing_else(tmp_path: Path) -> None:
     (tmp_path / ".ssh").mkdir()
     for name in ("authorized_keys", "id_ed25519"):
         (tmp_path / ".ssh" / name).write_text("x")
-    assert old_keys.remove(tmp_path) == [str(tmp_path / ".ssh" / "authorized_keys")]
+    there = old_keys.files(tmp_path)
+    assert old_keys.remove(there) == [str(tmp_path / ".ssh" / "authorized_keys")]
     assert [it.name for it in (tmp_path / ".ssh").iterdir()] == ["id_ed25519"]
-    assert old_keys.remove(tmp_path) == []
+    assert old_keys.files(tmp_path) == []
+
+
+def test_of_others_those_go_that_an_administrators_key_opens(tmp_path: Path) -> None:
+    homes = [tmp_path / it for it in ("debian", "carol", "nobody")]
+    for home, key in zip(homes, ("ssh-ed25519 AAAAours x", "ssh-ed25519 AAAAhers y"), strict=False):
+        (home / ".ssh").mkdir(parents=True)
+        (home / ".ssh/authorized_keys").write_text(f"# cloud-init\nno-pty {key}\n")
+    found = [*old_keys.doors(homes, ["ssh-ed25519 AAAAours alice@laptop"])]
+    assert found == [tmp_path / "debian/.ssh/authorized_keys"]
 
 
 def test_it_is_done_once_and_again_after_another_adoption(tmp_path: Path) -> None:

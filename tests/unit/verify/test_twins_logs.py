@@ -102,10 +102,11 @@ def noted(monkeypatch: pytest.MonkeyPatch, **note: Any) -> Vantage:
 )
 def test_l2_and_l4(monkeypatch: pytest.MonkeyPatch, check: Any, late: float) -> None:
     now = time.time()
-    assert [*check(noted(monkeypatch, at=now, wrong={}))] == []
-    (words,) = check(noted(monkeypatch, at=now, wrong={"store/2026-01-01": "cut: 9 octets"}))
-    assert words == "store/2026-01-01: cut: 9 octets"
-    (words,) = check(noted(monkeypatch, at=now - late, wrong={}))
+    assert [*check(noted(monkeypatch, at=now, wrong={"store gap": "it was"}, still=[]))] == []
+    wrong = {"store silent": "no sign of life", "store gap": "it was"}
+    (words,) = check(noted(monkeypatch, at=now, wrong=wrong, still=["store silent"]))
+    assert words == "store silent: no sign of life"
+    (words,) = check(noted(monkeypatch, at=now - late, wrong={}, still=[]))
     assert f"for {late / HOUR:.1f} hours" in words
 
 
@@ -135,7 +136,7 @@ def test_what_watch_never_did_is_not_green_and_in_the_lab_nobody_is_blamed(
 
     answering(monkeypatch, missing)
     for check in (logs.sealed, logs.heard, logs.read):
-        with pytest.raises(MastioError, match="yet") as raised:
+        with pytest.raises(MastioError, match="it is not known") as raised:
             list(check(at("watch")))
         assert not isinstance(raised.value, NotRunError)
         with pytest.raises(NotRunError, match="in the lab"):
@@ -147,7 +148,10 @@ def test_in_the_lab_what_was_noted_long_ago_is_not_today(monkeypatch: pytest.Mon
     for ago, then in ((5 * HOUR, pytest.raises(NotRunError)), (1.0, nullcontext())):
         note = {"at": now - ago, "read": now - ago, "began": 0.0, "made": 0.0}
         answering(
-            monkeypatch, lambda *_, n=note: json.dumps(n | {"wrong": {"a": "b"}, "waiting": ["c"]})
+            monkeypatch,
+            lambda *_, n=note: json.dumps(
+                n | {"wrong": {"a": "b"}, "still": ["a"], "waiting": ["c"]}
+            ),
         )
         for check in (logs.sealed, logs.heard, logs.read):
             with then:

@@ -16,7 +16,7 @@ UNIT = "mastio-digest@{}.service"
 """Reads (`read`), or also mails a digest: yesterday's (`mail`), or that of a day (`2026-11-24`)."""
 _UNITS = "/etc/systemd/system"
 TIMERS = (
-    Timer("read", "what the logs have more", "*:0/5"),
+    Timer("read", "what the logs have more", "*:0/5", active="1min"),
     Timer("mail", "yesterday's digest to the administrators", "*-*-* 06:00:00"),
 )
 """What is done by itself."""

@@ -68,7 +68,7 @@ def _noted(vantage: Vantage, path: str, when: str, what: str, late: float) -> It
         note: dict[str, Any] = json.loads(vantage.ask(host.text, path))
     except MastioError as error:
         if not alone:
-            why = f"nothing was {what} yet, which is done some minutes after the first apply"
+            why = f"it is not known when anything was {what} (it is some minutes after the first apply)"
             raise unknown(f"{why}: {error.message}") from None
         note = {when: 0.0}
     if (age := time.time() - note[when]) > late and alone:
@@ -89,13 +89,14 @@ def sealed(vantage: Vantage) -> Iterator[str]:
 
 
 def heard(vantage: Vantage) -> Iterator[str]:
-    """Somebody listens whether machines are silent, lose lines or have a wrong clock, and none does."""
+    """Somebody listens whether machines are alive, and none is silent or has a wrong clock."""
     note, *late = _noted(vantage, f"{logbook.STATE}/life-told.json", "at", "listened to", _UNHEARD)
     yield from (*late, *_wrong(note))
 
 
 def _wrong(note: dict[str, Any]) -> Iterator[str]:
-    return (f"{name}: {words}" for name, words in note["wrong"].items())
+    """What is wrong now; what was over at once is told by an alarm."""
+    return (f"{name}: {note['wrong'][name]}" for name in note["still"])
 
 
 def read(vantage: Vantage) -> Iterator[str]:
@@ -117,9 +118,9 @@ CHECKS = (
         "See `journalctl -u rsyslog` on the machine and on watch; then `mastio plan` for both.", canary, seconds=60,
     ),
     Check(
-        "L2", Family.LOGS, "What was logged is sealed and whole", (Role.WATCH,), Severity.HIGH,
+        "L2", Family.LOGS, "What was logged is sealed, and all there", (Role.WATCH,), Severity.HIGH,
         "what the last hourly seal found of all that was sealed before it",
-        f"nothing cut, removed or added; a seal within {logbook.LATE / 3600:g} hours", "NIST SP 800-92, 5.4",
+        f"nothing cut, removed or added late; a seal within {logbook.LATE / 3600:g} hours", "NIST SP 800-92, 5.4",
         "`mastio logs verify` names each place. A file that differs on a disk that is well is a break-in.",
         sealed,
     ),
@@ -130,10 +131,10 @@ CHECKS = (
         "`mastio plan` for watch: /etc/rsyslog.d/ is not as mastio writes it.", own_name, seconds=60,
     ),
     Check(
-        "L4", Family.LOGS, "Machines that fall silent or lose lines are told", (Role.WATCH,), Severity.HIGH,
-        "what watch last heard of each machine's signs of life", "none is silent, lost lines or has a wrong clock; "
-        f"heard within {_UNHEARD / 60:g} minutes", "NIST SP 800-92, 4.2",
-        "The alarm `logs (life)` says the same with its time; `systemctl status mastio-logbook@life` on watch.", heard,
+        "L4", Family.LOGS, "Machines give signs of life, and watch listens", (Role.WATCH,), Severity.HIGH,
+        "what watch last heard of each machine's signs of life", "none is silent or has a wrong clock (lines that were "
+        f"lost are told by the alarm `logs (life)`); heard within {_UNHEARD / 60:g} minutes", "NIST SP 800-92, 4.2",
+        "The alarm `logs (life)` says since when; `systemctl status mastio-logbook@life` on watch.", heard,
     ),
     Check(
         "L5", Family.LOGS, "Logs are read, and digests are sent", (Role.WATCH,), Severity.MEDIUM,

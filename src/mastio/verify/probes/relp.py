@@ -18,4 +18,5 @@ def hand_in(host: str, port: int, pki: str, line: str) -> bool:
             if b"200 OK" not in talk.recv(4096):
                 return False
         talk.sendall(b"3 close 0\n")
+        talk.recv(4096)
         return True
