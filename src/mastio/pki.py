@@ -105,11 +105,15 @@ def request(key_pem: str, *dns_names: str) -> str:
     key = serialization.load_pem_private_key(key_pem.encode(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise TypeError("a server's key is an EC or an RSA key")
+    # Authorities may copy what they are asked, and names beside an empty subject would have to be critical (RFC 5280,
+    # 4.2.1.6), which ACME's dehydrated cannot read. A common name has 64 characters at most (RFC 5280, A.1).
+    subject = [
+        x509.NameAttribute(x509.NameOID.COMMON_NAME, it) for it in dns_names[:1] if len(it) <= 64
+    ]
     built = (
         x509.CertificateSigningRequestBuilder()
-        .subject_name(x509.Name([]))
-        # Without a subject, the names must be critical (RFC 5280, 4.2.1.6): authorities copy what they are asked.
-        .add_extension(x509.SubjectAlternativeName([*map(x509.DNSName, dns_names)]), critical=True)
+        .subject_name(x509.Name(subject))
+        .add_extension(x509.SubjectAlternativeName([*map(x509.DNSName, dns_names)]), critical=False)
     )
     return built.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 

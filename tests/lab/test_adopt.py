@@ -256,8 +256,9 @@ def test_who_would_lock_himself_out_is_told(place: Place) -> None:
 
 
 def test_the_old_keys_of_root_go_once_sshd_reads_others(place: Place) -> None:
-    way = SshTransport(parse.load(place.folder / "site.toml"), pins.load(place.folder))
-    removed, kept = close_old_door(way, "watch")
+    site = parse.load(place.folder / "site.toml")
+    way = SshTransport(site, pins.load(place.folder))
+    removed, kept = close_old_door(way, "watch", site.admin_keys)
     assert not removed and "still reads" in kept
     place.run("watch", "test -s /root/.ssh/authorized_keys")
     ours = "AuthorizedKeysFile /etc/ssh/authorized_keys.d/%u"
@@ -269,10 +270,10 @@ def test_the_old_keys_of_root_go_once_sshd_reads_others(place: Place) -> None:
         "systemctl restart ssh",
     )
     try:
-        assert close_old_door(way, "watch") == (["/root/.ssh/authorized_keys"], "")
+        assert close_old_door(way, "watch", site.admin_keys) == (["/root/.ssh/authorized_keys"], "")
         place.run("watch", "test ! -e /root/.ssh/authorized_keys")
         assert way.fresh().run("watch", ["true"]).code == 0, "nobody is locked out"
-        assert close_old_door(way, "watch") == ([], "")
+        assert close_old_door(way, "watch", site.admin_keys) == ([], "")
     finally:
         back = "mv /etc/ssh/authorized_keys.d/root /root/.ssh/authorized_keys; rm /etc/ssh/sshd_config.d/10-own.conf"
         place.run("watch", f"{back}; systemctl reload ssh")

@@ -114,7 +114,7 @@ def test_it_looks_from_every_machine_and_says_what_changed(lab: Lab) -> None:
     assert "nobody has answered: verify fast" in mastio(lab.folder, "status").stdout
     assert code == 1 and book["verify fast"]["told"] and not book["verify fast"]["answered"]
     assert let_watch(lab, "fast")[0] == 0
-    assert told(lab, f"[{lab.site.name}] well again: H4")
+    assert told(lab, f"[{lab.site.name}] well again: H4"), scheduled(lab)
     assert let_watch(lab, "fast")[0] == 0
     assert len(told(lab, f"[{lab.site.name}]")) == 2, "no news is no mail"
     assert alarms(lab) == (0, {})

@@ -23,7 +23,6 @@ import socket
 import struct
 import subprocess
 import time
-from contextlib import suppress
 from typing import Any
 
 _TYPES = {4: 0x0800, 6: 0x86DD}
@@ -332,24 +331,17 @@ def _ip(argv: list[str]) -> Any:
 
 
 def _hardware(hop: str, device: str, version: int) -> bytes:
-    """The hardware address of a neighbour; a ping makes the kernel look for it. None in a tunnel: it has two ends."""
+    """The hardware address of a neighbour. None in a tunnel: it has two ends."""
     if _ip(["-j", "link", "show", "dev", device])[0].get("link_type") == "none":
         return b""
-    if version == 4:
-        kind, protocol = socket.AF_INET, socket.IPPROTO_ICMP
-        echo = struct.pack("!BBHHH", 8, 0, 0xF7FE, 0, 1)
-    else:
-        kind, protocol = socket.AF_INET6, socket.IPPROTO_ICMPV6
-        echo = struct.pack("!BBHHH", 128, 0, 0, 0, 1)
-    with socket.socket(kind, socket.SOCK_RAW, protocol) as pinger:
-        for _ in range(40):
-            for entry in _ip(["-j", f"-{version}", "neigh", "show", "to", hop, "dev", device]):
-                if entry.get("lladdr") and "FAILED" not in entry.get("state", []):
-                    return bytes.fromhex(entry["lladdr"].replace(":", ""))
-            # The machine's own rules may refuse a ping; then other traffic finds the neighbour.
-            with suppress(OSError):
-                pinger.sendto(echo, (hop, 0))
-            time.sleep(0.1)
+    # The kernel looks for it itself (ip-neighbour(8), "use"): the machine's own rules may let no packet go there.
+    use = ["ip", f"-{version}", "neigh", "replace", hop, "dev", device, "use"]
+    for _ in range(40):
+        for entry in _ip(["-j", f"-{version}", "neigh", "show", "to", hop, "dev", device]):
+            if entry.get("lladdr") and "FAILED" not in entry.get("state", []):
+                return bytes.fromhex(entry["lladdr"].replace(":", ""))
+        subprocess.run(use, capture_output=True, check=False)
+        time.sleep(0.1)
     raise ValueError(f"nobody on {device} answers for {hop}")
 
 
