@@ -7,6 +7,7 @@ senders, so each test has senders of its own.
 import io
 import time
 import zipfile
+from base64 import b64decode
 from collections.abc import Iterator
 from email.message import EmailMessage, Message
 
@@ -154,20 +155,17 @@ def zipped(name: str, data: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def locked(name: str) -> bytes:
-    """A zip archive whose entry says that it is encrypted (bit 0 of its flags)."""
-    data = bytearray(zipped(name, b"0123456789abcdef" * 4))
-    data[6] |= 1
-    data[data.index(b"PK\x01\x02") + 8] |= 1
-    return bytes(data)
-
-
 def attached(name: str, data: bytes, sender: str, to: str, word: str) -> EmailMessage:
     letter = message(sender, to, word)
     letter.add_attachment(data, "application", "octet-stream", filename=name)
     return letter
 
 
+LOCKED = b64decode(
+    "UEsDBBQAAQAIAAAAIVp3q9u8JgAAAD8AAAAJAAAAcHJpY2UudHh0jOX5WSQ5ksXjq2DZ2rr8jvKPkOIYUHCuo4F2RqOMR0x5DSKjZR5QSwECFAAU"
+    "AAEACAAAACFad6vbvCYAAAA/AAAACQAAAAAAAAAAAAAAAAAAAAAAcHJpY2UudHh0UEsFBgAAAAABAAEANwAAAE0AAAAAAA=="
+)
+"""A zip archive that only the password `secret` opens."""
 INNER = zipped("run.exe", b"MZ nothing to run")
 REFUSED = {
     "script": ("invoice.js", b"alert(1)"),
@@ -189,7 +187,8 @@ LET_IN = {
 FILED = {
     "macros": ("report.docm", zipped("word/vbaProject.bin", b"hello")),
     "macros-by-another-name": ("report.doc", zipped("word/vbaProject.bin", b"hello")),
-    "password": ("a.zip", locked("secret.txt")),
+    "password": ("a.zip", LOCKED),
+    "password-in-zip": ("a.zip", zipped("b.zip", LOCKED)),
 }
 
 

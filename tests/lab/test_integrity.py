@@ -12,8 +12,10 @@ import pytest
 
 from mastio.context import ALARMS
 from mastio.integrity.client import LEDGER
+from mastio.integrity.place import SEALED
 from mastio.roles.integrity import CONFIG, FOLDER, SETTINGS, TOOLS
 from mastio.site.model import Role
+from tests.lab.arrivals import arrived
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import inbox, the
@@ -245,6 +247,8 @@ def test_an_edit_on_watch_is_told_and_nothing_is_compared_with_it(
 
 def test_whoever_edits_the_seal_too_is_found_out_by_the_site_folder(lab: Lab, watch: str) -> None:
     seal = f"{FOLDER}/seal.json"
+    digest = on(lab, watch, f"sha256sum {seal}").split()[0]
+    assert [*arrived(lab, f"{SEALED} {digest}", 1)] == [watch], "logs, which are signed, have it"
     with changed(
         lab, watch, f"cp -p {seal} /root/before; echo >>{seal}", f"mv /root/before {seal}"
     ):

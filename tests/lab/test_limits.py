@@ -130,7 +130,7 @@ def test_a_gateway_whose_disk_is_full_asks_senders_to_come_again(
 
 def test_a_watch_whose_disk_is_full_is_told(lab: Lab) -> None:
     watch = the(lab, Role.WATCH).name
-    with small(lab, watch, LOGS, 512, "rsyslog.service"):
+    with small(lab, watch, LOGS, 512, "syslog.socket", "rsyslog.service"):
         assert look(lab, f"disk {watch}") == {}
         on(lab, watch, f"head -c 500m /dev/zero >{LOGS}/filler || true")
         assert look(lab, f"disk {watch}") == {f"disk {watch}": "failed"}

@@ -22,7 +22,7 @@ from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import CAROL, message, token
 from tests.lab.patience import at_last
-from tests.lab.test_filter import EICAR, PILLS, attached, locked, send, somebody
+from tests.lab.test_filter import EICAR, LOCKED, PILLS, attached, send, somebody
 from tests.lab.test_mail import GTUBE
 from tests.lab.tuned import tuned
 
@@ -86,7 +86,7 @@ def happened(lab: Lab) -> Iterator[Happened]:
         large = noted("full", message(CAROL, user[0], token()))
         large.add_attachment(b"abc def " * 200_000, "application", "octet-stream", filename="a.bin")
         mail.from_carol(lab, large)
-        locked_up = attached("a.zip", locked("secret.txt"), CAROL, alice[0], token())
+        locked_up = attached("a.zip", LOCKED, CAROL, alice[0], token())
         mail.deliver(lab, noted("quarantined", locked_up))
         nowhere = f"{token()}@nowhere.{outside.DOMAIN}"
         mail.submit(lab, *user, noted("bounced", message(user[0], nowhere, token())))

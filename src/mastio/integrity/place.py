@@ -10,13 +10,16 @@
 | `status.json` | verdicts without details, for `mastio verify` |
 
 AIDE signs nothing. An edit of a reference on watch's disk shows by the seal; an edit of the seal as well shows to the
-administrator, whose site folder remembers the seal that apply or accept left (`mastio integrity status`).
+administrator, whose site folder remembers the seal that apply or accept left (`mastio integrity status`). And each seal
+that was ever set stands in watch's log, of which what came is signed each hour with a key that is then gone
+(mastio.logs.chain): what the references were, nobody can change afterwards.
 """
 
 import fcntl
 import gzip
 import hashlib
 import json
+import syslog
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +34,9 @@ from mastio.integrity import database
 from mastio.integrity.database import Row
 from mastio.integrity.difference import Difference, Kind
 from mastio.roles.integrity.measure import digest
+
+SEALED = "references are sealed:"
+"""What the log says then, before the SHA-256 of `seal.json`."""
 
 
 class Verdict(StrEnum):
@@ -165,13 +171,18 @@ class Place:
     # --- the seal ---
 
     def seal(self, part: str) -> None:
-        """Says that `tools`, or a machine's reference, is as it should be; of the rest it says nothing new."""
+        """Says that `tools`, or a machine's reference, is as it should be; of the rest it says nothing new.
+
+        The log (syslog(3)) gets what identifies the new seal.
+        """
         sealed = {it: value for it, value in self._sealed().items() if it.split("/")[0] != part}
         now = {it: value for it, value in self._sums().items() if it.split("/")[0] == part}
         put(
             self.folder / "seal.json",
             json.dumps({**sealed, **now}, indent=1, sort_keys=True).encode(),
         )
+        syslog.openlog("mastio-integrity", facility=syslog.LOG_AUTH)
+        syslog.syslog(syslog.LOG_NOTICE, f"{SEALED} {self.seal_digest()} ({part})")
 
     def seal_digest(self) -> str:
         """What identifies the seal."""
