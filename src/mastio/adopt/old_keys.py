@@ -33,7 +33,7 @@ def doors(homes: Iterable[Path], keys: Iterable[str]) -> Iterator[Path]:
     """The files with keys in `homes` that one of `keys` (authorized_keys, sshd(8)) opens."""
     blobs = {it.split()[1] for it in keys}
     for path in (it for home in homes for it in files(home)):
-        if blobs & {*path.read_text(errors="replace").split()}:
+        if path.is_file() and blobs & {*path.read_text(errors="replace").split()}:
             yield path
 
 

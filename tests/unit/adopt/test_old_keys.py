@@ -39,6 +39,8 @@ def test_of_others_those_go_that_an_administrators_key_opens(tmp_path: Path) -> 
     for home, key in zip(homes, ("ssh-ed25519 AAAAours x", "ssh-ed25519 AAAAhers y"), strict=False):
         (home / ".ssh").mkdir(parents=True)
         (home / ".ssh/authorized_keys").write_text(f"# cloud-init\nno-pty {key}\n")
+    (tmp_path / "nobody/.ssh").mkdir(parents=True)
+    (tmp_path / "nobody/.ssh/authorized_keys").symlink_to("/nowhere")
     found = [*old_keys.doors(homes, ["ssh-ed25519 AAAAours alice@laptop"])]
     assert found == [tmp_path / "debian/.ssh/authorized_keys"]
 
