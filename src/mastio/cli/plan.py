@@ -187,7 +187,6 @@ def _renew(app: App, transport: Transport, changed: set[str]) -> None:
 
 def _close_old_doors(app: App, transport: Transport, done: Mapping[str, Planned]) -> None:
     """What opened root's door before a machine was adopted goes once, when its own door is there."""
-    from mastio.adopt import pins
     from mastio.adopt.contact import close_old_door
 
     names = sorted(pins.old_doors(app.folder) & done.keys())

@@ -58,8 +58,10 @@ def own_name(vantage: Vantage) -> Iterator[str]:
             raise unknown(f"a line from {vantage.name} is nowhere on {watch.name}: see L1")
 
 
-def _noted(vantage: Vantage, path: str, when: str, what: str, late: float) -> Iterator[Any]:
-    """What watch noted of its own work in `path`, and then, if it has not been at work for `late` seconds, a fault.
+def _noted(
+    vantage: Vantage, path: str, when: str, what: str, late: float
+) -> tuple[dict[str, Any], list[str]]:
+    """What watch noted of its own work in `path`, and the fault if it has not been at work for `late` seconds.
 
     `when`: by what name the note has the time of that work, in seconds since the epoch.
     """
@@ -73,9 +75,7 @@ def _noted(vantage: Vantage, path: str, when: str, what: str, late: float) -> It
         note = {when: 0.0}
     if (age := time.time() - note[when]) > late and alone:
         raise not_run(f"in the lab nothing is {what} by itself")
-    yield note
-    if age > late:
-        yield f"nothing was {what} for {_hours(age)}"
+    return note, [f"nothing was {what} for {_hours(age)}"] if age > late else []
 
 
 def _hours(seconds: float) -> str:
@@ -84,13 +84,13 @@ def _hours(seconds: float) -> str:
 
 def sealed(vantage: Vantage) -> Iterator[str]:
     """What was logged is sealed each hour, and what was sealed is there."""
-    note, *late = _noted(vantage, f"{logbook.STATE}/seal-told.json", "at", "sealed", logbook.LATE)
+    note, late = _noted(vantage, f"{logbook.STATE}/seal-told.json", "at", "sealed", logbook.LATE)
     yield from (*late, *_wrong(note))
 
 
 def heard(vantage: Vantage) -> Iterator[str]:
     """Somebody listens whether machines are alive, and none is silent or has a wrong clock."""
-    note, *late = _noted(vantage, f"{logbook.STATE}/life-told.json", "at", "listened to", _UNHEARD)
+    note, late = _noted(vantage, f"{logbook.STATE}/life-told.json", "at", "listened to", _UNHEARD)
     yield from (*late, *_wrong(note))
 
 
@@ -101,7 +101,7 @@ def _wrong(note: dict[str, Any]) -> Iterator[str]:
 
 def read(vantage: Vantage) -> Iterator[str]:
     """The logs are read, and each day's digest is made and sent."""
-    note, *late = _noted(vantage, f"{digest.FOLDER}/status.json", "read", "read", _UNHEARD)
+    note, late = _noted(vantage, f"{digest.FOLDER}/status.json", "read", "read", _UNHEARD)
     yield from (*late, *note["waiting"])
     # In the lab digests are made when somebody asks for them.
     undone = time.time() - (note["made"] or note["began"])
