@@ -77,7 +77,6 @@ _POSTFIX = "postfix reload >/dev/null 2>&1; sleep 2"
 UNBOUND = "/etc/unbound/unbound.conf"
 _LISTS = "/var/lib/apt/lists/deb.debian.org_debian-security_dists_trixie-security"
 _HEARS = "for i in $(seq 600); do [ $(wc -l < /proc/net/packet) -gt 4 ] && break; sleep 0.1; done"
-_RECEIVE = "/etc/rsyslog.d/20-receive.conf"
 _STS = f"{WWW}/mta-sts.txt"
 
 
@@ -231,9 +230,6 @@ SABOTAGE = (
              undo=f"rm {VERDICT}; mv {VERDICT}.kept {VERDICT} 2>/dev/null || true"),
     Sabotage("logs that stay at home", "webmail", "systemctl stop syslog.socket rsyslog.service", "L1",
              undo="systemctl start syslog.socket rsyslog.service"),
-    Sabotage("machines say themselves who they are", "watch",
-             f"sed -i 's/^    set [$].machine = .*;/    set $.machine = $hostname;/' {_RECEIVE}", "L3", (_RECEIVE,),
-             "systemctl restart rsyslog.service; sleep 1"),
     Sabotage("nobody listens for intruders", "firewall", "systemctl stop suricata.service", "I4",
              undo=f"systemctl start suricata.service; {_HEARS}"),
     Sabotage("rules for intruders are gone", "firewall", f": > {RULES}", "I4", (RULES,),

@@ -13,6 +13,8 @@ from tests.lab.arrivals import PROMISE, SENDERS, arrived, complete, held_up, kep
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import CAROL, message, remote, submit, token
 from tests.lab.patience import eventually
+from tests.lab.sabotage import Sabotage, sabotaged
+from tests.lab.test_verify import having, verify
 
 pytestmark = pytest.mark.lab
 
@@ -72,6 +74,17 @@ def test_who_claims_another_name_is_filed_under_the_own_one(lab: Lab) -> None:
     finally:
         lab.mastio("apply", "--yes", "webmail")
     assert {name: len(lines) for name, lines in found.items()} == {"webmail": 2}
+
+
+def test_a_watch_that_believes_what_machines_call_themselves_is_found(lab: Lab) -> None:
+    file, again = "/etc/rsyslog.d/20-receive.conf", "systemctl restart rsyslog.service"
+    believes = f"sed -i 's/^    set [$].machine = .*;/    set $.machine = $hostname;/' {file}"
+    with sabotaged(lab, Sabotage("names believed", "watch", believes, "L3", (file,), again)):
+        talk(lab)  # whose connection ended with the receiver begins another
+        found = having(verify(lab, "--only", "L1,L3"), "failed")
+    talk(lab)
+    assert {*found} == {"L3"} and {it.partition(":")[0] for it in found["L3"]} == {*SENDERS}
+    assert {*having(verify(lab, "--only", "L1,L3"), "passed")} == {"L1", "L3"}
 
 
 def to_syslog(line: str) -> None:
