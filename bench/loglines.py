@@ -93,10 +93,24 @@ def _store_hop(w: World, qid: str, sender: str, user: str, size: int, took: floa
     ]  # fmt: skip
 
 
+def _packet(w: World, what: str, ways: str, ends: str, ports: str) -> tuple[str, str, str]:
+    return (
+        "firewall", "local2.notice ulogd[59]",
+        f"mastio {what}: {ways} MAC=02:6d:69:ca:7d:14:02:5b:97:7d:9c:6a:08:00 {ends} LEN=44 TOS=00 PREC=0x00 TTL=44 "
+        f"ID={w.pid()} PROTO=TCP {ports} SEQ=607306729 ACK=0 WINDOW=1024 SYN URGP=0 MARK=0x0 ",
+    )  # fmt: skip
+
+
+def _let_in(w: World, source: str, port: int) -> tuple[str, str, str]:
+    ends = f"SRC={source} DST=10.77.1.10"
+    return _packet(w, "accept", "IN=internet OUT=mail", ends, f"SPT={port} DPT=25")
+
+
 def _opening(w: World, source: str, p: int) -> Lines:
     name = f"mx.d{w.chance.randrange(1_700)}.example.net"
     port = w.chance.randrange(20_000, 60_000)
     found: Lines = [
+        _let_in(w, source, port),
         ("gateway", "mail.info postfix/postscreen[1701]", f"CONNECT from [{source}]:{port} to [10.77.1.10]:25"),
         ("gateway", "mail.info postfix/postscreen[1701]", f"PASS OLD [{source}]:{port}"),
         ("gateway", f"mail.info postfix/smtpd[{p}]", f"connect from {name}[{source}]"),
@@ -188,6 +202,7 @@ def knocked(w: World) -> Lines:
     """What never gets past postscreen."""
     source, port = w.often(w.sources), w.chance.randrange(20_000, 60_000)
     return [
+        _let_in(w, source, port),
         ("gateway", "mail.info postfix/postscreen[1701]", f"CONNECT from [{source}]:{port} to [10.77.1.10]:25"),
         ("gateway", "mail.info postfix/postscreen[1701]", f"PREGREET 11 after 0.1 from [{source}]:{port}: EHLO User\\r\\n"),
         ("gateway", "mail.info postfix/postscreen[1701]", f"HANGUP after 0.5 from [{source}]:{port} in tests after SMTP handshake"),
@@ -206,7 +221,8 @@ def sent(w: World) -> Lines:
     )
     size = int(w.chance.lognormvariate(9.5, 1.2)) + 400
     domain = to.partition("@")[2]
-    mx = f"mx.{domain}[{w.often(w.sources)}]"
+    target = w.often(w.sources)
+    mx = f"mx.{domain}[{target}]"
     relay = f"gateway.{_HOUSE}[10.77.1.10]:587"
     tries: Lines = []
     outcome = w.chance.random()
@@ -230,6 +246,7 @@ def sent(w: World) -> Lines:
         ("store", f"mail.info postfix/smtp[{p}]", f"{first}: to=<{to}>, relay={relay}, delay=0.22, delays=0.1/0.02/0.07/0.02, dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as {qid})"),
         ("store", "mail.info postfix/qmgr[530]", f"{first}: removed"),
         *tries,
+        _packet(w, "accept", "IN=mail OUT=internet", f"SRC=10.77.1.10 DST={target}", f"SPT={w.chance.randrange(32_768, 61_000)} DPT=25"),
         ("gateway", f"mail.info postfix/smtp[{p}]", f"Verified TLS connection established to {mx}:25: {_TLS}"),
         ("gateway", f"mail.info postfix/smtp[{p}]", f"{qid}: to=<{to}>, relay={mx}:25, delay={w.chance.lognormvariate(0, 1):.2g}, delays=0.02/0.04/0.07/0.01, dsn=2.0.0, status={status}"),
         ("gateway", "mail.info postfix/qmgr[1690]", f"{qid}: removed"),
@@ -264,7 +281,7 @@ def stopped(w: World) -> Lines:
         w.chance.choice((22, 23, 445, 3389, 8080, w.chance.randrange(65_536))),
     )
     return [
-        ("firewall", "local2.notice ulogd[59]", f"mastio input: IN=internet OUT= MAC=02:6d:69:ca:7d:14:02:5b:97:7d:9c:6a:08:00 SRC={source} DST=203.0.113.1 LEN=44 TOS=00 PREC=0x00 TTL=44 ID={w.pid()} PROTO=TCP SPT=35133 DPT={port} SEQ=607306729 ACK=0 WINDOW=1024 SYN URGP=0 MARK=0x0 "),
+        _packet(w, "input", "IN=internet OUT=", f"SRC={source} DST=203.0.113.1", f"SPT=35133 DPT={port}"),
     ]  # fmt: skip
 
 

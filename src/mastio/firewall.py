@@ -1,7 +1,8 @@
 """From the flow matrix to nftables: the whole ruleset of one machine, as text that nft -f loads.
 
 Every machine drops what the matrix does not declare, in both directions; what it drops it logs first,
-rate-limited, to NFLOG group `nft.LOG_GROUP` with a prefix that names the chain. Three kinds of machines
+rate-limited, to NFLOG group `nft.LOG_GROUP` with a prefix that names the chain. So does whoever faces the internet with
+what begins there and is let in, and with mail that leaves: `mastio trace` tells of it. Three kinds of machines
 differ only in which chains they get:
 
 | | arrival, input, output | forward, inward, outward | limits per client |
@@ -23,13 +24,9 @@ from collections.abc import Iterable, Iterator
 
 from mastio import nft
 from mastio.flows import ADMIN, INTERNET, MESH_INTERFACE, VPN, Flow, FlowMatrix
-from mastio.services import Service
+from mastio.services import SMTP, Service
 from mastio.site.model import Address, Machine, Network
 
-CLIENT_CONNECTIONS = 256
-"""How many connections to published services one client may hold (IPv4 address or IPv6 /64)."""
-CLIENT_RATE = "200/second burst 400 packets"
-"""How fast one client may open them."""
 BANS = "/var/lib/mastio/bans"
 """Where a machine that faces the internet keeps its bans; what ends in .nft there is part of the ruleset."""
 REPLY_TTL = 128
@@ -74,7 +71,7 @@ class _Table:
         ]
         body = [*self._sets()]
         if self.faces_internet:
-            body += [*nft.banned(_FAMILIES), *self._limits()]
+            body += [*nft.banned(_FAMILIES), *nft.clients()]
         for chain in filter(None, chains):
             body += ["", *chain]
         # Data, not configuration: no match is no error, and a ban outlives a new ruleset and a reboot.
@@ -103,33 +100,6 @@ class _Table:
             if elements := self._site_elements(family):
                 yield f"    elements = {{ {', '.join(elements)} }}"
             yield "}"
-
-    @staticmethod
-    def _limits() -> Iterator[str]:
-        """A client is one IPv4 address or one IPv6 /64, the least that a customer is given."""
-        for family in _FAMILIES:
-            for name in ("holding", "opening"):
-                yield f"set {name}{family} {{"
-                yield f"    type ipv{family}_addr"
-                yield "    size 65536"
-                yield "    flags dynamic" + (", timeout" if name == "opening" else "")
-                if name == "opening":
-                    yield "    timeout 1m"
-                yield "}"
-        yield ""
-        yield "chain client {"
-        yield "    # New connections from outside to a published service end here, good or bad."
-        for family, key in ((4, "ip saddr"), (6, "ip6 saddr & ffff:ffff:ffff:ffff::")):
-            for name, measure in (
-                ("holding", f"ct count over {CLIENT_CONNECTIONS}"),
-                ("opening", f"limit rate over {CLIENT_RATE}"),
-            ):
-                yield f"    meta nfproto ipv{family} add @{name}{family} {{ {key} {measure} }} goto refuse"
-        yield "    accept"
-        yield "}"
-        yield "chain refuse {"
-        yield from nft.indent(nft.log_and("limit", "drop"))
-        yield "}"
 
     def _end(self, flow: Flow, family: int, side: str) -> str | None:
         """The match for an end of a flow, as `saddr` or `daddr`; None when it has no such family."""
@@ -166,6 +136,11 @@ class _Table:
                 match = nft.port(flow.service, port)
                 words = (source, target, match, extra, verdict, _comment(flow))
                 yield " ".join(word for word in words if word)
+
+    @staticmethod
+    def _leaving(flow: Flow) -> str:
+        """The verdict on a flow that is allowed; mail that leaves the site is told of."""
+        return "goto told" if (flow.target, flow.service) == (INTERNET, SMTP) else "accept"
 
     # --- chains ---------------------------------------------------------------------------------
 
@@ -248,7 +223,8 @@ class _Table:
             for family in _FAMILIES:
                 target = self._end(flow, family, "daddr")
                 if target and self._end(flow, family, "saddr"):
-                    rules.append(f"{target} {nft.port(flow.service)} accept {_comment(flow)}")
+                    verdict = self._leaving(flow) if self.faces_internet else "accept"
+                    rules.append(f"{target} {nft.port(flow.service)} {verdict} {_comment(flow)}")
         soliciting = (
             ("icmpv6 type nd-router-solicit ip6 hoplimit 255 accept",)
             if self.faces_internet
@@ -300,9 +276,8 @@ class _Table:
             if flow.source == INTERNET:
                 rules += self._flow_rules(flow, "jump client", "ct status dnat")
             else:
-                rules += self._flow_rules(
-                    flow, "jump client" if flow.source in _COUNTED else "accept"
-                )
+                counted = flow.source in _COUNTED
+                rules += self._flow_rules(flow, "jump client" if counted else self._leaving(flow))
         return nft.chain(
             "forward",
             "filter hook forward priority filter; policy drop;",

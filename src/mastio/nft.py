@@ -11,6 +11,12 @@ from mastio.site.model import Address, Network
 
 LOG_GROUP = 77
 """The NFLOG group that ulogd2 listens to on every machine."""
+ACCEPT = "accept"
+"""In the log, instead of a chain's name: what was let in from outside, or out by mail."""
+CLIENT_CONNECTIONS = 256
+"""How many connections to published services one client may hold (IPv4 address or IPv6 /64)."""
+CLIENT_RATE = "200/second burst 400 packets"
+"""How fast one client may open them."""
 
 
 def chain(name: str, kind: str, *rules: str) -> list[str]:
@@ -25,10 +31,13 @@ def indent(lines: Iterable[str]) -> list[str]:
 
 def log_and(name: str, verdict: str) -> tuple[str, str]:
     """The end of a chain: tell ulogd2, not more than it can write, then give the verdict."""
-    return (
-        f'limit rate 10/second burst 50 packets log prefix "mastio {name}:" group {LOG_GROUP}',
-        f"counter {verdict}",
-    )
+    return _log(name, "10/second burst 50"), f"counter {verdict}"
+
+
+def _log(name: str, rate: str) -> str:
+    # At once: else the kernel waits a second for more, and the line's time is not the packet's.
+    to = f"group {LOG_GROUP} queue-threshold 1"
+    return f'limit rate {rate} packets log prefix "mastio {name}:" {to}'
 
 
 def port(service: Service, port: int = 0) -> str:
@@ -63,3 +72,38 @@ def banned(families: Iterable[int]) -> Iterator[str]:
         yield f"    type ipv{family}_addr"
         yield "    flags interval, timeout"
         yield "}"
+
+
+def clients() -> Iterator[str]:
+    """New connections from outside to a published service: limited for each client, and told of.
+
+    A client is one IPv4 address or one IPv6 /64, the least that a customer is given.
+    """
+    keys = ((4, "ip saddr"), (6, "ip6 saddr & ffff:ffff:ffff:ffff::"))
+    for family, _ in keys:
+        for name in ("holding", "opening"):
+            yield f"set {name}{family} {{"
+            yield f"    type ipv{family}_addr"
+            yield "    size 65536"
+            yield "    flags dynamic" + (", timeout" if name == "opening" else "")
+            if name == "opening":
+                yield "    timeout 1m"
+            yield "}"
+    yield ""
+    yield "chain client {"
+    yield "    # New connections from outside to a published service end here, good or bad."
+    for family, key in keys:
+        for name, measure in (
+            ("holding", f"ct count over {CLIENT_CONNECTIONS}"),
+            ("opening", f"limit rate over {CLIENT_RATE}"),
+        ):
+            yield f"    meta nfproto ipv{family} add @{name}{family} {{ {key} {measure} }} goto refuse"
+    yield "    goto told"
+    yield "}"
+    yield "chain refuse {"
+    yield from indent(log_and("limit", "drop"))
+    yield "}"
+    # More than a large site has; in a flood the rest is let in untold.
+    yield "chain told {"
+    yield from indent((_log(ACCEPT, "50/second burst 1000"), "accept"))
+    yield "}"

@@ -1,6 +1,7 @@
 """`mastio trace` tells what happened to real messages, in words: one message for each thing that can happen."""
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -146,6 +147,37 @@ def test_it_tells_what_happened(happened: Happened, name: str) -> None:
     first, *_ = happened.told[name]
     (ending,) = first["endings"]
     assert SAYS[name] in ending["words"], first
+
+
+def through(lab: Lab, story: dict[str, Any]) -> list[str]:
+    """What the firewall is said to have done."""
+    name = mail.the(lab, Role.FIREWALL).name
+    return [it["what"] for it in story["steps"] if it["machine"] == name]
+
+
+@pytest.mark.parametrize("name", ["delivered", "virus", "unknown", "down"])
+def test_the_firewall_let_it_in_before_all(lab: Lab, happened: Happened, name: str) -> None:
+    (story,) = until(lab, happened.asked[name], "the firewall let ")
+    (said,) = through(lab, story)
+    assert re.fullmatch(r"the firewall let \S+, port \d+, in to \S+, port 25", said)
+    client = ip_address(said.removeprefix("the firewall let ").partition(",")[0])
+    assert client in internet.outside(lab.site)
+    assert story["steps"][0]["what"] == said
+
+
+def test_who_came_twice_was_let_in_twice(lab: Lab, happened: Happened) -> None:
+    (story,) = trace(lab, happened.asked["greylisted"])
+    ports = {it.split()[5] for it in through(lab, story)}
+    assert len(ports) == 2, story
+
+
+def test_the_firewall_let_it_out_to_the_server_that_took_it(lab: Lab, happened: Happened) -> None:
+    (story,) = until(lab, happened.asked["sent"], " out to ")
+    (said,) = [it for it in through(lab, story) if " out to " in it]
+    server = said.partition(" out to ")[2].partition(",")[0]
+    assert f"[{server}]" in json.dumps(story["steps"])
+    (held,) = happened.told["held"]
+    assert through(lab, held) == [], "it has not left"
 
 
 def test_it_is_found_by_queue_id_and_by_address(lab: Lab, happened: Happened) -> None:

@@ -93,6 +93,19 @@ def test_a_machine_without_a_perimeter_limits_its_clients_itself() -> None:
 
 
 @pytest.mark.parametrize("site", sites.all_sites(), ids=lambda site: site.topology)
+def test_what_comes_in_and_mail_that_leaves_is_told_where_the_internet_begins(site: Site) -> None:
+    matrix = expand(site)
+    for machine in site.machines:
+        rules = rules_of(site, machine.name)
+        out = [it for it in rules_for(25, rules) if "daddr != @site" in it]
+        faces = machine == matrix.firewall or matrix.firewall is None
+        assert ('log prefix "mastio accept:"' in rules) is faces
+        assert all(("goto told" in it) is faces for it in out)
+        sends = machine == matrix.firewall or machine.has(Role.GATEWAY_OUT)
+        assert bool(out) is sends
+
+
+@pytest.mark.parametrize("site", sites.all_sites(), ids=lambda site: site.topology)
 def test_who_was_away_says_that_it_has_forgotten(site: Site) -> None:
     """To the site's own machines: a stranger hears nothing."""
     for machine in site.machines:

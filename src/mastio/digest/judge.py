@@ -200,6 +200,7 @@ def _new(digest: Digest) -> Iterator[Need]:
         ("networks", "log-in", "log-ins", "from a network that is new for its user"),
         ("alerts", "kind", "kinds", "of alert from intrusion detection"),
         ("flows", "conversation", "conversations", "that the firewalls stopped for the first time"),
+        ("begun", "conversation", "conversations", "with the outside that never was before"),
     ):
         number = len(digest.whole.news.get(kind, ())) + digest.whole.count(f"untold.{kind}")
         if number:

@@ -24,6 +24,8 @@ class Memory:
         """What addresses count as in this site. Not kept."""
         # A scan fills it: what is stopped afterwards must be news all the same.
         self.flows = Seen(25, data.get("flows"), forget=True)
+        self.begun = Seen(100, data.get("begun"))
+        """Conversations with the outside that were let begin."""
         self.scans: tuple[tuple[float, float], ...] = ()
         """When watch itself scanned, in seconds since the epoch: what was stopped then is no news. Not kept."""
         self.lost: dict[str, dict[str, int]] = data.get("lost", {})
@@ -53,6 +55,7 @@ class Memory:
             "shapes": self.shapes.plain(),
             "networks": self.networks.plain(),
             "flows": self.flows.plain(),
+            "begun": self.begun.plain(),
             "lost": self.lost,
             "live": {
                 machine: {

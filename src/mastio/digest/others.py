@@ -8,6 +8,7 @@ from mastio.digest import intrusion, losses
 from mastio.digest.lines import SKIP, Program, Reader
 from mastio.digest.origins import came
 from mastio.digest.postfix import seconds
+from mastio.nft import ACCEPT
 from mastio.reports.read import IDENT as REPORTS
 
 INTERNET = b"internet"
@@ -149,7 +150,31 @@ def _stopped(reader: Reader, group: str, name: str, text: bytes, line: bytes) ->
         reader.news("flows", f"{group} {name}", text, line)
 
 
+def _begun(reader: Reader, flow: str, text: bytes, line: bytes) -> None:
+    """A conversation with the outside that was let begin; news when there never was one between the two."""
+    if reader.memory.begun.new("", flow):
+        reader.news("begun", flow, text, line)
+
+
 def _ulogd(name: str, reader: Reader) -> Program:
+    here = reader.machine.encode()
+    met: set[bytes] = set()
+    """What need not be asked for again."""
+
+    def accepted(text: bytes, line: bytes) -> None:
+        found = _PACKET.match(text)
+        if not found:
+            reader.tally.counts["reading.unreadable"] += 1
+            return
+        _, came, went, _, _, protocol, number = found.groups()
+        tally = reader.tally
+        tally.counts["accepted"] += 1
+        flow = b"%b > %b %b" % (came or here, went or here, _port(protocol, number))
+        tally.tops["accepted"][flow] += 1
+        if flow not in met:
+            met.add(flow)
+            reader.then(_begun, flow.decode("ascii", "replace"), text, line)
+
     def dropped(text: bytes, line: bytes) -> None:
         found = _PACKET.match(text)
         if not found:
@@ -157,8 +182,7 @@ def _ulogd(name: str, reader: Reader) -> Program:
             return
         tally = reader.tally
         chain, came, went, source, target, protocol, number = found.groups()
-        port = protocol.lower() + (b"/" + number if number else b"")
-        here = reader.machine.encode()
+        port = _port(protocol, number)
         pair = b"%b > %b" % (came or here, went or here)
         tally.counts["dropped"] += 1
         tally.tops["drops"][pair] += 1
@@ -175,9 +199,17 @@ def _ulogd(name: str, reader: Reader) -> Program:
 
     kinds = (b"mastio i", b"mastio o", b"mastio f", b"mastio n", b"mastio s", b"mastio l")
     return Program(
-        {**dict.fromkeys(kinds, dropped), b"registering": SKIP},
+        {
+            **dict.fromkeys(kinds, dropped),
+            b"mastio %b" % ACCEPT.encode(): accepted,
+            b"registering": SKIP,
+        },
         lambda text, line: reader.odd(name, text, line),
     )
+
+
+def _port(protocol: bytes, number: bytes | None) -> bytes:
+    return protocol.lower() + (b"/" + number if number else b"")
 
 
 def _offences(name: str, reader: Reader) -> Program:

@@ -70,6 +70,7 @@ class Logs:
             raise MastioError("the site has no watch: nobody keeps its logs", code=Exit.DATA)
         self.watch = watches[0].name
         self._names = tuple(it.name for it in site.machines)
+        self._own = [str(address) for it in site.machines for address in (*it.addresses, *it.inner)]
         self._transport = transport
 
     def lines(self, wanted: Wanted, damaged: list[str]) -> Iterator[str]:
@@ -89,7 +90,13 @@ class Logs:
 
     def trace(self, what: str, since: float, most: int = MOST) -> Found:
         """All lines of the messages that `what` names: an address, a message id or a queue id."""
-        asked = {"machines": self._names, "since": since, "trace": what, "most": most}
+        asked = {
+            "machines": self._names,
+            "since": since,
+            "trace": what,
+            "most": most,
+            "own": self._own,
+        }
         notes: list[str] = []
         lines = tuple(self._ask(reader.__file__, asked, notes))
         left = [it for it in notes if it.startswith("left out ")]

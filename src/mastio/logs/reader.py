@@ -5,7 +5,7 @@
 - `grep` (each must be in the line) and `follow`: lines in the order of their arrival, all machines merged; or
 - `trace`: an address, a message id or a queue id. Then all lines of the messages that it names, found in
   rounds: what a line tells of further ids is looked for in the next one, until nothing new turns up. `most` is
-  how many messages an address may name, the newest first.
+  how many messages an address may name, the newest first; `own` are the site's addresses.
 
 Memory does not grow with the logs: files are streamed, `trace` keeps the lines that it prints. It ends when
 its input does: whoever asked has gone.
@@ -39,7 +39,21 @@ _IDS = re.compile(
     rb"(?:message-id=|write_log: id: |msgid=|\]; Message )(<[^<> ]+>)"
     % (_QUEUE, _QUEUE, _QUEUE, _QUEUE)
 )
-_CLIENT = re.compile(rb" (postfix/smtpd\[\d+\]): [^ ]+ client=([^ ,]*\[[^\] ]+\])")
+_CLIENT = re.compile(
+    rb" (postfix/smtpd\[\d+\]): (?:[^ ]+ client=|NOQUEUE: reject: RCPT from )([^ ,]*\[[^\] ]+\])"
+)
+_SCREENED = re.compile(rb" postfix/postscreen\[\d+\]: PASS \w+ \[([^\] ]+)\]:(\d+)$")
+_SERVER = re.compile(
+    rb" postfix/smtp\[\d+\]: [^ ]+ to=.*?(?: relay=[^ ,\[]+|\(connect to [^ \[]+)\[([^\] ]+)\]:(\d+)"
+)
+_PASSAGE = re.compile(
+    rb" ulogd\[\d+\]: mastio accept: .*? SRC=(\S+) DST=(\S+) .* SPT=(\d+) DPT=(\d+) "
+)
+"""What the firewall has let in, or out (mastio.nft)."""
+_BEFORE = 60
+"""Seconds between a connection and what is said in it at first."""
+_ABROAD = 600
+"""Seconds that a delivery may take (smtp(8), smtp_data_done_timeout)."""
 _BANNED = re.compile(rb" mastio-offences\[\d+\]: banned (\S+) for (\d+) seconds: ")
 _RETRY = 5 * 3600
 """For so long after a ban a message may come late because of it: senders try again within hours (RFC 5321, 4.5.4.1)."""
@@ -230,7 +244,7 @@ def thinned(known: dict[bytes, bytes]) -> int:
     return sum(it.startswith(b"<") for it in old)
 
 
-def trace(out: BinaryIO, what: str, files: list[str], most: int) -> None:
+def trace(out: BinaryIO, what: str, files: list[str], most: int, own: set[bytes]) -> None:
     """Prints every line of the messages that `what` names."""
     address = "@" in what and not what.startswith("<")
     key = what.encode()
@@ -245,7 +259,7 @@ def trace(out: BinaryIO, what: str, files: list[str], most: int) -> None:
             if line not in kept:
                 kept.add(line)
                 keys |= ids(line)
-    kept |= sessions(kept, files)
+    kept |= sessions(kept, files, own)
     for line in sorted(kept, key=lambda it: it.split(b" ", 3)[2]):
         out.write(line)
     if left:
@@ -263,18 +277,18 @@ def banned(address: bytes) -> list[bytes]:
     return [address + b"/128", str(network).encode()]
 
 
-def sessions(kept: set[bytes], files: list[str]) -> set[bytes]:
-    """What was said of the clients before they gave their messages: by postscreen, about TLS, and that they were
-    banned."""
+def sessions(kept: set[bytes], files: list[str], own: set[bytes]) -> set[bytes]:
+    """What was said of the clients before they gave their messages: by the firewall, by postscreen, about TLS, and that
+    they were banned. And of servers outside: that the firewall let the gateway out to them."""
     clients: list[tuple[float, bytes, bytes]] = []
+    servers: dict[tuple[bytes, bytes], list[float]] = {}
     for line in kept:
-        match = _CLIENT.search(line)
-        if match:
-            at = moment(line.split(b" ", 3)[2]) or 0.0
+        at = moment(line.split(b" ", 3)[2]) or 0.0
+        if match := _CLIENT.search(line):
             clients.append((at, match[1], match[2]))
-    if not clients:
-        return set()
-    keys: set[bytes] = set()
+        elif (match := _SERVER.search(line)) and match[1] not in own:
+            servers.setdefault((match[1], match[2]), []).append(at)
+    keys = {b" DST=%b " % it for it, _ in servers}
     bans: dict[bytes, list[float]] = {}
     for when, _, host in clients:
         address = host[host.rindex(b"[") :]
@@ -282,21 +296,41 @@ def sessions(kept: set[bytes], files: list[str]) -> set[bytes]:
             bans.setdefault(name, []).append(when)
         keys |= {b"PASS NEW " + address, b"PASS OLD " + address}
         keys.add(b"TLS connection established from " + host)
+        if address[1:-1] not in own:
+            keys.add(b" SRC=%b " % address[1:-1])
     keys |= {b": banned %b for " % name for name in bans}
+    if not keys:
+        return set()
     chosen: set[bytes] = set()
+    doors: set[tuple[bytes, bytes]] = set()
+    arrived: dict[bytes, tuple[bytes, bytes]] = {}
     for line in found(sorted(keys)[:_KEYS], files):
         at = moment(line.split(b" ", 3)[2]) or 0.0
         if ban := _BANNED.search(line):
             if any(0 <= it - at < int(ban[2]) + _RETRY for it in bans.get(ban[1], ())):
                 chosen.add(line)
             continue
-        screen = b" postfix/postscreen[" in line
+        if passage := _PASSAGE.search(line):
+            source, target, port, service = passage.groups()
+            if any(0 <= it - at < _ABROAD for it in servers.get((target, service), ())):
+                chosen.add(line)
+            elif any(b"[%b]" % source in host and _near(when, at) for when, _, host in clients):
+                arrived[line] = source, port
+            continue
+        screen = _SCREENED.search(line.rstrip())
         for when, who, host in clients:
             its = host[host.rindex(b"[") :] in line and (screen or b" %b: " % who in line)
-            if its and 0 <= when - at < 60:
+            if its and _near(when, at):
                 chosen.add(line)
+                if screen:
+                    doors.add((screen[1], screen[2]))
                 break
-    return chosen
+    # Of all connections of a client just the one by which it came: postscreen says its port.
+    return chosen | {line for line, door in arrived.items() if door in doors}
+
+
+def _near(when: float, before: float) -> bool:
+    return 0 <= when - before < _BEFORE
 
 
 def main(asked: dict[str, Any]) -> None:
@@ -305,7 +339,9 @@ def main(asked: dict[str, Any]) -> None:
     folder, machines, since = asked["folder"], asked["machines"], asked["since"]
     if asked.get("trace"):
         files = [path for it in machines for path in paths(folder, it, since)]
-        trace(out, asked["trace"], files, asked["most"])
+        trace(
+            out, asked["trace"], files, asked["most"], {it.encode() for it in asked.get("own", ())}
+        )
         return
     words = [it.encode() for it in asked["grep"]]
     ends: dict[str, int] = {}

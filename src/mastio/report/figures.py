@@ -27,6 +27,7 @@ GUARD = (
     ("login users", "Failed log-ins as"),
     ("bans", "Banned"),
     ("bans for", "Banned for"),
+    ("accepted", "Let in from outside, and mail let out (connections)"),
     ("drops", "Stopped between (zone or machine)"),
     ("drop ports", "The internet knocked at"),
     ("drop sources", "Knocked most"),
@@ -46,6 +47,7 @@ WRONG = (
 _NEWS = (
     ("networks", "Users from a network that is new for them"),
     ("flows", "Conversations stopped for the first time"),
+    ("begun", "Conversations with the outside let begin for the first time"),
     ("alerts", "Alerts of a new kind from intrusion detection"),
     ("shapes", "Log lines of a new shape"),
 )
@@ -145,6 +147,7 @@ def figures(digest: Digest) -> list[Table]:
     guard = [*logins, ("bans", f"{count('bans'):,}"), ("packets stopped", f"{count('dropped'):,}")]
     if ours := count("scanned"):
         guard.append(("of them inside, while watch scanned", f"{ours:,}"))
+    guard.append(("connections with the outside", f"{count('accepted'):,}"))
     told = [(f"reports: {name}", f"{number:,}") for name, number in whole.below("reports").items()]
     if messages := count("dmarc.messages"):
         told.append(
@@ -219,7 +222,7 @@ def news(digest: Digest) -> list[Table]:
 
 def _novel(kind: str, what: str, example: str) -> tuple[str, str]:
     """A row of the news, and what stands there with others: ports between two zones."""
-    if kind == "flows":
+    if kind in ("flows", "begun"):
         who, _, port = what.rpartition(" ")
         return who, port
     if kind != "shapes":

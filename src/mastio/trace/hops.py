@@ -43,7 +43,9 @@ _WRITTEN = re.compile(
 """Roundcube's log of what it sent (`smtp_log`)."""
 _BANNED = re.compile(r"^banned ([0-9a-f.:]+/\d+) for (\d+) seconds: (.*)$")
 _TLS = re.compile(r"TLS connection established from [^\[]*\[([^\]]*)\]: (\S+) ")
-_SCREEN = re.compile(r"^PASS (NEW|OLD) \[([^\]]*)\]")
+_SCREEN = re.compile(r"^PASS (NEW|OLD) \[([^\]]*)\](?::(\d+))?")
+_PASSAGE = re.compile(r"^mastio accept: .*? SRC=(\S+) DST=(\S+) .* SPT=(\d+) DPT=(\d+) ")
+_SERVER = re.compile(r"\[([^\]]+)\]:(\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,13 @@ class Delivery:
     text: str
     next: str
     """Its queue id where it went, when that is known."""
+
+    @property
+    def server(self) -> tuple[str, str]:
+        """Address and port of the server that was asked, or that did not answer; empty when they are not known."""
+        words = self.text if self.text.startswith("connect to ") else ""
+        found = _SERVER.search(self.relay) or _SERVER.search(words)
+        return (found[1], found[2]) if found else ("", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +98,8 @@ class Refusal:
     text: str
     sender: str
     recipient: str
+    door: tuple[str, str] = ("", "")
+    """The client's address and port, when they are known."""
 
     @property
     def for_now(self) -> bool:
@@ -119,6 +130,28 @@ class Ban:
     """A network."""
     seconds: int
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A connection that the firewall has let in from outside, or out."""
+
+    at: datetime
+    machine: str
+    source: str
+    target: str
+    source_port: str
+    target_port: str
+
+    @property
+    def door(self) -> tuple[str, str]:
+        """Where it began."""
+        return self.source, self.source_port
+
+    @property
+    def server(self) -> tuple[str, str]:
+        """Where it went to."""
+        return self.target, self.target_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +202,13 @@ class Hop:
     tls: str = ""
     screened: datetime | None = None
     screened_how: str = ""
+    port: str = ""
+    """The client's, when postscreen has said it."""
+
+    @property
+    def door(self) -> tuple[str, str]:
+        """The client's address and port, when they are known."""
+        return self.address, self.port
 
     @property
     def recipients(self) -> tuple[str, ...]:
@@ -183,6 +223,11 @@ class Hop:
         return tuple(dict.fromkeys(told))
 
 
+_Screened = tuple[datetime | None, str, str]
+"""When postscreen handed a client on, how, and the client's port."""
+_UNKNOWN: _Screened = (None, "", "")
+
+
 @dataclass(slots=True)
 class Told:
     """Everything that some lines tell."""
@@ -194,8 +239,9 @@ class Told:
     filings: list[Filing] = field(default_factory=list)
     written: list[Written] = field(default_factory=list)
     bans: list[Ban] = field(default_factory=list)
-    _tls: dict[tuple[str, str], str] = field(default_factory=dict)
-    _screen: dict[str, tuple[datetime, str]] = field(default_factory=dict)
+    passages: list[Passage] = field(default_factory=list)
+    _tls: dict[tuple[str, str], tuple[str, _Screened]] = field(default_factory=dict)
+    _screen: dict[str, _Screened] = field(default_factory=dict)
 
     def _hop(self, line: Line, queue: str) -> Hop:
         return self.hops.setdefault(queue, Hop(line.machine, queue, line.written))
@@ -211,6 +257,8 @@ class Told:
             self.written.append(Written(line.written, line.machine, message, user, address, queue))
         elif line.program == "mastio-offences" and (match := _BANNED.match(line.text)):
             self.bans.append(Ban(line.written, line.machine, match[1], int(match[2]), match[3]))
+        elif line.program == "ulogd" and (match := _PASSAGE.match(line.text)):
+            self.passages.append(Passage(line.written, line.machine, *match.groups()))
         elif line.program == "dovecot" and (match := _FILED.match(line.text)):
             folder = _FOLDER.search(match[3])
             if folder or any(word in match[3] for word in ("failed", "discard", "redirect")):
@@ -221,14 +269,17 @@ class Told:
 
     def _postfix(self, line: Line, program: str) -> None:
         if match := _SCREEN.match(line.text):
-            self._screen[match[2]] = (line.written, match[1])
+            self._screen[match[2]] = (line.written, match[1], match[3] or "")
             return
         if match := _TLS.search(line.text):
-            self._tls[line.program + line.process, match[1]] = match[2]
+            # Of a client with several connections: the one that postscreen has just handed on.
+            screened = self._screen.get(match[1], _UNKNOWN)
+            self._tls[line.program + line.process, match[1]] = match[2], screened
             return
         if line.text.startswith("NOQUEUE: "):
             if match := _REJECT.search(line.text):
-                self.refusals.append(_refusal(line, match))
+                _, (_, _, port) = self._session(line, match[2])
+                self.refusals.append(_refusal(line, match, port))
             return
         match = _QUEUED.match(line.text)
         if not match:
@@ -237,9 +288,8 @@ class Told:
         if found := _CLIENT.match(text):
             hop.client, hop.address, hop.user = found[1], found[2], found[3] or ""
             hop.program, hop.process, hop.began = program, line.process, line.written
-            hop.tls = self._tls.get((line.program + line.process, hop.address), "")
-            if hop.address in self._screen:
-                hop.screened, hop.screened_how = self._screen[hop.address]
+            hop.tls, screened = self._session(line, hop.address)
+            hop.screened, hop.screened_how, hop.port = screened
         elif text.startswith("uid="):
             hop.program = "pickup"
         elif text.startswith(("message-id=", "resent-message-id=")):
@@ -280,6 +330,11 @@ class Told:
         elif text.startswith("removed"):
             hop.ended = line.written
 
+    def _session(self, line: Line, address: str) -> tuple[str, _Screened]:
+        """What was said of a client before: its cipher, and what postscreen did."""
+        before = "", self._screen.get(address, _UNKNOWN)
+        return self._tls.get((line.program + line.process, address), before)
+
     def _postsuper(self, hop: Hop, line: Line, text: str) -> None:
         if text.startswith("removed"):
             hop.deleted = line.written
@@ -306,11 +361,12 @@ def _after(text: str, word: str) -> str:
     return text.partition(word)[2].partition(">")[0]
 
 
-def _refusal(line: Line, match: re.Match[str]) -> Refusal:
+def _refusal(line: Line, match: re.Match[str], port: str = "") -> Refusal:
     client = f"{match[1]}[{match[2]}]"
     return Refusal(
-        line.written, line.machine, line.program, client, match[3], match[4], match[5] or ""
-    )
+        line.written, line.machine, line.program, client, match[3], match[4], match[5] or "",
+        (match[2], port),
+    )  # fmt: skip
 
 
 def told(texts: Iterable[str]) -> Told:

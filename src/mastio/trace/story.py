@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from ipaddress import ip_address, ip_network
 
-from mastio.trace.hops import Ban, Delivery, Filing, Hop, Refusal, Told, Written, told
+from mastio.trace.hops import Ban, Delivery, Filing, Hop, Passage, Refusal, Told, Written, told
 
 _INBOX, _JUNK = "INBOX", "Junk"
 _DEPTH = 8
@@ -75,6 +75,10 @@ class Story:
     """In the webmail."""
     bans: tuple[Ban, ...] = ()
     """Of the client, before it gave the message."""
+    entries: tuple[Passage, ...] = ()
+    """The connections by which it came to the site, as the firewall saw them."""
+    exits: tuple[Passage, ...] = ()
+    """Those by which it left, or was to."""
 
 
 def stories(texts: Iterable[str]) -> list[Story]:
@@ -87,7 +91,7 @@ def stories(texts: Iterable[str]) -> list[Story]:
     loose: dict[tuple[str, str], list[Refusal]] = {}
     for it in known.refusals:
         loose.setdefault((it.sender, it.recipient), []).append(it)
-    found += [_refused(sender, to, its) for (sender, to), its in loose.items()]
+    found += [_refused(known, sender, to, its) for (sender, to), its in loose.items()]
     return sorted((it for it in found if it.endings), key=lambda it: it.began)
 
 
@@ -109,7 +113,24 @@ def _message(known: Told, name: str, hops: list[Hop]) -> Story:
         # What it sent is known by the store's queue: a message id is whatever its sender likes.
         tuple(it for it in known.written if any(it.next == hop.queue for hop in hops)),
         tuple(it for it in known.bans if any(it.at < hop.began and _of(hop, it) for hop in hops)),
+        _entries(known, {hop.door for hop in hops}),
+        _exits(known, [it for hop in hops for it in hop.deliveries]),
     )  # fmt: skip
+
+
+def _entries(known: Told, doors: set[tuple[str, str]]) -> tuple[Passage, ...]:
+    """The connections from these addresses and ports."""
+    return tuple(it for it in known.passages if it.door in doors)
+
+
+def _exits(known: Told, deliveries: Iterable[Delivery]) -> tuple[Passage, ...]:
+    """For each delivery the last connection to its server before it ended: several messages may share one."""
+    found: dict[Passage, None] = {}
+    for one in deliveries:
+        there = [it for it in known.passages if it.server == one.server and it.at <= one.at]
+        if there:
+            found[max(there, key=lambda it: it.at)] = None
+    return tuple(found)
 
 
 def _of(hop: Hop, ban: Ban) -> bool:
@@ -290,13 +311,14 @@ def _no(to: str, it: Refusal, hop: Hop | None = None) -> Ending:
     return Ending(to, Kind.REFUSED, f"refused by {it.machine}: {text}", it.at)
 
 
-def _refused(sender: str, recipient: str, its: list[Refusal]) -> Story:
+def _refused(known: Told, sender: str, recipient: str, its: list[Refusal]) -> Story:
     """A message that got no queue id."""
     ending = _no(recipient, its[-1])
     if len(its) > 1:
         often = f"; {len(its)} tries since {_clock(its[0].at)}"
         ending = Ending(recipient, ending.kind, ending.words + often, ending.at)
-    return Story("", sender, its[0].at, (ending,), (), tuple(its), (), ())
+    entries = _entries(known, {it.door for it in its})
+    return Story("", sender, its[0].at, (ending,), (), tuple(its), (), (), entries=entries)
 
 
 def _said(text: str) -> str:

@@ -26,11 +26,19 @@ def told(story: Story) -> list[str]:
 
 
 def _steps(story: Story) -> Iterator[tuple[datetime, str, str]]:
+    for way in story.entries:
+        words = f"the firewall let {way.source}, port {way.source_port}, in to {way.target}, port {way.target_port}"
+        # It writes a moment later than it acts: not later than what was let in was heard.
+        heard = (it.screened or it.began for it in story.hops if it.door == way.door)
+        yield min((way.at, *heard)), way.machine, words
     for hop in story.hops:
         yield from _hop(hop)
     for ban in story.bans:
         words = f"the firewall kept {ban.client} out for {span(ban.seconds)}: {ban.why}"
         yield ban.at, ban.machine, words
+    for way in story.exits:
+        words = f"the firewall let {way.source} out to {way.target}, port {way.target_port}"
+        yield way.at, way.machine, words
     for it in story.written:
         words = f"written in the webmail by {it.user} from {it.address}, taken as {it.next}"
         yield it.at, it.machine, words

@@ -159,6 +159,27 @@ def test_what_the_firewall_stops() -> None:
     assert not read(inside, memory=memory).news
 
 
+def test_what_the_firewall_lets_in_is_counted_and_news_once() -> None:
+    memory = Memory()
+    strangers = [
+        packet("internet", "mail", f"203.0.113.{it}", "10.77.1.10", 25, "accept")
+        for it in range(60, 70)
+    ]
+    leaves = packet("mail", "internet", "10.77.1.10", "203.0.113.60", 25, "accept")
+    own = packet("internet", "", "203.0.113.60", "203.0.113.1", 22, "accept")
+    found = read(*strangers, leaves, memory=memory)
+    assert found.count("accepted") == 11 and not found.count("dropped")
+    assert found.top("accepted") == [
+        ("internet > mail tcp/25", 10),
+        ("mail > internet tcp/25", 1),
+    ]
+    assert set(found.news["begun"]) == {"internet > mail tcp/25", "mail > internet tcp/25"}
+    assert set(read(*strangers, own, memory=memory).news["begun"]) == {"internet > firewall tcp/22"}
+    assert not read(*strangers, own, memory=Memory(memory.plain())).news
+    broken = line("firewall", "ulogd[59]", "mastio accept: IN=internet")
+    assert read(broken).count("reading.unreadable") == 1
+
+
 def test_what_watch_itself_scans_is_counted_and_no_news() -> None:
     memory = Memory()
     scan = [packet("core", "mail", "10.77.3.10", "10.77.1.10", it) for it in range(1000, 1050)]

@@ -159,6 +159,30 @@ def test_a_ban_of_the_client_shortly_before_is_found(
     assert (ban in found) is told and len(found) > 3
 
 
+def test_of_a_clients_connections_the_one_by_which_it_came_is_found(traced: Path) -> None:
+    """And of all that leaves, what went to the server that took the message."""
+    path = traced / "firewall" / "2026-11-24.log"
+    came, left = (
+        next(it for it in path.read_text().splitlines() if word in it)
+        for word in ("SPT=43489", "OUT=internet")
+    )
+    others = [came.replace("SPT=43489", f"SPT={it}") for it in range(43490, 43500)]
+    others += [left.replace("DPT=25", "DPT=587"), left.replace("22:17:58", "21:17:58")]
+    others += [left.replace("DST=203.0.113.100", "DST=203.0.113.101")]
+    path.write_text("".join(f"{it}\n" for it in (*others, came, left)))
+
+    def passed(name: str, **asked: Any) -> list[str]:
+        message = re.findall(r"message-id=(<\S+>)", (LINES / f"{name}.log").read_text())[0]
+        machines = ["firewall", "gateway", "store"]
+        found = read(traced, machines=machines, trace=message, most=20, **asked)
+        return [it for it in found if " ulogd[" in it]
+
+    assert passed("delivered") == [came]
+    assert passed("sent") == [left]
+    assert passed("delivered", own=["2001:db8:113::100"]) == [], "a machine of the site"
+    assert passed("sent", own=["203.0.113.100"]) == []
+
+
 def test_what_a_ban_is_called() -> None:
     assert reader.banned(b"203.0.113.7") == [b"203.0.113.7/32"]
     assert reader.banned(b"2001:db8:7::7") == [b"2001:db8:7::7/128", b"2001:db8:7::/64"]
@@ -176,7 +200,7 @@ def test_a_message_is_followed(traced: Path, name: str, packed: bool) -> None:
     message = next(it for it in whole if "message-id=" in it).rpartition("message-id=")[2]
     queue = next(it for it in whole if "message-id=" in it).split()[5].rstrip(":")
     for asked in (message, queue):
-        machines = ["gateway", "store", "webmail"]
+        machines = ["firewall", "gateway", "store", "webmail"]
         assert set(read(traced, machines=machines, trace=asked, most=20)) == set(whole)
 
 

@@ -1,5 +1,7 @@
 """Real lines in, words out: each thing that can happen to a message, as the lab's machines told it."""
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -141,6 +143,56 @@ def test_a_ban_of_the_client_before_is_told_another_is_not() -> None:
     )
     for other in (ban("198.51.100.1/32"), ban(client, "2026-11-24T23:59:00.000000+00:00")):
         assert stories([*lines("delivered"), other]) == stories(lines("delivered"))
+
+
+IN = "the firewall let 2001:db8:113::100, port 43489, in to fd98:f38f:12db:1::a, port 25"
+OUT = "the firewall let 10.77.1.10 out to 203.0.113.100, port 25"
+
+
+def steps(told: Iterable[str]) -> list[tuple[str, str]]:
+    return [(it["machine"], it["what"]) for it in words.plain(stories(told)[0])["steps"]]
+
+
+def test_the_firewall_is_the_first_that_tells() -> None:
+    """It writes a moment after postscreen has, of what it did before."""
+    assert steps(lines("delivered"))[:2] == [
+        ("firewall", IN),
+        ("gateway", "postscreen knows it: 2001:db8:113::100"),
+    ]
+    (firewall, refused) = steps(lines("unknown"))
+    assert firewall == (
+        "firewall",
+        "the firewall let 203.0.113.101, port 54490, in to 10.77.1.10, port 25",
+    )
+    assert refused[0] == "gateway"
+
+
+def test_another_connection_of_the_same_client_is_not_told() -> None:
+    others = [it.replace("SPT=43489", "SPT=43490") for it in lines("delivered")]
+    assert [it for it in steps(others) if it[0] == "firewall"] == []
+
+
+def test_the_way_out_is_told_before_what_the_server_said() -> None:
+    told = steps(lines("sent"))
+    at = told.index(("firewall", OUT))
+    assert told[at + 1][1].startswith("smtp for carol@outside.test: sent to mx.outside.test")
+    for wrong in (("DPT=25", "DPT=587"), ("DST=203.0.113.100", "DST=203.0.113.101")):
+        assert OUT not in dict(steps(it.replace(*wrong) for it in lines("sent"))).values()
+    late = [it.replace("22:17:58.950100", "22:17:59.950100") for it in lines("sent")]
+    assert ("firewall", OUT) not in steps(late), "that was somebody else's"
+
+
+def test_a_server_that_does_not_answer_was_let_out_to() -> None:
+    """As Postfix says so of `relay=none`."""
+    away = (
+        "relay=none, delay=30, delays=0/0/30/0, dsn=4.4.1, status=deferred "
+        "(connect to mx.outside.test[203.0.113.100]:25: Connection timed out)"
+    )
+    told = [
+        re.sub(r"relay=mx.outside.*", away, it) if " postfix/smtp[" in it else it
+        for it in lines("sent")
+    ]
+    assert ("firewall", OUT) in steps(told)
 
 
 def test_each_recipient_has_an_ending() -> None:
