@@ -137,6 +137,29 @@ def test_what_was_edited_is_told_by_the_next_seal(lab: Lab, file: str) -> None:
     assert told == [True, False], "once, and well again"
 
 
+def test_a_letter_that_was_exchanged_is_told_by_the_nightly_proof(lab: Lab, file: str) -> None:
+    """Of the same length: seals do not notice, and nobody has asked."""
+    before = len(alarms(lab, f"{VICTIM}, ", 0))
+    prove = "systemctl start mastio-logbook@proof.service"
+    seal(lab)
+    on_watch(lab, prove)
+    assert not failed(lab, "L2")
+    # In place: rsyslog goes on writing into the same file.
+    byte = 'dd of="$1" bs=1 count=1 conv=notrunc status=none'
+    on_watch(lab, f'head -c1 "$1" >/run/letter; printf X | {byte}', file)
+    try:
+        seal(lab)
+        assert not failed(lab, "L2")
+        on_watch(lab, prove)
+        assert any(f"{VICTIM}, " in it and "edited: octets 0–" in it for it in failed(lab, "L2"))
+    finally:
+        on_watch(lab, f"{byte} </run/letter; rm /run/letter", file)
+    on_watch(lab, prove)
+    assert not failed(lab, "L2")
+    told = alarms(lab, f"{VICTIM}, ", before + 2)[before:]
+    assert told == [True, False], "once, and well again"
+
+
 def alarms(lab: Lab, word: str, count: int = 1) -> list[bool]:
     """Of each alarm with a word, in the order in which they came to the administrator: whether it is bad news."""
     admin = lab.site.admin_mail

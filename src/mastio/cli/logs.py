@@ -135,8 +135,7 @@ def logs_verify(app: App, begin: str, as_json: bool) -> Exit:
     pin = _pin(place, known.watch)
     sealed = known.sealed(begin)
     seals, least = list(sealed.seals), min(keep, pin.keep if pin else keep)
-    bad = [*sealed.faults, *chain.faults(sealed.first, seals, pin)]
-    bad += chain.differences(seals, sealed.files, least, begin)
+    bad = chain.wrong(sealed, least, pin, begin)
     late = not seals or now - seals[-1].at > LATE
     if late:
         last = (

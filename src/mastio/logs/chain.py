@@ -85,6 +85,18 @@ class Measured:
     """Octets that stand in a file beside the packed one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """The chain of seals, and what is on disk."""
+
+    first: str
+    """The public key that begins the chain; empty when nothing was ever sealed."""
+    seals: tuple[Seal, ...]
+    files: dict[str, Measured]
+    faults: tuple[str, ...]
+    """Records of the chain that are none, in words."""
+
+
 def record(seal: Seal) -> str:
     """The seal as one line of the chain, the same for the same seal."""
     plain = asdict(seal)
@@ -106,6 +118,32 @@ def recall(line: str) -> Seal:
 def signed(seal: Seal, key: Ed25519PrivateKey) -> Seal:
     """The seal with its signature."""
     return replace(seal, signature=key.sign(_content(seal)).hex())
+
+
+def gathered(texts: Iterable[str]) -> Sealed:
+    """What the program `measure` printed."""
+    first, seals, files, odd = "", list[Seal](), dict[str, Measured](), list[str]()
+    for text in texts:
+        one = json.loads(text)
+        if "first" in one:
+            first = one["first"]
+        elif "seal" in one:
+            try:
+                seals.append(recall(one["seal"]))
+            except ValueError as error:
+                odd.append(f"after seal {len(seals)} stands something else: {error}")
+        else:
+            stretches = {(offset, length): said for offset, length, said in one["segments"]}
+            files[one["file"]] = Measured(
+                one["size"], one["over"], one["packed"], stretches, one["beside"]
+            )
+    return Sealed(first, tuple(seals), files, tuple(odd))
+
+
+def wrong(found: Sealed, keep: int, pin: Pin | None = None, since: str = "") -> list[str]:
+    """All that is wrong, with the chain or on disk, in words; as `faults` and `differences`."""
+    chained = faults(found.first, found.seals, pin)
+    return [*found.faults, *chained, *differences(list(found.seals), found.files, keep, since)]
 
 
 def is_signed(seal: Seal, public: str) -> bool:

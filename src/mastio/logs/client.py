@@ -7,7 +7,7 @@ found = logs.trace("alice@fortress.test", since)
 
 import json
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 from mastio.context import LOGS
 from mastio.errors import Exit, MastioError
 from mastio.logs import chain, measure, reader
-from mastio.logs.chain import Measured, Seal
+from mastio.logs.chain import Sealed
 from mastio.roles.logbook import STATE
 from mastio.site.model import Role, Site
 from mastio.transport import PYTHON, Transport, ended, last_line, parcel, unavailable
@@ -47,18 +47,6 @@ class Found:
     lines: tuple[str, ...]
     left_out: int
     """How many older messages of the same address are not in it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sealed:
-    """The chain of seals, and what is on disk."""
-
-    first: str
-    """The public key that begins the chain; empty when nothing was ever sealed."""
-    seals: tuple[Seal, ...]
-    files: dict[str, Measured]
-    faults: tuple[str, ...]
-    """Records of the chain that are none, in words."""
 
 
 class Logs:
@@ -104,7 +92,7 @@ class Logs:
 
     def sealed(self, since: str) -> Sealed:
         """The seals, and the files of days from `since` (YYYY-MM-DD) on as they are on disk."""
-        return gathered(self._ask(measure.__file__, {"state": STATE, "since": since}, []))
+        return chain.gathered(self._ask(measure.__file__, {"state": STATE, "since": since}, []))
 
     def _ask(self, program: str, asked: dict[str, Any], notes: list[str]) -> Iterator[str]:
         """What a program says there, line by line; `notes` gets what it says beside.
@@ -142,23 +130,3 @@ class Logs:
         if code:
             raise MastioError(f"{self.watch}: {last_line(words) or ended(code)}")
         notes += words.decode(errors="replace").splitlines()
-
-
-def gathered(texts: Iterable[str]) -> Sealed:
-    """What the program `measure` printed."""
-    first, seals, files, faults = "", list[Seal](), dict[str, Measured](), list[str]()
-    for text in texts:
-        one = json.loads(text)
-        if "first" in one:
-            first = one["first"]
-        elif "seal" in one:
-            try:
-                seals.append(chain.recall(one["seal"]))
-            except ValueError as error:
-                faults.append(f"after seal {len(seals)} stands something else: {error}")
-        else:
-            stretches = {(offset, length): said for offset, length, said in one["segments"]}
-            files[one["file"]] = Measured(
-                one["size"], one["over"], one["packed"], stretches, one["beside"]
-            )
-    return Sealed(first, tuple(seals), files, tuple(faults))

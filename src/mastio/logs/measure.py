@@ -14,6 +14,7 @@ import json
 import re
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -77,15 +78,14 @@ def measured(logs: Path, file: str, stretches: list[tuple[int, int]]) -> dict[st
             "packed": packed.exists(), "segments": found, "beside": beside}  # fmt: skip
 
 
-def main(asked: dict[str, Any]) -> None:
-    """Prints it."""
-    logs, state, since = Path(asked["folder"]), Path(asked["state"]), asked["since"]
+def said(logs: Path, state: Path, since: str = "") -> Iterator[str]:
+    """It, line by line. Raises OSError."""
     stretches: dict[str, list[tuple[int, int]]] = {}
     try:
-        print(json.dumps({"first": (state / "first").read_text().strip()}))
+        yield json.dumps({"first": (state / "first").read_text().strip()})
         with (state / "chain").open() as chain:
             for line in chain:
-                print(json.dumps({"seal": line.rstrip("\n")}))
+                yield json.dumps({"seal": line.rstrip("\n")})
                 try:
                     seal = json.loads(line)
                     for file, offset, length, _ in seal["segments"]:
@@ -105,8 +105,10 @@ def main(asked: dict[str, Any]) -> None:
         if file.rpartition("/")[2] >= since:
             one = measured(logs, file, stretches.get(file, []))
             if one:
-                print(json.dumps(one), flush=True)
+                yield json.dumps(one)
 
 
 if __name__ == "__main__":
-    main(json.loads(globals()["PAYLOAD"]))
+    ASKED = json.loads(globals()["PAYLOAD"])
+    for text in said(Path(ASKED["folder"]), Path(ASKED["state"]), ASKED["since"]):
+        print(text, flush=True)

@@ -1,6 +1,7 @@
-"""Looks after the machines' logs, on watch: `python3 -m mastio.watch.logbook seal|life`.
+"""Looks after the machines' logs, on watch: `python3 -m mastio.watch.logbook seal|proof|life`.
 
-`seal` seals what is new, packs and removes what is old (mastio.watch.seal). `life` reads what came since the last
+`seal` seals what is new, packs and removes what is old (mastio.watch.seal). `proof` reads all that is sealed, as
+`mastio logs verify` does, which knows from elsewhere which seals there were. `life` reads what came since the last
 time, and only that, for signs of life (mastio.logs.life), for losses (mastio.digest.losses) and for what intrusion
 detection says (mastio.watch.intrusion). What is wrong is told by an alarm once, and once more when it is well again.
 """
@@ -19,7 +20,7 @@ from mastio.digest import losses
 from mastio.digest.losses import Loss
 from mastio.errors import Exit, MastioError
 from mastio.files import put
-from mastio.logs import life
+from mastio.logs import chain, life, measure
 from mastio.logs.life import Heard, Sign
 from mastio.roles.inspection import SETTINGS, SITE
 from mastio.roles.logbook import STATE
@@ -120,6 +121,16 @@ def listen(
     return wrong
 
 
+def proven(logs: Path, state: Path) -> dict[str, str]:
+    """What is on disk otherwise than it was sealed: place → words. Raises OSError."""
+    with seal.alone(state):
+        found = chain.gathered(measure.said(logs, state))
+        # For how long logs are kept is nothing that watch could prove of itself.
+        keep = min((it.keep for it in found.seals), default=0)
+        parts = (it.partition(": ") for it in chain.wrong(found, keep))
+        return {place: words or "see `mastio logs verify`" for place, _, words in parts}
+
+
 def main(what: str) -> Exit:
     """Runs one of them; how it went."""
     state, now = Path(STATE), time.time()
@@ -127,6 +138,9 @@ def main(what: str) -> Exit:
     if what == "seal":
         done = seal.seal(Path(LOGS), state, site.policy.log_days, now)
         wrong = dict(it.partition(": ")[::2] for it in done.odd)
+        still = [*wrong]
+    elif what == "proof":
+        wrong = proven(Path(LOGS), state)
         still = [*wrong]
     else:
         known = _recall(state / "life.json")
@@ -159,8 +173,8 @@ def _recall(path: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] not in (["seal"], ["life"]):
-        sys.exit("seal or life?")
+    if sys.argv[1:] not in (["seal"], ["proof"], ["life"]):
+        sys.exit("seal, proof or life?")
     try:
         sys.exit(main(sys.argv[1]))
     except (MastioError, OSError, ValueError) as error:

@@ -41,7 +41,7 @@ class Sealed:
 def seal(logs: Path, state: Path, keep: int, now: float) -> Sealed:
     """One seal over what is new in `logs`; logs are kept for `keep` days. Raises OSError and ValueError."""
     state.mkdir(mode=0o700, exist_ok=True)
-    with _alone(state):
+    with alone(state):
         key = _key(state)
         last, known = _known(state)
         segments, odd = _new(logs, known, last)
@@ -73,7 +73,8 @@ def seal(logs: Path, state: Path, keep: int, now: float) -> Sealed:
 
 
 @contextmanager
-def _alone(state: Path) -> Iterator[None]:
+def alone(state: Path) -> Iterator[None]:
+    """Nothing is sealed, packed or removed meanwhile."""
     with (state / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -1,8 +1,6 @@
 """Seals: every way to change sealed logs is named, whoever changes nothing is left in peace."""
 
-import contextlib
 import gzip
-import io
 import json
 import time
 from collections.abc import Callable
@@ -13,9 +11,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mastio.logs import chain, measure
-from mastio.logs.chain import Pin, Seal, Segment
-from mastio.logs.client import gathered
+from mastio.logs.chain import Pin, Seal, Segment, gathered
 from mastio.watch import seal as sealer
+from mastio.watch.logbook import proven
 
 KEEP = 5
 DAYS = ("2026-11-20", "2026-11-21", "2026-11-22")
@@ -41,14 +39,7 @@ class Watch:
         return sealer.seal(self.logs, self.state, keep, now)
 
     def look(self, pin: Pin | None = None, keep: int = KEEP, since: str = "") -> list[str]:
-        with contextlib.redirect_stdout(io.StringIO()) as said:
-            measure.main({"folder": str(self.logs), "state": str(self.state), "since": since})
-        found = gathered(said.getvalue().splitlines())
-        seals = list(found.seals)
-        return [
-            *found.faults, *chain.faults(found.first, seals, pin),
-            *chain.differences(seals, found.files, keep, since),
-        ]  # fmt: skip
+        return chain.wrong(gathered(measure.said(self.logs, self.state, since)), keep, pin, since)
 
     @property
     def seals(self) -> list[Seal]:
@@ -173,6 +164,21 @@ def test_what_does_not_fit_is_told_by_the_sealer_too(watch: Watch) -> None:
     assert len(done.odd) == 3
     assert done.seal.segments == ()
     assert "2026-11-22: cut: 4 octets" in done.odd[-1]
+
+
+def test_watch_itself_finds_a_letter_that_was_exchanged(watch: Watch) -> None:
+    """Its sealer looks at lengths alone; its proof reads all, as `mastio logs verify` does."""
+    assert proven(watch.logs, watch.state) == {}
+    path = watch.logs / f"{SECOND}.log"
+    text = path.read_text()
+    path.write_text(text[:-2] + "!" + text[-1:])
+    assert watch.seal(at(DAYS[2], 20)).odd == ()
+    assert proven(watch.logs, watch.state).keys() == {f"gateway, {DAYS[2]}"}
+    assert "edited" in proven(watch.logs, watch.state)[f"gateway, {DAYS[2]}"]
+    path.write_text(text)
+    assert proven(watch.logs, watch.state) == {}
+    (watch.state / "chain").write_text("nothing\n")
+    assert "after seal 0 stands something else" in proven(watch.logs, watch.state)
 
 
 def test_a_chain_that_was_cut_shows_against_the_pin(watch: Watch) -> None:

@@ -50,7 +50,7 @@ ELSEWHERE = {
     ),
     "I2": ("test_integrity", "test_an_edit_on_watch_is_told_and_nothing_is_compared_with_it"),
     "I3": ("test_integrity", "test_silence_is_told"),
-    "L2": ("test_logbook", "test_what_was_edited_is_told_by_the_next_seal"),
+    "L2": ("test_logbook", "test_a_letter_that_was_exchanged_is_told_by_the_nightly_proof"),
     "L3": ("test_logs", "test_a_watch_that_believes_what_machines_call_themselves_is_found"),
     "L4": ("test_logbook", "test_a_machine_that_falls_silent_is_told_once_and_well_again"),
     "L5": ("test_digest", "test_it_waits_for_those_alone_who_did_not_take_it"),

@@ -110,6 +110,47 @@ def test_l2_and_l4(monkeypatch: pytest.MonkeyPatch, check: Any, late: float) -> 
     assert f"for {late / HOUR:.1f} hours" in words
 
 
+def proofs(monkeypatch: pytest.MonkeyPatch, **notes: dict[str, Any]) -> None:
+    """What watch noted of its seals and of its proofs."""
+
+    def answer(_: str, path: str) -> str:
+        what = path.rpartition("/")[2].removesuffix("-told.json")
+        if what not in notes:
+            raise MastioError(f"{path} is not there")
+        return json.dumps({"at": time.time(), "wrong": {}, "still": []} | notes[what])
+
+    answering(monkeypatch, answer)
+
+
+EDITED: dict[str, Any] = {"wrong": {"store, 2026-01-01": "edited"}, "still": ["store, 2026-01-01"]}
+
+
+@pytest.mark.parametrize("reach", [Reach.SSH, Reach.LAB])
+def test_l2_says_what_the_proof_has_found_once(
+    monkeypatch: pytest.MonkeyPatch, reach: Reach
+) -> None:
+    proofs(monkeypatch, seal={}, proof={})
+    assert [*logs.sealed(at("watch", reach))] == []
+    proofs(monkeypatch, seal={}, proof=EDITED)
+    assert [*logs.sealed(at("watch", reach))] == ["store, 2026-01-01: edited"]
+    proofs(monkeypatch, seal=EDITED, proof=EDITED)
+    assert [*logs.sealed(at("watch", reach))] == ["store, 2026-01-01: edited"]
+    # What one has found is told, whatever became of the other.
+    proofs(monkeypatch, seal=EDITED)
+    assert [*logs.sealed(at("watch", reach))] == ["store, 2026-01-01: edited"]
+
+
+def test_l2_is_not_green_without_a_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    proofs(monkeypatch, seal={})
+    with pytest.raises(MastioError, match="proven") as raised:
+        list(logs.sealed(at("watch")))
+    assert not isinstance(raised.value, NotRunError)
+    proofs(monkeypatch, seal={}, proof={"at": time.time() - 27 * HOUR})
+    assert [*logs.sealed(at("watch"))] == ["nothing was proven for 27.0 hours"]
+    with pytest.raises(NotRunError):
+        list(logs.sealed(at("watch", Reach.LAB)))
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -145,7 +186,7 @@ def test_what_watch_never_did_is_not_green_and_in_the_lab_nobody_is_blamed(
 
 def test_in_the_lab_what_was_noted_long_ago_is_not_today(monkeypatch: pytest.MonkeyPatch) -> None:
     now, lab = time.time(), at("watch", Reach.LAB)
-    for ago, then in ((5 * HOUR, pytest.raises(NotRunError)), (1.0, nullcontext())):
+    for ago, then in ((30 * HOUR, pytest.raises(NotRunError)), (1.0, nullcontext())):
         note = {"at": now - ago, "read": now - ago, "began": 0.0, "made": 0.0}
         answering(
             monkeypatch,

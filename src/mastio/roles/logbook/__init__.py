@@ -1,7 +1,8 @@
 """Logs that cannot be changed unseen, and signs of life.
 
     every machine: a timer ──logger──▶ its rsyslog ──▶ watch
-    watch: timers ──▶ mastio.watch.logbook: seals the logs, packs and removes old ones; listens for the signs
+    watch: timers ──▶ mastio.watch.logbook: seals the logs, packs and removes old ones; reads all again each night;
+                                            listens for the signs
 
 Signs are small on purpose: a number that counts, the boot's id, two clocks (mastio.logs.life tells why).
 """
@@ -21,8 +22,11 @@ _FORWARD_MISSED = "0027229ca0644181a76c4e92458afa2e"
 _UNITS = "/etc/systemd/system"
 LATE = 3 * 3600.0
 """Seconds without a seal after which sealing is no longer well."""
+UNPROVEN = 26 * 3600.0
+"""Seconds after which what was sealed should have been read again."""
 TIMERS = (
     Timer("seal", "the hourly seal", "hourly", active="1min"),
+    Timer("proof", "whether all logs are as they were sealed", "*-*-* 04:40:00", active="3min"),
     Timer("life", "whether every machine gives signs of life", "*:0/2"),
 )
 """What is done by itself."""

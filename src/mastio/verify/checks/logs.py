@@ -83,9 +83,22 @@ def _hours(seconds: float) -> str:
 
 
 def sealed(vantage: Vantage) -> Iterator[str]:
-    """What was logged is sealed each hour, and what was sealed is there."""
-    note, late = _noted(vantage, f"{logbook.STATE}/seal-told.json", "at", "sealed", logbook.LATE)
-    yield from (*late, *_wrong(note))
+    """What was logged is sealed each hour, and what was sealed is there, each night read again."""
+    found: dict[str, None] = {}
+    undone: MastioError | None = None
+    for what, did, late in (
+        ("seal", "sealed", logbook.LATE),
+        ("proof", "proven", logbook.UNPROVEN),
+    ):
+        try:
+            note, old = _noted(vantage, f"{logbook.STATE}/{what}-told.json", "at", did, late)
+        except MastioError as error:
+            undone = undone or error
+        else:
+            found |= dict.fromkeys((*old, *_wrong(note)))
+    if undone and not found:
+        raise undone
+    yield from found
 
 
 def heard(vantage: Vantage) -> Iterator[str]:
@@ -119,8 +132,9 @@ CHECKS = (
     ),
     Check(
         "L2", Family.LOGS, "What was logged is sealed, and all there", (Role.WATCH,), Severity.HIGH,
-        "what the last hourly seal found of all that was sealed before it",
-        f"nothing cut, removed or added late; a seal within {logbook.LATE / 3600:g} hours", "NIST SP 800-92, 5.4",
+        "what the last hourly seal found of the files that were sealed, and the last night of every octet in them",
+        f"nothing cut, removed, added late or edited; a seal within {logbook.LATE / 3600:g} hours, a proof within "
+        f"{logbook.UNPROVEN / 3600:g}", "NIST SP 800-92, 5.4",
         "`mastio logs verify` names each place. A file that differs on a disk that is well is a break-in.",
         sealed,
     ),
