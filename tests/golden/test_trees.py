@@ -20,8 +20,8 @@ from mastio.vault import Vault
 from tests.sites import demo_site, single_site, split_site, webmail_site
 
 HERE = Path(__file__).parent
-DATE = re.compile(r"\b20\d\d-\d\d-\d\dT[0-9:]+Z?")
-"""A moment, as in security.txt: it depends on a certificate's."""
+DATE = re.compile(r"\b20\d\d-\d\d-\d\dT[0-9:]+Z?|(?<=have signed since )[0-9-]+")
+"""A moment, as in security.txt: it depends on a certificate's, or on a key's."""
 SSH_KEY = re.compile(r"ecdsa-sha2-nistp256 \S+")
 SITES = {
     "separated": demo_site, "single": single_site, "split": split_site, "webmail": webmail_site,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from mastio.context import PKI
 from mastio.lab import outside
 from mastio.roles.gateway.files import CONTROLLER
+from mastio.roles.gateway.signing import SETTINGS
 from mastio.roles.ids import RULES
 from mastio.roles.restore import VERDICT
 from mastio.roles.webmail import WWW
@@ -78,6 +79,7 @@ UNBOUND = "/etc/unbound/unbound.conf"
 _LISTS = "/var/lib/apt/lists/deb.debian.org_debian-security_dists_trixie-security"
 _HEARS = "for i in $(seq 600); do [ $(wc -l < /proc/net/packet) -gt 4 ] && break; sleep 0.1; done"
 _STS = f"{WWW}/mta-sts.txt"
+_DKIM = f"/etc/{SETTINGS}"
 
 
 def postfix(name: str, fails: str, *settings: str) -> Sabotage:
@@ -117,6 +119,8 @@ SABOTAGE = (
              ("/etc/rspamd/local.d/antivirus.conf",), RSPAMD),
     Sabotage("DMARC not enforced", "gateway", "rm /etc/rspamd/lua.local.d/authenticity.lua", "R8",
              ("/etc/rspamd/lua.local.d/authenticity.lua",), RSPAMD),
+    Sabotage("keys that sign for years", "gateway", f"sed -i 's/signed since 20/signed since 19/' {_DKIM}", "D12",
+             (_DKIM,)),
     Sabotage("test spam let in", "gateway",
              "echo 'gtube_patterns = \"disable\";' >> /etc/rspamd/local.d/options.inc", "C2 C3",
              ("/etc/rspamd/local.d/options.inc",), RSPAMD),

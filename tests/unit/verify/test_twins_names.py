@@ -1,7 +1,9 @@
-"""Broken twins of names and of mail on its way: D2, D4, D10, T3, T5, T6, T8, A5."""
+"""Broken twins of names and of mail on its way: D2, D4, D10, D12, T3, T5, T6, T8, A5."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -10,8 +12,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from mastio import secrets
+from mastio.build import build
+from mastio.context import Internet
 from mastio.dns import records, sts
 from mastio.errors import MastioError
+from mastio.roles.gateway import signing
+from mastio.vault import Vault
 from mastio.verify.checks import auth, delivery, dnspolicy, promises, tls
 from mastio.verify.probes import names, postfix
 from mastio.verify.probes import tls as tls_probe
@@ -40,6 +47,30 @@ domain {
 }
 """
     assert dnspolicy.selectors(text) == {"a.test": ["k1r", "k1e"], "b.test": []}
+
+
+@pytest.mark.parametrize(
+    ("age", "words"),
+    [(0, ""), (187, ""), (188, "have signed for 188 days; policy.dkim_days is 180")],
+)
+def test_d12(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, age: int, words: str) -> None:
+    """As the gateway is really written."""
+    site, vault = sites.demo_site(), Vault(tmp_path, {})
+    secrets.ensure(vault, site)
+    (settings,) = [
+        it.content
+        for it in build(site, vault, Internet())["gateway"].files
+        if it.path == f"/etc/{signing.SETTINGS}"
+    ]
+    today = datetime.now(UTC).date()
+    assert dnspolicy.signing_since(settings) == {site.domains[0]: today}
+    old = settings.replace(str(today), str(today - timedelta(days=age)))
+    answering(monkeypatch, lambda *_: old)
+    found = list(dnspolicy.rotated(vantage("gateway")))
+    assert len(found) == bool(words) and all(words in it for it in found)
+    answering(monkeypatch, lambda *_: settings.replace("have signed", "sign"))
+    with pytest.raises(MastioError, match="since when the keys of"):
+        list(dnspolicy.rotated(vantage("gateway")))
 
 
 def test_d4_the_policy_that_is_published_is_sound() -> None:

@@ -17,13 +17,15 @@ from mastio.site.model import Role
 from mastio.state import File, HostState
 
 FOLDER = "/etc/rspamd/dkim"
+SETTINGS = "rspamd/local.d/dkim_signing.conf"
+"""Below /etc."""
 
 
 def build(ctx: Context) -> HostState:
     """The keys and the module's settings; on a machine that sends nothing it is off."""
     if not ctx.machine.has(Role.GATEWAY_OUT):
-        return HostState(files=(etc(ctx, "rspamd/local.d/dkim_signing.conf", {"sends": False}),))
-    signing = {domain: _signing(ctx, domain).selectors for domain in ctx.site.domains}
+        return HostState(files=(etc(ctx, SETTINGS, {"sends": False}),))
+    signing = {domain: _signing(ctx, domain) for domain in ctx.site.domains}
     values = {
         "sends": True,
         "folder": FOLDER,
@@ -38,11 +40,11 @@ def build(ctx: Context) -> HostState:
     }
     return HostState(
         files=(
-            etc(ctx, "rspamd/local.d/dkim_signing.conf", values),
+            etc(ctx, SETTINGS, values),
             *(
                 _key(ctx, domain, selector)
-                for domain, selectors in signing.items()
-                for selector in selectors
+                for domain, generation in signing.items()
+                for selector in generation.selectors
             ),
         )
     )

@@ -4,11 +4,13 @@ import re
 from base64 import b64decode
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from mastio.dns.zone import addresses
+from mastio.roles.gateway import signing
 from mastio.site.model import Role
 from mastio.verify.model import Check, Family, Place, Severity
 from mastio.verify.probes import host, names
@@ -16,6 +18,8 @@ from mastio.verify.vantage import Vantage, unknown
 
 _MOST_LOOK_UPS = 10
 _LEAST_RSA = 2048
+_GRACE = 7
+"""Days that a rotation may be late: the next keys must be seen in DNS before."""
 _LISTS = ("zen.spamhaus.org", "bl.spamcop.net")
 """Lists that many receivers ask. Their codes in 127.255.255.0/24 say that they refuse to answer."""
 _LOOK_UP = re.compile(r"(?:[?~+-]?(?:include:|a\b|mx\b|ptr\b|exists:)|redirect=)")
@@ -74,14 +78,14 @@ def spf(vantage: Vantage) -> Iterator[str]:
 def dkim(vantage: Vantage) -> Iterator[str]:
     """The keys that each gateway signs with are published, and strong: RSA for all, Ed25519 beside it."""
     for gateway in vantage.site.carrying(Role.GATEWAY_OUT):
-        text = vantage.at(gateway.name).ask(host.text, "/etc/rspamd/local.d/dkim_signing.conf")
-        signing = selectors(text)
+        text = vantage.at(gateway.name).ask(host.text, f"/etc/{signing.SETTINGS}")
+        known = selectors(text)
         for domain in vantage.site.domains:
-            if domain not in signing:
+            if domain not in known:
                 yield f"{gateway.name} signs nothing of {domain}"
                 continue
             kinds: set[str] = set()
-            for selector in signing[domain]:
+            for selector in known[domain]:
                 yield from _dkim_key(vantage, f"{selector}._domainkey.{domain}", kinds)
             if "RSA" not in kinds:
                 yield f"{domain}: no RSA key that {gateway.name} signs with is published"
@@ -100,6 +104,24 @@ def selectors(text: str) -> dict[str, list[str]]:
         elif found:
             found[next(reversed(found))].append(selector)
     return found
+
+
+def signing_since(text: str) -> dict[str, date]:
+    """Since when the keys of each domain sign, in Rspamd's dkim_signing.conf as roles/gateway writes it."""
+    found = re.findall(r'^\s*"([^"]+)"\s*\{\s*# These have signed since ([\d-]+)\.$', text, re.M)
+    return {domain: date.fromisoformat(since) for domain, since in found}
+
+
+def rotated(vantage: Vantage) -> Iterator[str]:
+    """DKIM keys follow each other as the site file says."""
+    text, days = vantage.ask(host.text, f"/etc/{signing.SETTINGS}"), vantage.site.policy.dkim_days
+    since = signing_since(text)
+    for domain in vantage.site.domains:
+        if domain not in since:
+            raise unknown(f"{vantage.name} does not say since when the keys of {domain} sign")
+        age = (datetime.now(UTC).date() - since[domain]).days
+        if age > days + _GRACE:
+            yield f"the DKIM keys of {domain} have signed for {age} days; policy.dkim_days is {days}"
 
 
 def _dkim_key(vantage: Vantage, name: str, kinds: set[str]) -> Iterator[str]:
@@ -180,6 +202,12 @@ CHECKS = (
         "D2", Family.NAMES, "DKIM keys are published", (Place.OUTSIDE,), Severity.HIGH,
         "the TXT record of each selector that the gateway signs with", "one key for each: RSA ≥ 2048 bits, and Ed25519",
         "RFC 6376, 3.6.1; RFC 8301; RFC 8463, 3", f"Publish the key {_AT}.", dkim,
+    ),
+    Check(
+        "D12", Family.NAMES, "DKIM keys follow each other", (Role.GATEWAY_OUT,), Severity.MEDIUM,
+        "since when the gateway signs with its keys", f"no longer than policy.dkim_days and {_GRACE} days",
+        "RFC 6376, 3.1; M3AAWG DKIM Key Rotation Best Common Practices, 2019",
+        "`mastio renew` (`--timer` prints units that do it each day) says what must be in DNS first.", rotated,
     ),
     Check(
         "D3", Family.NAMES, "DMARC is enforced", (Place.OUTSIDE,), Severity.HIGH, "TXT of _dmarc in each domain",
