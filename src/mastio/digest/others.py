@@ -27,6 +27,8 @@ _SSH_IN = re.compile(rb"Accepted \S+ for (\S+) from (\S+) port")
 _PACKET = re.compile(
     rb"mastio (\w+): IN=(\S*) OUT=(\S*) .*?SRC=(\S+) DST=(\S+) .*?PROTO=(\S+)(?: SPT=\d+ DPT=(\d+))?"
 )
+_FLOWS = 1_000
+"""How many ends of conversations are remembered: there are a few, unless somebody writes such lines himself."""
 _BANNED = re.compile(rb"banned (\S+) for \d+ seconds: (.*)")
 _FOUND = re.compile(rb": (\S+?)(?:\([0-9a-f]+:\d+\))? FOUND$")
 _FAILED = re.compile(rb"(\S+): Failed with result '([\w-]+)'")
@@ -158,22 +160,28 @@ def _begun(reader: Reader, flow: str, text: bytes, line: bytes) -> None:
 
 def _ulogd(name: str, reader: Reader) -> Program:
     here = reader.machine.encode()
-    met: set[bytes] = set()
-    """What need not be asked for again."""
+    flows: dict[bytes, bytes] = {}
+    """What stands in a line about the ends of a conversation → how it is told."""
 
     def accepted(text: bytes, line: bytes) -> None:
-        found = _PACKET.match(text)
-        if not found:
-            reader.tally.counts["reading.unreadable"] += 1
-            return
-        _, came, went, _, _, protocol, number = found.groups()
+        # There is one for each connection: no expression goes through it, once its flow is known.
+        at = text.find(b" DPT=")
+        key = text[: text.find(b" ", text.find(b" OUT=") + 1)] + text[at : text.find(b" ", at + 1)]
+        flow = flows.get(key)
+        if flow is None:
+            found = _PACKET.match(text)
+            if not found:
+                reader.tally.counts["reading.unreadable"] += 1
+                return
+            _, came, went, _, _, protocol, number = found.groups()
+            flow = b"%b > %b %b" % (came or here, went or here, _port(protocol, number))
+            if len(flows) >= _FLOWS:
+                flows.clear()
+            flows[key] = flow
+            reader.then(_begun, flow.decode("ascii", "replace"), text, line)
         tally = reader.tally
         tally.counts["accepted"] += 1
-        flow = b"%b > %b %b" % (came or here, went or here, _port(protocol, number))
         tally.tops["accepted"][flow] += 1
-        if flow not in met:
-            met.add(flow)
-            reader.then(_begun, flow.decode("ascii", "replace"), text, line)
 
     def dropped(text: bytes, line: bytes) -> None:
         found = _PACKET.match(text)
