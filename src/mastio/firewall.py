@@ -140,7 +140,7 @@ class _Table:
     @staticmethod
     def _leaving(flow: Flow) -> str:
         """The verdict on a flow that is allowed; mail that leaves the site is told of."""
-        return "goto told" if (flow.target, flow.service) == (INTERNET, SMTP) else "accept"
+        return "goto leaving" if (flow.target, flow.service) == (INTERNET, SMTP) else "accept"
 
     # --- chains ---------------------------------------------------------------------------------
 

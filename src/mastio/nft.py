@@ -103,7 +103,18 @@ def clients() -> Iterator[str]:
     yield "chain refuse {"
     yield from indent(log_and("limit", "drop"))
     yield "}"
-    # More than a large site has; in a flood the rest is let in untold.
-    yield "chain told {"
-    yield from indent((_log(ACCEPT, "50/second burst 1000"), "accept"))
-    yield "}"
+    for name in ("told", "leaving"):
+        yield f"chain {name} {{"
+        yield from indent(_TOLD)
+        yield "}"
+
+
+_TOLD = (
+    "# Once: what nobody answers comes again, and is as new as before.",
+    "ct mark 1 accept",
+    "ct mark set 1",
+    # More than a large site has; in a flood the rest is let through untold.
+    _log(ACCEPT, "50/second burst 1000"),
+    "accept",
+)
+"""What is let through, in or out, each with a rate of its own."""

@@ -100,7 +100,8 @@ def test_what_comes_in_and_mail_that_leaves_is_told_where_the_internet_begins(si
         out = [it for it in rules_for(25, rules) if "daddr != @site" in it]
         faces = machine == matrix.firewall or matrix.firewall is None
         assert ('log prefix "mastio accept:"' in rules) is faces
-        assert all(("goto told" in it) is faces for it in out)
+        assert all(("goto leaving" in it) is faces for it in out)
+        assert rules.count("ct mark set 1") == 2 * faces
         sends = machine == matrix.firewall or machine.has(Role.GATEWAY_OUT)
         assert bool(out) is sends
 

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 
 import click
 
@@ -87,6 +87,7 @@ def bring(
         if work:
             app.must_be_current()
             _keeps_the_way_in(app, transport, ready)
+            _measured(app, transport, ready)
         with _progress() if work and not quiet else nullcontext(_quiet) as on_event:
             outcomes = apply_all(transport, ready, on_event)
     lost = {
@@ -121,6 +122,22 @@ def _keeps_the_way_in(app: App, transport: Transport, ready: Mapping[str, Planne
                     hint="come by one of the keys that stay (ssh_config, IdentityFile), or keep this one",
                     code=Exit.DATA,
                 )
+
+
+def _measured(app: App, transport: Transport, ready: Mapping[str, Planned]) -> None:
+    """Where packages, accounts or commands will write more than the plan names, watch measures before: what differs
+    already is told, and is not taken over with it. What cannot be measured is told after the apply."""
+    from mastio.integrity.client import LEDGER, Integrity
+
+    plans = {name: one.plan for name, one in ready.items()}
+    wide = {name for name, it in plans.items() if it.packages or it.users or it.commands}
+    if not wide or not (app.folder / LEDGER).exists() or not app.site().carrying(Role.WATCH):
+        return
+    integrity = Integrity(app.site(), transport, app.folder)
+    if due := sorted(wide & integrity.kept):
+        with suppress(MastioError):
+            for _ in integrity.check(due):
+                pass
 
 
 def _tell_watch(

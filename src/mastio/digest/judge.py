@@ -2,14 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 
+from mastio.digest.memory import learning
 from mastio.digest.need import Level, Need
 from mastio.digest.standing import Section
 from mastio.digest.summary import Summary, Times, merged
-
-LEARNING = timedelta(days=1)
-"""For so long after the first line of all, everything is new, and so nothing is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +43,7 @@ class Digest:
     @property
     def learning(self) -> bool:
         """Whether too little was seen yet for anything to be news."""
-        if not self.learning_since:
-            return True
-        first = datetime.fromisoformat(self.learning_since + ":00")
-        return datetime.fromisoformat(self.until + ":00") < first + LEARNING
+        return not self.learning_since or learning(self.learning_since, self.until)
 
     def total(self, prefix: str) -> int:
         """The sum of the counts below a name."""
@@ -200,7 +194,7 @@ def _new(digest: Digest) -> Iterator[Need]:
         ("networks", "log-in", "log-ins", "from a network that is new for its user"),
         ("alerts", "kind", "kinds", "of alert from intrusion detection"),
         ("flows", "conversation", "conversations", "that the firewalls stopped for the first time"),
-        ("begun", "conversation", "conversations", "with the outside that never was before"),
+        ("begun", "conversation", "conversations", "with the outside for the first time"),
     ):
         number = len(digest.whole.news.get(kind, ())) + digest.whole.count(f"untold.{kind}")
         if number:

@@ -1,12 +1,21 @@
 """What outlives a block of lines, and a run."""
 
+from datetime import datetime, timedelta
 from typing import Any
 
 from mastio.digest.origins import Origins
 from mastio.digest.shapes import Seen, Shapes
 
+LEARNING = timedelta(days=1)
+"""For so long after the first line, everything is new, and so nothing is."""
 LIVE = 100_000
 """How many messages on their way are remembered of a machine, and how many greylisted ones of all."""
+
+
+def learning(since: str, hour: str) -> bool:
+    """Whether too little was seen since an hour (`2026-11-24T21`) for anything to be news in another one."""
+    first, now = (datetime.fromisoformat(f"{it}:00") for it in (since, hour))
+    return now < first + LEARNING
 
 
 class Memory:
@@ -26,6 +35,8 @@ class Memory:
         self.flows = Seen(25, data.get("flows"), forget=True)
         self.begun = Seen(100, data.get("begun"))
         """Conversations with the outside that were let begin."""
+        self.begun_since: str = data.get("begun_since", "")
+        """The hour of the first of them: an older version, or an older firewall, told of none."""
         self.scans: tuple[tuple[float, float], ...] = ()
         """When watch itself scanned, in seconds since the epoch: what was stopped then is no news. Not kept."""
         self.lost: dict[str, dict[str, int]] = data.get("lost", {})
@@ -56,6 +67,7 @@ class Memory:
             "networks": self.networks.plain(),
             "flows": self.flows.plain(),
             "begun": self.begun.plain(),
+            "begun_since": self.begun_since,
             "lost": self.lost,
             "live": {
                 machine: {

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from mastio.digest import intrusion, losses
 from mastio.digest.lines import SKIP, Program, Reader
+from mastio.digest.memory import learning
 from mastio.digest.origins import came
 from mastio.digest.postfix import seconds
 from mastio.nft import ACCEPT
@@ -154,7 +155,9 @@ def _stopped(reader: Reader, group: str, name: str, text: bytes, line: bytes) ->
 
 def _begun(reader: Reader, flow: str, text: bytes, line: bytes) -> None:
     """A conversation with the outside that was let begin; news when there never was one between the two."""
-    if reader.memory.begun.new("", flow):
+    memory, hour = reader.memory, line[:13].decode("ascii", "replace")
+    memory.begun_since = memory.begun_since or hour
+    if memory.begun.new("", flow) and not learning(memory.begun_since, hour):
         reader.news("begun", flow, text, line)
 
 

@@ -78,7 +78,7 @@ def _smtpd(tag: bytes, reader: Reader) -> Program:
             tally.counts[received] += 1
             live[qid] = (way, b"", -1)
             if public:
-                tally.tops["sources"][rest[rest.find(b"[") + 1 : -1]] += 1
+                tally.tops["sources"][rest[rest.find(b"[") + 1 : rest.find(b"]")]] += 1
             elif found := _SASL.search(rest):
                 tally.tops["users"][found[1]] += 1
                 came(reader, found[1], rest[rest.find(b"[") + 1 : rest.find(b"]")], text, line)

@@ -92,7 +92,8 @@ def settled(
 ) -> set[str]:
     """The paths that differ and may. `packages` are those the apply asked for, with what they need, as they are now;
     `known` the versions of all packages when the reference was taken. What was `told` to differ before the apply is not
-    taken over for a pattern's sake: somebody else wrote there."""
+    taken over for a package's or a pattern's sake: somebody else wrote there, and a package leaves configuration as it
+    is."""
     differ = {path for path in old.keys() | new.keys() if old.get(path) != new.get(path)}
     found = {path for path in differ if _declared(order["paths"].get(path), new.get(path))}
     found |= differ & {*order["made"]}
@@ -102,7 +103,7 @@ def settled(
     if order["packages"]:
         fresh = [it for name, it in packages.items() if known.get(name) != it.version]
         files = {_merged(path) for it in fresh for path in it.files}
-        found |= differ & files
+        found |= untold & files
         patterns += _FOLLOWS if fresh else ()
         found |= {path for path in untold if _is_of(path, new.get(path) or old[path], files)}
     found |= {path for path in untold if any(fnmatchcase(path, it) for it in patterns)}

@@ -215,11 +215,11 @@ def differences(
             end = known[-1][1].offset + known[-1][1].length if known else 0
             if it.offset != end:
                 found.append(
-                    f"{_place(it.file)}: {_name(seal)} goes on at octet {it.offset}, not {end}"
+                    f"{place(it.file)}: {_name(seal)} goes on at octet {it.offset}, not {end}"
                 )
             over = files[it.file].over if it.file in files else None
             if before and over is not None and before.at > over + SLACK:
-                found.append(f"{_place(it.file)}: {it.length} octets were added after the day was over "
+                found.append(f"{place(it.file)}: {it.length} octets were added after the day was over "
                              f"and sealed ({_name(seal)})")  # fmt: skip
             known.append((seal, it))
         for file in seal.removed:
@@ -227,10 +227,10 @@ def differences(
             old.add(file)
             age = (datetime.fromtimestamp(seal.at, UTC).date() - _day(file)).days
             if age < min(keep, seal.keep):
-                found.append(f"{_place(file)}: removed when it was {age} days old ({_name(seal)}); "
+                found.append(f"{place(file)}: removed when it was {age} days old ({_name(seal)}); "
                              f"{min(keep, seal.keep)} days are to be kept")  # fmt: skip
             elif age < keep:
-                found.append(f"{_place(file)}: removed when it was {age} days old ({_name(seal)}), as watch kept "
+                found.append(f"{place(file)}: removed when it was {age} days old ({_name(seal)}), as watch kept "
                              f"{seal.keep} days then; the site file says {keep}")  # fmt: skip
     for file, known in sorted(stretches.items()):
         if file.rpartition("/")[2] >= since:
@@ -242,17 +242,17 @@ def differences(
         sealed = sum(it.length for _, it in stretches.get(file, []))
         more = measured.size - sealed
         if measured.beside:
-            found.append(f"{_place(file)}: {measured.beside} octets were added after it was packed")
+            found.append(f"{place(file)}: {measured.beside} octets were added after it was packed")
         elif last is not None and more > 0 and last > measured.over + SLACK:
             what = f"{more} octets were added" if sealed else "the file was added"
-            found.append(f"{_place(file)}: {what} after the day was over and sealed")
+            found.append(f"{place(file)}: {what} after the day was over and sealed")
     return found
 
 
 def _file(file: str, known: list[tuple[Seal, Segment]], measured: Measured | None) -> list[str]:
     """What is wrong with one file: at the first place where it differs."""
     if measured is None:
-        return [f"{_place(file)}: the file was removed; it was sealed up to {_name(known[-1][0])}"]
+        return [f"{place(file)}: the file was removed; it was sealed up to {_name(known[-1][0])}"]
     end = known[-1][1].offset + known[-1][1].length
     for number, (seal, it) in enumerate(known):
         if measured.segments.get((it.offset, it.length)) == it.sha256:
@@ -262,10 +262,10 @@ def _file(file: str, known: list[tuple[Seal, Segment]], measured: Measured | Non
         if measured.size < it.offset + it.length or (rest and measured.size < end):
             lost = end - measured.size
             return [
-                f"{_place(file)}: cut: {lost} octets of what was sealed are missing, from {stretch}"
+                f"{place(file)}: cut: {lost} octets of what was sealed are missing, from {stretch}"
             ]
         more = f", and what follows ({rest} more)" if rest else ""
-        return [f"{_place(file)}: edited: {stretch}, are not what was sealed{more}"]
+        return [f"{place(file)}: edited: {stretch}, are not what was sealed{more}"]
     return []
 
 
@@ -273,7 +273,8 @@ def _day(file: str) -> Any:
     return datetime.fromisoformat(file.rpartition("/")[2]).date()
 
 
-def _place(file: str) -> str:
+def place(file: str) -> str:
+    """A machine's day, in words."""
     machine, _, day = file.partition("/")
     return f"{machine}, {day}"
 

@@ -40,9 +40,9 @@ _IDS = re.compile(
     % (_QUEUE, _QUEUE, _QUEUE, _QUEUE)
 )
 _CLIENT = re.compile(
-    rb" (postfix/smtpd\[\d+\]): (?:[^ ]+ client=|NOQUEUE: reject: RCPT from )([^ ,]*\[[^\] ]+\])"
+    rb" (postfix/smtpd\[\d+\]): (?:[^ ]+ client=|NOQUEUE: (?:milter-)?reject: [A-Z-]+(?: [A-Z]+)? from )"
+    rb"([^ ,]*\[[^\] ]+\])(:\d+)?"
 )
-_SCREENED = re.compile(rb" postfix/postscreen\[\d+\]: PASS \w+ \[([^\] ]+)\]:(\d+)$")
 _SERVER = re.compile(
     rb" postfix/smtp\[\d+\]: [^ ]+ to=.*?(?: relay=[^ ,\[]+|\(connect to [^ \[]+)\[([^\] ]+)\]:(\d+)"
 )
@@ -54,6 +54,8 @@ _BEFORE = 60
 """Seconds between a connection and what is said in it at first."""
 _ABROAD = 600
 """Seconds that a delivery may take (smtp(8), smtp_data_done_timeout)."""
+_SLACK = 1
+"""Seconds by which two machines' clocks may differ, and by which the firewall writes after it has acted."""
 _BANNED = re.compile(rb" mastio-offences\[\d+\]: banned (\S+) for (\d+) seconds: ")
 _RETRY = 5 * 3600
 """For so long after a ban a message may come late because of it: senders try again within hours (RFC 5321, 4.5.4.1)."""
@@ -280,30 +282,29 @@ def banned(address: bytes) -> list[bytes]:
 def sessions(kept: set[bytes], files: list[str], own: set[bytes]) -> set[bytes]:
     """What was said of the clients before they gave their messages: by the firewall, by postscreen, about TLS, and that
     they were banned. And of servers outside: that the firewall let the gateway out to them."""
-    clients: list[tuple[float, bytes, bytes]] = []
+    clients: list[tuple[float, bytes, bytes, bytes]] = []
     servers: dict[tuple[bytes, bytes], list[float]] = {}
     for line in kept:
         at = moment(line.split(b" ", 3)[2]) or 0.0
         if match := _CLIENT.search(line):
-            clients.append((at, match[1], match[2]))
+            clients.append((at, match[1], match[2], match[3] or b""))
         elif (match := _SERVER.search(line)) and match[1] not in own:
             servers.setdefault((match[1], match[2]), []).append(at)
     keys = {b" DST=%b " % it for it, _ in servers}
     bans: dict[bytes, list[float]] = {}
-    for when, _, host in clients:
+    for when, _, host, port in clients:
         address = host[host.rindex(b"[") :]
         for name in banned(address[1:-1]):
             bans.setdefault(name, []).append(when)
-        keys |= {b"PASS NEW " + address, b"PASS OLD " + address}
-        keys.add(b"TLS connection established from " + host)
-        if address[1:-1] not in own:
+        # Without a port (an older line) it is some connection of that client's.
+        keys |= {b"PASS NEW " + address + port, b"PASS OLD " + address + port}
+        keys.add(b"TLS connection established from " + host + port)
+        if port:
             keys.add(b" SRC=%b " % address[1:-1])
     keys |= {b": banned %b for " % name for name in bans}
     if not keys:
         return set()
     chosen: set[bytes] = set()
-    doors: set[tuple[bytes, bytes]] = set()
-    arrived: dict[bytes, tuple[bytes, bytes]] = {}
     for line in found(sorted(keys)[:_KEYS], files):
         at = moment(line.split(b" ", 3)[2]) or 0.0
         if ban := _BANNED.search(line):
@@ -312,25 +313,20 @@ def sessions(kept: set[bytes], files: list[str], own: set[bytes]) -> set[bytes]:
             continue
         if passage := _PASSAGE.search(line):
             source, target, port, service = passage.groups()
-            if any(0 <= it - at < _ABROAD for it in servers.get((target, service), ())):
+            door = b"[%b]:%b" % (source, port)
+            moments = [it for it, _, host, its in clients if (host + its).endswith(door)]
+            if any(-_SLACK <= it - at < _BEFORE for it in moments) or any(
+                -_SLACK <= it - at < _ABROAD for it in servers.get((target, service), ())
+            ):
                 chosen.add(line)
-            elif any(b"[%b]" % source in host and _near(when, at) for when, _, host in clients):
-                arrived[line] = source, port
             continue
-        screen = _SCREENED.search(line.rstrip())
-        for when, who, host in clients:
-            its = host[host.rindex(b"[") :] in line and (screen or b" %b: " % who in line)
-            if its and _near(when, at):
+        screen = b" postfix/postscreen[" in line
+        for when, who, host, port in clients:
+            its = host[host.rindex(b"[") :] + port in line and (screen or b" %b: " % who in line)
+            if its and 0 <= when - at < _BEFORE:
                 chosen.add(line)
-                if screen:
-                    doors.add((screen[1], screen[2]))
                 break
-    # Of all connections of a client just the one by which it came: postscreen says its port.
-    return chosen | {line for line, door in arrived.items() if door in doors}
-
-
-def _near(when: float, before: float) -> bool:
-    return 0 <= when - before < _BEFORE
+    return chosen
 
 
 def main(asked: dict[str, Any]) -> None:

@@ -14,18 +14,19 @@ from mastio.logs.line import Line
 
 _ID = r"([0-9A-Za-z]{10,20})"
 _QUEUED = re.compile(rf"^{_ID}: (.*)$", re.DOTALL)
-_CLIENT = re.compile(r"^client=([^,\[]*)\[([^\]]*)\](?:.*?\bsasl_username=([^, ]+))?")
+_CLIENT = re.compile(r"^client=([^,\[]*)\[([^\]]*)\](?::(\d+))?(?:.*?\bsasl_username=([^, ]+))?")
 _DELIVERY = re.compile(
     r"^to=<([^>]*)>,(?: orig_to=<([^>]*)>,)? relay=([^,]*),.*? delay=([\d.]+),.*? "
     r"dsn=([\d.]+), status=(\w+) \((.*)\)$"
 )
 _NEXT = re.compile(rf"queued as {_ID}")
 _REJECT = re.compile(
-    r"(?:milter-)?reject: [A-Z-]+(?: [A-Z]+)? from ([^\[]*)\[([^\]]*)\](?::\d+)?: (.*?);"
+    r"(?:milter-)?reject: [A-Z-]+(?: [A-Z]+)? from ([^\[]*)\[([^\]]*)\](?::(\d+))?: (.*?);"
     r"(?:.*?)from=<([^>]*)>(?:,? to=<([^>]*)>)?"
 )
 _CONTENT = re.compile(
-    r"reject: (header|body|mime header) .* from ([^\[ ]*)\[([^\]]*)\]; from=<([^>]*)> to=<([^>]*)> .*?: ([45]\..*)$"
+    r"reject: (header|body|mime header) .* from ([^\[ ]*)\[([^\]]*)\](?::\d+)?; "
+    r"from=<([^>]*)> to=<([^>]*)> .*?: ([45]\..*)$"
 )
 """header_checks(5)."""
 _SCAN = re.compile(
@@ -42,7 +43,7 @@ _WRITTEN = re.compile(
 )
 """Roundcube's log of what it sent (`smtp_log`)."""
 _BANNED = re.compile(r"^banned ([0-9a-f.:]+/\d+) for (\d+) seconds: (.*)$")
-_TLS = re.compile(r"TLS connection established from [^\[]*\[([^\]]*)\]: (\S+) ")
+_TLS = re.compile(r"TLS connection established from [^\[]*\[([^\]]*)\](?::(\d+))?: (\S+) ")
 _SCREEN = re.compile(r"^PASS (NEW|OLD) \[([^\]]*)\](?::(\d+))?")
 _PASSAGE = re.compile(r"^mastio accept: .*? SRC=(\S+) DST=(\S+) .* SPT=(\d+) DPT=(\d+) ")
 _SERVER = re.compile(r"\[([^\]]+)\]:(\d+)")
@@ -203,7 +204,7 @@ class Hop:
     screened: datetime | None = None
     screened_how: str = ""
     port: str = ""
-    """The client's, when postscreen has said it."""
+    """The client's."""
 
     @property
     def door(self) -> tuple[str, str]:
@@ -223,11 +224,6 @@ class Hop:
         return tuple(dict.fromkeys(told))
 
 
-_Screened = tuple[datetime | None, str, str]
-"""When postscreen handed a client on, how, and the client's port."""
-_UNKNOWN: _Screened = (None, "", "")
-
-
 @dataclass(slots=True)
 class Told:
     """Everything that some lines tell."""
@@ -240,8 +236,8 @@ class Told:
     written: list[Written] = field(default_factory=list)
     bans: list[Ban] = field(default_factory=list)
     passages: list[Passage] = field(default_factory=list)
-    _tls: dict[tuple[str, str], tuple[str, _Screened]] = field(default_factory=dict)
-    _screen: dict[str, _Screened] = field(default_factory=dict)
+    _tls: dict[tuple[str, str, str], str] = field(default_factory=dict)
+    _screen: dict[tuple[str, str], tuple[datetime, str]] = field(default_factory=dict)
 
     def _hop(self, line: Line, queue: str) -> Hop:
         return self.hops.setdefault(queue, Hop(line.machine, queue, line.written))
@@ -269,27 +265,32 @@ class Told:
 
     def _postfix(self, line: Line, program: str) -> None:
         if match := _SCREEN.match(line.text):
-            self._screen[match[2]] = (line.written, match[1], match[3] or "")
+            # Also without its port: so an older line names its client.
+            for port in (match[3] or "", ""):
+                self._screen[match[2], port] = (line.written, match[1])
             return
         if match := _TLS.search(line.text):
-            # Of a client with several connections: the one that postscreen has just handed on.
-            screened = self._screen.get(match[1], _UNKNOWN)
-            self._tls[line.program + line.process, match[1]] = match[2], screened
+            self._tls[line.program + line.process, match[1], match[2] or ""] = match[3]
             return
         if line.text.startswith("NOQUEUE: "):
             if match := _REJECT.search(line.text):
-                _, (_, _, port) = self._session(line, match[2])
-                self.refusals.append(_refusal(line, match, port))
+                self.refusals.append(_refusal(line, match))
             return
         match = _QUEUED.match(line.text)
         if not match:
             return
         hop, text = self._hop(line, match[1]), match[2]
         if found := _CLIENT.match(text):
-            hop.client, hop.address, hop.user = found[1], found[2], found[3] or ""
+            hop.client, hop.address, hop.port, hop.user = (
+                found[1],
+                found[2],
+                found[3] or "",
+                found[4] or "",
+            )
             hop.program, hop.process, hop.began = program, line.process, line.written
-            hop.tls, screened = self._session(line, hop.address)
-            hop.screened, hop.screened_how, hop.port = screened
+            hop.tls = self._tls.get((line.program + line.process, *hop.door), "")
+            if hop.door in self._screen:
+                hop.screened, hop.screened_how = self._screen[hop.door]
         elif text.startswith("uid="):
             hop.program = "pickup"
         elif text.startswith(("message-id=", "resent-message-id=")):
@@ -308,7 +309,7 @@ class Told:
                 hop.turned_away.append(_refusal(line, found))
             else:
                 hop.refused = _refusal(line, found)
-            hop.sender = hop.sender or found[4]
+            hop.sender = hop.sender or found[5]
         elif found := _CONTENT.match(text):
             hop.sender = hop.sender or found[4]
             hop.refused = Refusal(
@@ -329,11 +330,6 @@ class Told:
             self._postsuper(hop, line, text)
         elif text.startswith("removed"):
             hop.ended = line.written
-
-    def _session(self, line: Line, address: str) -> tuple[str, _Screened]:
-        """What was said of a client before: its cipher, and what postscreen did."""
-        before = "", self._screen.get(address, _UNKNOWN)
-        return self._tls.get((line.program + line.process, address), before)
 
     def _postsuper(self, hop: Hop, line: Line, text: str) -> None:
         if text.startswith("removed"):
@@ -361,11 +357,11 @@ def _after(text: str, word: str) -> str:
     return text.partition(word)[2].partition(">")[0]
 
 
-def _refusal(line: Line, match: re.Match[str], port: str = "") -> Refusal:
-    client = f"{match[1]}[{match[2]}]"
+def _refusal(line: Line, match: re.Match[str]) -> Refusal:
+    name, address, port, text, sender, recipient = match.groups()
     return Refusal(
-        line.written, line.machine, line.program, client, match[3], match[4], match[5] or "",
-        (match[2], port),
+        line.written, line.machine, line.program, f"{name}[{address}]", text, sender,
+        recipient or "", (address, port or ""),
     )  # fmt: skip
 
 

@@ -6,13 +6,15 @@ times (greylisting) has several such hops and one message id; they are one story
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from ipaddress import ip_address, ip_network
 
 from mastio.trace.hops import Ban, Delivery, Filing, Hop, Passage, Refusal, Told, Written, told
 
 _INBOX, _JUNK = "INBOX", "Junk"
+_SLACK = timedelta(seconds=1)
+"""By so much two clocks may differ, and the firewall may write after it has acted."""
 _DEPTH = 8
 """Hops that one message may take inside the site."""
 
@@ -120,14 +122,16 @@ def _message(known: Told, name: str, hops: list[Hop]) -> Story:
 
 def _entries(known: Told, doors: set[tuple[str, str]]) -> tuple[Passage, ...]:
     """The connections from these addresses and ports."""
-    return tuple(it for it in known.passages if it.door in doors)
+    return tuple(it for it in known.passages if it.door in doors and it.source_port)
 
 
 def _exits(known: Told, deliveries: Iterable[Delivery]) -> tuple[Passage, ...]:
     """For each delivery the last connection to its server before it ended: several messages may share one."""
     found: dict[Passage, None] = {}
     for one in deliveries:
-        there = [it for it in known.passages if it.server == one.server and it.at <= one.at]
+        there = [
+            it for it in known.passages if it.server == one.server and it.at <= one.at + _SLACK
+        ]
         if there:
             found[max(there, key=lambda it: it.at)] = None
     return tuple(found)

@@ -40,6 +40,8 @@ class Alarm:
     """As a machine reads it; `passed` says that all is well again."""
     at: float
     """Seconds since the epoch."""
+    detail: str = ""
+    """What the subject does not name, of several things that may be wrong: with another one it is told anew."""
 
     @property
     def well(self) -> bool:
@@ -47,9 +49,9 @@ class Alarm:
         return self.verdict == WELL
 
     @property
-    def words(self) -> tuple[str, str]:
+    def words(self) -> tuple[str, str, str]:
         """What makes it the same alarm."""
-        return self.subject, self.verdict
+        return self.subject, self.verdict, self.detail
 
     @staticmethod
     def of(plain: Mapping[str, Any]) -> "Alarm":

@@ -5,6 +5,7 @@ work.check(["store"], deep=False)
 work.news()
 """
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -71,8 +72,25 @@ def news(
             )
         )
         subject = f"[{site}] {machine}: {what}"
-        found.append(Alarm(site, f"integrity {machine}", Severity.HIGH, subject, text, verdict, at))
+        found.append(
+            Alarm(
+                site,
+                f"integrity {machine}",
+                Severity.HIGH,
+                subject,
+                text,
+                verdict,
+                at,
+                _which(last),
+            )
+        )
     return found
+
+
+def _which(last: Last) -> str:
+    """What identifies the differences: one more is another alarm, although its subject is the same."""
+    lines = "\n".join(sorted(it.line for it in last.differences))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def _told(machine: str, last: Last) -> Iterable[str]:

@@ -87,11 +87,15 @@ def news(
     for it in found:
         before = known.get(it.about, {})
         patient = it.kind in _PATIENT and not before
+        said = before.get("said", before.get("words", []))
+        # Of units each is a trouble of its own: another one that is down at two looks is told as well.
+        more = it.kind is Kind.UNITS and ({*it.words} & {*before.get("words", ())}) - {*said}
+        news = not patient and (before.get("level") != it.level or bool(more))
         now[it.about] = {
-            "kind": str(it.kind), "machine": it.machine,
-            "level": "" if patient else str(it.level), "words": [*it.words],
+            "kind": str(it.kind), "machine": it.machine, "level": "" if patient else str(it.level),
+            "words": [*it.words], "said": [*it.words] if news else [] if patient else said,
         }  # fmt: skip
-        if not patient and before.get("level") != it.level:
+        if news:
             told.append(_alarm(site, it, at))
     for about, before in known.items():
         if about in now:
@@ -113,7 +117,8 @@ def _alarm(site: str, it: Trouble, at: float) -> Alarm:
         severity = Severity.CRITICAL if it.kind is Kind.DISK else Severity.HIGH
     subject = f"[{site}] {it.machine}: {_WORDS[it.kind][bad]}"
     text = "\n".join((*(f"{it.machine}: {words}" for words in it.words), "", _NEXT[it.kind], ""))
-    return Alarm(site, it.about, severity, subject, text, "failed" if bad else "warning", at)
+    which = "; ".join(it.words) if it.kind is Kind.UNITS else ""
+    return Alarm(site, it.about, severity, subject, text, "failed" if bad else "warning", at, which)
 
 
 _NEXT: Mapping[Kind, str] = {

@@ -147,6 +147,7 @@ class Round:
         """
         names, done = order(self._site, machines), []
         while names:
+            self._measured(names[0])
             with self._undisturbed():
                 record = self._one(names.pop(0), by, word)
             if record.updated and record.good and not record.rebooting:
@@ -275,10 +276,35 @@ class Round:
         with place.alone() if place.folder.is_dir() else nullcontext():
             yield
 
+    def _measured(self, machine: str) -> None:
+        """What differs already is told before packages come, and is not taken over with them.
+
+        That a machine cannot be measured is told as well, and holds no fix back.
+        """
+        if self._known(machine):
+            self._step(machine, "measuring")
+            self._integrity("check", machine)
+
+    @staticmethod
+    def _known(machine: str) -> bool:
+        return (Place(Path(INTEGRITY)).folder / machine / "reference.json").exists()
+
+    @staticmethod
+    def _integrity(*words: str, asked: object = None) -> str:
+        """Has `mastio.watch.integrity` do something; why it could not."""
+        argv = [sys.executable, "-m", "mastio.watch.integrity", *words]
+        try:
+            ran = subprocess.run(
+                argv, input=json.dumps(asked).encode(), capture_output=True, timeout=_MOST, check=False
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return "it does not end"
+        return "" if not ran.returncode else last_line(ran.stderr) or str(ran.returncode)
+
     def _settled(self, record: Record) -> Record:
         """Has integrity take over the packages' files, where it has a reference."""
         place = Place(Path(INTEGRITY))
-        if not (place.folder / record.machine / "reference.json").exists():
+        if not self._known(record.machine):
             return record
         self._step(record.machine, "taking over what changed")
         before = place.seal_digest()
@@ -287,17 +313,6 @@ class Round:
             "retired": [], "packages": [name for name, _, new in record.updated if new], "accounts": [],
         }  # fmt: skip
         asked = {"by": f"updates of Debian ({record.by})", "machines": {record.machine: done}}
-        argv = [sys.executable, "-m", "mastio.watch.integrity", "settle"]
-        try:
-            ran = subprocess.run(
-                argv,
-                input=json.dumps(asked).encode(),
-                capture_output=True,
-                timeout=_MOST,
-                check=False,
-            )
-            words = "" if not ran.returncode else last_line(ran.stderr) or str(ran.returncode)
-        except subprocess.TimeoutExpired:
-            words = "it does not end"
+        words = self._integrity("settle", asked=asked)
         error = f"integrity did not take the packages over: {words}" if words else ""
         return replace(record, error=error, seal=(before, place.seal_digest()))

@@ -157,18 +157,20 @@ def _new(logs: Path, known: dict[str, int], last: Seal | None) -> tuple[list[Seg
             continue
         size, sealed = path.stat().st_size, known.get(file, 0)
         if path.with_name(f"{path.name}.gz").exists():
-            odd.append(f"{file}: lines were added after it was packed")
+            odd.append(f"{chain.place(file)}: lines were added after it was packed")
         elif size < sealed:
-            odd.append(f"{file}: cut: {sealed - size} octets of what was sealed are missing")
+            odd.append(
+                f"{chain.place(file)}: cut: {sealed - size} octets of what was sealed are missing"
+            )
         elif size > sealed and last and last.at > over(match[1]) + chain.SLACK:
             odd.append(
-                f"{file}: {size - sealed} octets were added after the day was over and sealed"
+                f"{chain.place(file)}: {size - sealed} octets were added after the day was over and sealed"
             )
         elif size > sealed:
             segments.append(
                 Segment(file, sealed, size - sealed, _hash(path, sealed, size - sealed))
             )
-    odd += [f"{file}: the file was removed" for file in sorted(known.keys() - there)]
+    odd += [f"{chain.place(file)}: the file was removed" for file in sorted(known.keys() - there)]
     return segments, odd
 
 

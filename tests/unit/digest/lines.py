@@ -31,17 +31,19 @@ def read(*lines: bytes, memory: Memory | None = None) -> Summary:
 
 QID, INNER = "4jYw8n1KYyzGpf8", "4jYw8n2q0jzGppW"
 MX = "mx.outside.test[203.0.113.100]"
+CLIENT = f"{MX}:43489"
+"""The same, as the gateway's smtpd names a client."""
 STORE = "store.demo.internal[10.77.3.10]:24"
 DELIVERED = (
-    line("gateway", "postfix/smtpd[7]", f"connect from {MX}"),
-    line("gateway", "postfix/smtpd[7]", f"Anonymous TLS connection established from {MX}: TLSv1.3 with cipher X (256/256 bits)"),
-    line("gateway", "postfix/smtpd[7]", f"{QID}: client={MX}"),
+    line("gateway", "postfix/smtpd[7]", f"connect from {CLIENT}"),
+    line("gateway", "postfix/smtpd[7]", f"Anonymous TLS connection established from {CLIENT}: TLSv1.3 with cipher X (256/256 bits)"),
+    line("gateway", "postfix/smtpd[7]", f"{QID}: client={CLIENT}"),
     line("gateway", "postfix/cleanup[8]", f"{QID}: message-id=<a52d485801fef33e@outside.test>"),
     line("gateway", "rspamd[9]", f"<df07a4>; proxy; rspamd_task_write_log: id: <a52@outside.test>, qid: <{QID}>, ip: 203.0.113.100, "
          "from: <carol@outside.test>, (default: F (no action): [-0.70/15.00] [MIME_GOOD(-0.10){text/plain;}]), len: 308, "
          "time: 482.810ms, dns req: 8, digest: <3a>, rcpts: <alice@fortress.test>", level="mail.debug"),
     line("gateway", "postfix/qmgr[3]", f"{QID}: from=<carol@outside.test>, size=876, nrcpt=1 (queue active)"),
-    line("gateway", "postfix/smtpd[7]", f"disconnect from {MX} ehlo=2 starttls=1 mail=1 rcpt=1 data=1 quit=1 commands=7"),
+    line("gateway", "postfix/smtpd[7]", f"disconnect from {CLIENT} ehlo=2 starttls=1 mail=1 rcpt=1 data=1 quit=1 commands=7"),
     line("gateway", "postfix/store/smtp[5]", f"{QID}: to=<alice@fortress.test>, relay={STORE}, delay=0.21, delays=0.09/0.03/0.07/0.03, "
          f"dsn=2.0.0, status=sent (250 2.0.0 Ok: queued as {INNER})"),
     line("gateway", "postfix/qmgr[3]", f"{QID}: removed"),
@@ -58,7 +60,7 @@ DELIVERED = (
 def refusal(answer: str, stage: str = "RCPT", qid: str = "NOQUEUE", verb: str = "reject", clock: str = "21:05:06") -> bytes:  # fmt: skip
     """A refusal at the gateway."""
     program = "cleanup" if stage == "END-OF-MESSAGE" else "smtpd"
-    text = f"{qid}: {verb}: {stage} from {MX}: {answer}; from=<carol@outside.test> to=<alice@fortress.test> proto=ESMTP helo=<x>"
+    text = f"{qid}: {verb}: {stage} from {CLIENT}: {answer}; from=<carol@outside.test> to=<alice@fortress.test> proto=ESMTP helo=<x>"
     return line("gateway", f"postfix/{program}[8]", text, clock)
 
 

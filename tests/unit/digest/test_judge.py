@@ -112,6 +112,7 @@ def test_a_usual_day_needs_nobody() -> None:
         (novel("shapes"), Level.LOOK, "1 log line of a new shape"),
         (novel("networks"), Level.LOOK, "1 log-in from a network"),
         (novel("flows"), Level.LOOK, "1 conversation that"),
+        (novel("begun"), Level.LOOK, "1 conversation with the outside for the first time"),
     ],
 )  # fmt: skip
 def test_what_needs_a_person(summary: Summary, level: Level, words: str) -> None:

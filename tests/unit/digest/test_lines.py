@@ -160,11 +160,15 @@ def test_what_the_firewall_stops() -> None:
 
 
 def test_what_the_firewall_lets_in_is_counted_and_news_once() -> None:
-    memory = Memory()
+    memory = Memory({"begun_since": "2026-11-23T21"})
     strangers = [
         packet("internet", "mail", f"203.0.113.{it}", "10.77.1.10", 25, "accept")
         for it in range(60, 70)
     ]
+    # In the first day everything would be, and on the day of the update that brought it.
+    for young in (Memory(), Memory({"begun_since": "2026-11-23T22"})):
+        assert not read(*strangers, memory=young).news
+        assert young.plain()["begun"] == {"": ["internet > mail tcp/25"]}
     leaves = packet("mail", "internet", "10.77.1.10", "203.0.113.60", 25, "accept")
     own = packet("internet", "", "203.0.113.60", "203.0.113.1", 22, "accept")
     found = read(*strangers, leaves, memory=memory)

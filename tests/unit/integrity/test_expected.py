@@ -130,6 +130,17 @@ def test_what_was_told_already_is_not_taken_over_by_the_way() -> None:
     assert beside(new, told=("/etc/aliases.db",)) == set()
 
 
+def test_what_was_told_of_a_packages_own_file_stays_a_difference() -> None:
+    """A configuration file that somebody has changed stays as it is when its package comes anew (dpkg, confold)."""
+    order = of_apply(STATE, MachinePlan(packages=("fresh",)))
+    files = {"fresh": Package("2", ["/etc/pam.d/fresh", "/usr/bin/fresh"])}
+    new = database.parse(text(*OLD, row("/etc/pam.d/fresh"), row("/usr/bin/fresh")))
+    old = database.parse(text(*OLD))
+    assert settled(order, old, new, files, {}) == {"/etc/pam.d/fresh", "/usr/bin/fresh"}
+    told = ("/etc/pam.d/fresh",)
+    assert settled(order, old, new, files, {}, told) == {"/usr/bin/fresh"}
+
+
 def test_what_a_command_writes_is_taken_over_when_it_ran() -> None:
     state = HostState(commands=(Command("trust", ("update-ca-certificates",)),))
     new = database.parse(text(*OLD, row("/etc/ssl/certs/ca-certificates.crt")))

@@ -45,9 +45,10 @@ def counter(**changes: Any) -> Counter:
         f"gateway postfix/postscreen[1]: PREGREET 8 after 0.01 from [{CLIENT}]:4711: EHLO x\\r\\n",
         f"gateway postfix/postscreen[1]: COMMAND PIPELINING from [{CLIENT}]:1 after EHLO: QUIT\\r\\n",
         f"gateway postfix/postscreen[1]: BARE NEWLINE from [{CLIENT}]:1 after DATA",
+        f"gateway postfix/smtpd[1]: too many errors after RCPT from unknown[{CLIENT}]:4711",
         f"gateway postfix/smtpd[1]: too many errors after RCPT from unknown[{CLIENT}]",
-        f"gateway postfix/smtpd[1]: disconnect from x.test[{CLIENT}] ehlo=1 auth=0/3 commands=1/4",
-        f"gateway postfix/smtpd[1]: NOQUEUE: reject: RCPT from x.test[{CLIENT}]: 550 5.1.1 <a@b>: "
+        f"gateway postfix/smtpd[1]: disconnect from x.test[{CLIENT}]:4711 ehlo=1 auth=0/3 commands=1/4",
+        f"gateway postfix/smtpd[1]: NOQUEUE: reject: RCPT from x.test[{CLIENT}]:4711: 550 5.1.1 <a@b>: "
         "Recipient address rejected: User unknown; from=<c@d> to=<a@b> proto=ESMTP helo=<x>",
         f"watch sshd-session[9]: Connection closed by authenticating user root {CLIENT} port 22 "
         "[preauth]",
@@ -66,9 +67,9 @@ def test_offences_are_seen_where_they_may_be_said(line: str) -> None:
     "line",
     [
         f"webmail roundcube[7]: Successful login for bob from {CLIENT} in session 0a1b",
-        f"gateway postfix/smtpd[1]: disconnect from x.test[{CLIENT}] ehlo=1 mail=1 commands=2",
+        f"gateway postfix/smtpd[1]: disconnect from x.test[{CLIENT}]:4711 ehlo=1 mail=1 commands=2",
         f"gateway postfix/cleanup[1]: A1: milter-reject: END-OF-MESSAGE from x[{CLIENT}]: 5.7.1 Spam",
-        f"gateway postfix/smtpd[1]: NOQUEUE: reject: RCPT from x[{CLIENT}]: 450 4.2.0 <a@b>: Greylisted",
+        f"gateway postfix/smtpd[1]: NOQUEUE: reject: RCPT from x[{CLIENT}]:4711: 450 4.2.0 <a@b>: Greylisted",
     ],
 )
 def test_what_honest_clients_cause_is_none(line: str) -> None:

@@ -177,9 +177,10 @@ def test_the_way_out_is_told_before_what_the_server_said() -> None:
     at = told.index(("firewall", OUT))
     assert told[at + 1][1].startswith("smtp for carol@outside.test: sent to mx.outside.test")
     for wrong in (("DPT=25", "DPT=587"), ("DST=203.0.113.100", "DST=203.0.113.101")):
-        assert OUT not in dict(steps(it.replace(*wrong) for it in lines("sent"))).values()
-    late = [it.replace("22:17:58.950100", "22:17:59.950100") for it in lines("sent")]
-    assert ("firewall", OUT) not in steps(late), "that was somebody else's"
+        others = [it.replace(*wrong) if " ulogd[" in it else it for it in lines("sent")]
+        assert "firewall" not in dict(steps(others))
+    late = [it.replace("22:17:58.950100", "22:18:00.950100") for it in lines("sent")]
+    assert "firewall" not in dict(steps(late)), "that was somebody else's"
 
 
 def test_a_server_that_does_not_answer_was_let_out_to() -> None:

@@ -17,6 +17,7 @@ from mastio.site.model import Reach
 from mastio.verify.checks import logs
 from mastio.verify.probes import host as host_probe
 from mastio.verify.vantage import NotRunError, Vantage
+from mastio.watch import logbook, seal
 from tests import sites
 from tests.unit.verify.fakes import Says, ground
 
@@ -140,13 +141,35 @@ def test_l2_says_what_the_proof_has_found_once(
     assert [*logs.sealed(at("watch", reach))] == ["store, 2026-01-01: edited"]
 
 
+def test_l2_tells_once_what_both_have_found(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A file that was cut, in the sealer's own words and in the proof's."""
+    place, state = tmp_path / "logs", tmp_path / "state"
+    (place / "store").mkdir(parents=True)
+    day = time.strftime("%Y-%m-%d")
+    (place / "store" / f"{day}.log").write_text("a line\n")
+    seal.seal(place, state, 10, time.time())
+    (place / "store" / f"{day}.log").write_text("a\n")
+    odd = dict(it.partition(": ")[::2] for it in seal.seal(place, state, 10, time.time()).odd)
+    proof = logbook.proven(place, state)
+    assert odd.keys() == proof.keys() == {f"store, {day}"}
+    proofs(
+        monkeypatch,
+        seal={"wrong": odd, "still": [*odd]},
+        proof={"wrong": proof, "still": [*proof]},
+    )
+    (words,) = logs.sealed(at("watch"))
+    assert words == f"store, {day}: cut: 5 octets of what was sealed are missing"
+
+
 def test_l2_is_not_green_without_a_proof(monkeypatch: pytest.MonkeyPatch) -> None:
     proofs(monkeypatch, seal={})
     with pytest.raises(MastioError, match="proven") as raised:
         list(logs.sealed(at("watch")))
     assert not isinstance(raised.value, NotRunError)
-    proofs(monkeypatch, seal={}, proof={"at": time.time() - 27 * HOUR})
-    assert [*logs.sealed(at("watch"))] == ["nothing was proven for 27.0 hours"]
+    proofs(monkeypatch, seal={}, proof={"at": time.time() - 31 * HOUR})
+    assert [*logs.sealed(at("watch"))] == ["nothing was proven for 31.0 hours"]
     with pytest.raises(NotRunError):
         list(logs.sealed(at("watch", Reach.LAB)))
 
@@ -186,7 +209,7 @@ def test_what_watch_never_did_is_not_green_and_in_the_lab_nobody_is_blamed(
 
 def test_in_the_lab_what_was_noted_long_ago_is_not_today(monkeypatch: pytest.MonkeyPatch) -> None:
     now, lab = time.time(), at("watch", Reach.LAB)
-    for ago, then in ((30 * HOUR, pytest.raises(NotRunError)), (1.0, nullcontext())):
+    for ago, then in ((40 * HOUR, pytest.raises(NotRunError)), (1.0, nullcontext())):
         note = {"at": now - ago, "read": now - ago, "began": 0.0, "made": 0.0}
         answering(
             monkeypatch,

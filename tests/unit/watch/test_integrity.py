@@ -16,10 +16,14 @@ from mastio.integrity.expected import of_apply
 from mastio.integrity.place import Last, Place, Verdict
 from mastio.plan import MachinePlan
 from mastio.state import File, HostState
+from mastio.watch import alarm as alarms
 from mastio.watch import judging
+from mastio.watch.alarm import Alarm
+from mastio.watch.bell import Bell
 from mastio.watch.measuring import Measurer, Seen, TamperedError, answered
 from tests import sites
 from tests.unit.integrity.samples import row, text
+from tests.unit.watch.test_schedule import SETTINGS
 
 SITE = sites.demo_site()
 FACTS: dict[str, list[str]] = {
@@ -97,6 +101,25 @@ def test_a_planted_file_is_told_once_and_that_it_is_gone_too(run: Run, fake: Fak
     del fake.rows["store"]
     (alarm,) = run("check", ["store"], deep=False).news()
     assert alarm.well and "well again" in alarm.subject
+
+
+def test_what_comes_to_an_open_alarm_is_told_again(
+    run: Run, fake: Fake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the bell: its subject is the same, and the same is told once a day."""
+    mails: list[Alarm] = []
+    monkeypatch.setattr(alarms, "mail", lambda one, *_: mails.append(one))
+    bell, planted = Bell(tmp_path / "alarms", SITE), [row("/etc/a")]
+    run("settle", settle("store"))
+    for name in ("/etc/one", "/etc/two"):
+        planted.append(row(name))
+        fake.rows["store"] = planted
+        for _ in range(2):
+            for it in run("check", ["store"], deep=False).news():
+                bell.raise_(it, time.time())
+            bell.ring(SETTINGS, time.time())
+    assert ["/etc/two" in it.text for it in mails] == [False, True]
+    assert mails[0].subject == mails[1].subject
 
 
 def test_apply_takes_over_its_own_file_and_not_the_one_beside_it(run: Run, fake: Fake) -> None:

@@ -46,6 +46,21 @@ def test_a_healthy_site_says_nothing() -> None:
     assert [watch.look() for _ in range(3)] == [[], [], []]
 
 
+def test_another_unit_that_fails_is_told_too() -> None:
+    watch = Watch()
+    one, both = {"failed": ["nginx.service"]}, {"failed": ["nginx.service", "postfix.service"]}
+    assert watch.look(**one) == []
+    (first,) = watch.look(**one)
+    assert watch.look(**one) == [] and watch.look(**both) == [], "perhaps it is back at once"
+    (second,) = watch.look(**both)
+    assert "postfix.service" in second.text
+    assert first.subject == second.subject and first.words != second.words, "or nobody would hear"
+    assert watch.look(**both) == []
+    assert watch.look(**one) == []
+    (well,) = watch.look()
+    assert well.well
+
+
 def test_a_disk_is_told_when_it_fills_when_it_is_full_and_when_it_has_room() -> None:
     watch = Watch()
     (early,) = watch.look(disks=[disk(14)])

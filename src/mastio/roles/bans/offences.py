@@ -40,17 +40,17 @@ OFFENCES = (
     Offence("SMTP abuse", _GATEWAY, "BARE NEWLINE ",
         _POSTSCREEN + r"BARE NEWLINE from \[ADDRESS\]:\d+ .*"),
     Offence("SMTP abuse", _GATEWAY, "improper command pipelining ",
-        _SMTPD + r"improper command pipelining after \S+ from [^\[\s]+\[ADDRESS\]: .*"),
+        _SMTPD + r"improper command pipelining after \S+ from [^\[\s]+\[ADDRESS\](?::\d+)?: .*"),
     Offence("SMTP abuse", _GATEWAY, "non-SMTP command from ",
-        _SMTPD + r"(?:warning: )?non-SMTP command from [^\[\s]+\[ADDRESS\]: .*"),
+        _SMTPD + r"(?:warning: )?non-SMTP command from [^\[\s]+\[ADDRESS\](?::\d+)?: .*"),
     Offence("too many errors", _GATEWAY, "too many errors after ",
-        _SMTPD + r"too many errors after \S+(?: \(\d+ bytes\))? from [^\[\s]+\[ADDRESS\]", 2),
+        _SMTPD + r"too many errors after \S+(?: \(\d+ bytes\))? from [^\[\s]+\[ADDRESS\](?::\d+)?", 2),
     # Where nobody may log in, trying to is no mistake of a user's.
     Offence("SMTP log-in", _GATEWAY, "auth=0/",
-        _SMTPD + r"disconnect from [^\[\s]+\[ADDRESS\] .*\bauth=0/\d+ .*", 2),
+        _SMTPD + r"disconnect from [^\[\s]+\[ADDRESS\](?::\d+)? .*\bauth=0/\d+ .*", 2),
     # Unknown recipients and relaying, not content: an honest list server knows people who have left.
     Offence("refused recipients", _GATEWAY, "reject: RCPT from ",
-        _SMTPD + r"NOQUEUE: reject: RCPT from [^\[\s]+\[ADDRESS\]: 55\d 5\.[17]\.\d .*", 0.2),
+        _SMTPD + r"NOQUEUE: reject: RCPT from [^\[\s]+\[ADDRESS\](?::\d+)?: 55\d 5\.[17]\.\d .*", 0.2),
     Offence("webmail log-ins", (Role.WEBMAIL,), "Failed login for ",
         r"roundcube(?:\[\d+\])?: .*Failed login for .* from ADDRESS in session \S+ \(error: -?\d+\)"),
     # One line for each attempt, by IMAP and by SMTP; the webmail's users come from its address, which is exempt.

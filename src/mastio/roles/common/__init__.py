@@ -6,7 +6,7 @@
 | /etc/mastio/pki/ | the site's authority, this machine's certificate, the one the internet sees |
 | /etc/ssh/ | sshd for keys alone, on the addresses that a flow says |
 | /etc/rsyslog.conf | everything goes to watch at once, over mutual TLS, from a queue that outlives outages |
-| /etc/ulogd.conf | what the firewall drops becomes a log line (NFLOG → ulogd2 → syslog) |
+| /etc/ulogd.conf | what the firewall drops or lets in from outside becomes a log line (NFLOG → ulogd2 → syslog) |
 | /etc/chrony/ | time from watch; the watch role writes its own chrony.conf |
 | /etc/apt/apt.conf.d/ | packages through watch's proxy |
 | /etc/sysctl.d/ | the kernel's network manners |

@@ -22,8 +22,11 @@ _FORWARD_MISSED = "0027229ca0644181a76c4e92458afa2e"
 _UNITS = "/etc/systemd/system"
 LATE = 3 * 3600.0
 """Seconds without a seal after which sealing is no longer well."""
-UNPROVEN = 26 * 3600.0
+_LONG = 4
+"""Hours that reading all logs may take."""
+UNPROVEN = (26 + _LONG) * 3600.0
 """Seconds after which what was sealed should have been read again."""
+_PATIENT = f"[Service]\nTimeoutStartSec={_LONG}h\nIOSchedulingClass=idle\n"
 TIMERS = (
     Timer("seal", "the hourly seal", "hourly", active="1min"),
     Timer("proof", "whether all logs are as they were sealed", "*-*-* 04:40:00", active="3min"),
@@ -49,7 +52,10 @@ def build(ctx: Context) -> HostState:
     service = ctx.render(
         __file__, "logbook.service.j2", archive=ARCHIVE, folders=(LOGS, STATE, ALARMS)
     )
-    files.append(File(f"{_UNITS}/mastio-logbook@.service", service))
+    files += [
+        File(f"{_UNITS}/mastio-logbook@.service", service),
+        File(f"{_UNITS}/mastio-logbook@proof.service.d/mastio.conf", _PATIENT),
+    ]
     clocks, more = timers("mastio-logbook", "Logbook,", TIMERS)
     units += more
     return HostState(

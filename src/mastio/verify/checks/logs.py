@@ -84,7 +84,7 @@ def _hours(seconds: float) -> str:
 
 def sealed(vantage: Vantage) -> Iterator[str]:
     """What was logged is sealed each hour, and what was sealed is there, each night read again."""
-    found: dict[str, None] = {}
+    found: dict[str, str] = {}
     undone: MastioError | None = None
     for what, did, late in (
         ("seal", "sealed", logbook.LATE),
@@ -95,21 +95,18 @@ def sealed(vantage: Vantage) -> Iterator[str]:
         except MastioError as error:
             undone = undone or error
         else:
-            found |= dict.fromkeys((*old, *_wrong(note)))
+            # Both may have found the same: it is told once, in the seal's words.
+            found = dict.fromkeys(old, "") | {it: note["wrong"][it] for it in note["still"]} | found
     if undone and not found:
         raise undone
-    yield from found
+    yield from (f"{name}: {words}" if words else name for name, words in found.items())
 
 
 def heard(vantage: Vantage) -> Iterator[str]:
     """Somebody listens whether machines are alive, and none is silent or has a wrong clock."""
     note, late = _noted(vantage, f"{logbook.STATE}/life-told.json", "at", "listened to", _UNHEARD)
-    yield from (*late, *_wrong(note))
-
-
-def _wrong(note: dict[str, Any]) -> Iterator[str]:
-    """What is wrong now; what was over at once is told by an alarm."""
-    return (f"{name}: {note['wrong'][name]}" for name in note["still"])
+    # What was over at once is told by an alarm.
+    yield from (*late, *(f"{it}: {note['wrong'][it]}" for it in note["still"]))
 
 
 def read(vantage: Vantage) -> Iterator[str]:
