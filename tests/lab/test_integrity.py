@@ -254,6 +254,14 @@ def test_whoever_edits_the_seal_too_is_found_out_by_the_site_folder(lab: Lab, wa
     ):
         done = mastio(lab.folder, "integrity", "status")
         assert done.returncode == 1 and "not the one that apply or accept left" in done.stdout
+        # Without the site folder watch's own nightly proof tells, by what its log was told.
+        proof = "systemctl start mastio-logbook@proof.service"
+        on(lab, watch, proof)
+        seen = verify(lab, "--only", "L2")["findings"][0]
+        assert seen["verdict"] == "failed", seen
+        assert any("integrity's references" in it for it in seen["seen"]), seen
+    on(lab, watch, proof)
+    assert "integrity's references" not in json.dumps(verify(lab, "--only", "L2"))
     assert mastio(lab.folder, "integrity", "status").returncode == 0
 
 

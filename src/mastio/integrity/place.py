@@ -35,6 +35,8 @@ from mastio.integrity.database import Row
 from mastio.integrity.difference import Difference, Kind
 from mastio.roles.integrity.measure import digest
 
+IDENT = "mastio-integrity"
+"""The tag of what it logs."""
 SEALED = "references are sealed:"
 """What the log says then, before the SHA-256 of `seal.json`."""
 
@@ -181,7 +183,7 @@ class Place:
             self.folder / "seal.json",
             json.dumps({**sealed, **now}, indent=1, sort_keys=True).encode(),
         )
-        syslog.openlog("mastio-integrity", facility=syslog.LOG_AUTH)
+        syslog.openlog(IDENT, facility=syslog.LOG_AUTH)
         syslog.syslog(syslog.LOG_NOTICE, f"{SEALED} {self.seal_digest()} ({part})")
 
     def seal_digest(self) -> str:

@@ -20,9 +20,11 @@ from mastio.digest import losses
 from mastio.digest.losses import Loss
 from mastio.errors import Exit, MastioError
 from mastio.files import put
-from mastio.logs import chain, life, measure
+from mastio.integrity.place import IDENT, SEALED, Place
+from mastio.logs import chain, life, line, measure, reader
 from mastio.logs.life import Heard, Sign
 from mastio.roles.inspection import SETTINGS, SITE
+from mastio.roles.integrity import FOLDER as INTEGRITY
 from mastio.roles.logbook import STATE
 from mastio.site import plain
 from mastio.verify.model import Severity
@@ -35,6 +37,9 @@ from mastio.watch.tail import fresh
 _MARKS = re.compile(rf" (?:{'|'.join((life.TAG, *losses.TAGS))})(?:\[\d+\])?: ".encode())
 _NAMED = 3
 """How many things a subject names."""
+_WAY = 30.0
+"""Seconds within which a line is in the log."""
+_SEALED = f": {SEALED} ".encode()
 _PAUSE = life.SILENT
 """Seconds without a look after which silence is measured anew: it was watch that slept."""
 
@@ -138,6 +143,23 @@ def proven(logs: Path, state: Path) -> dict[str, str]:
         return look()
 
 
+def references(logs: Path, watch: str, place: Place) -> dict[str, str]:
+    """Whether integrity's seal is the one of which the log was told last: who edits a reference and its seal has to lie
+    there as well, where what came is sealed."""
+    for path in sorted((logs / watch).glob("*.log*"), reverse=True):
+        with reader.whole(str(path)) as file:
+            lines = [it for it in reader.undamaged(str(path), file) if _SEALED in it]
+        for one in reversed(lines):
+            found = line.read(one.decode(errors="replace"))
+            if found and found.program == IDENT and found.text.startswith(SEALED):
+                told = found.text.removeprefix(SEALED).split()[0]
+                if place.seal_digest() in ("", told):
+                    return {}
+                words = f"their seal is not the one that was logged at {found.written:%Y-%m-%d %H:%M} ({told[:12]}…)"
+                return {"integrity's references": words}
+    return {}
+
+
 def main(what: str) -> Exit:
     """Runs one of them; how it went."""
     state, now = Path(STATE), time.time()
@@ -148,6 +170,12 @@ def main(what: str) -> Exit:
         still = [*wrong]
     elif what == "proof":
         wrong = proven(Path(LOGS), state)
+        for pause in (0.0, _WAY):
+            time.sleep(pause)
+            odd = references(Path(LOGS), settings.machine, Place(Path(INTEGRITY)))
+            if not odd:
+                break
+        wrong |= odd
         still = [*wrong]
     else:
         known = _recall(state / "life.json")
