@@ -219,6 +219,12 @@ def main(lines: int, seed: int, workers: int, logwatch: bool, folder: Path | Non
         differ = [it for it in mine if not _same(it, mine[it], other[it])]
         if differ:
             fail(f"the totals differ: {', '.join(differ)}")
+        if figures["mastio, 1 process"].memory > _FLAT:
+            fail(f"one process used more than {_FLAT} MiB: memory grows with the number of lines")
+
+
+_FLAT = 100
+"""MiB that one process may use, however many lines there are."""
 
 
 def _same(name: str, mine: int, other: int) -> bool:

@@ -45,6 +45,8 @@ class Wire:
     """What both sides may change to (STARTTLS, CONNECT)."""
     server: bool = True
     """Whether it knows the protocol by what a server says, too."""
+    words: tuple[str, ...] = ()
+    """With what a client begins, in a protocol that it does not know; what may follow is TLS."""
 
 
 _TLS, _SMTP, _HTTP = Wire("tls"), Wire("smtp", "tls", server=False), Wire("http")
@@ -55,7 +57,8 @@ WIRES: dict[Service, Wire] = {
     services.RELAY: _SMTP,
     services.SUBMISSIONS: _TLS,
     services.IMAPS: _TLS,
-    services.SIEVE: Wire(),
+    # RFC 5804, 2: what a client may say before it has logged in.
+    services.SIEVE: Wire(words=("STARTTLS", "CAPABILITY", "AUTHENTICATE", "NOOP", "LOGOUT")),
     services.PASSWORD: _TLS,
     services.LEARN: _TLS,
     services.HTTP: _HTTP,
@@ -177,6 +180,9 @@ def _of(
         yield f"{transport} {answers}", words, f"flow:{begun}to_client; {other} {_ONCE}", answered
     if wire.first == "tls":
         yield f"{transport} {asks}", said, f"{asked} {_NO_RECORD} {_ONCE}", priority
+    if wire.words:
+        others = " ".join(f'content:!"{it}"; depth:{len(it)}; nocase;' for it in wire.words)
+        yield f"{transport} {asks}", said, f"{asked} {_NO_RECORD} {others} {_ONCE}", priority
     if wire.first == "ssh":
         # Only the server was understood.
         event = "app-layer-event:applayer_detect_protocol_only_one_direction;"

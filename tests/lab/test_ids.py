@@ -15,7 +15,7 @@ from mastio.lab import internet, outside
 from mastio.roles import ids
 from mastio.roles.inspection import SETTINGS
 from mastio.roles.logbook import STATE
-from mastio.services import Service
+from mastio.services import Service, Transport
 from mastio.site.model import Role
 from tests.lab.arrivals import arrived, talk
 from tests.lab.conftest import TheLab as Lab
@@ -93,7 +93,14 @@ def say(talks: list[list[Any]]) -> None:
     import socket
     import time
 
-    for address, port, words in talks:
+    for address, port, words, datagrams in talks:
+        if datagrams:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            with socket.socket(family, socket.SOCK_DGRAM) as one:
+                for _ in range(2):
+                    one.sendto(words.encode(), (address, port))
+                    time.sleep(0.2)
+            continue
         with (
             contextlib.suppress(OSError),
             socket.create_connection((address, port), timeout=3) as one,
@@ -199,7 +206,10 @@ WRONG: tuple[tuple[str, str, Service, str, str, int], ...] = (
     ("gateway", "watch", services.SYSLOG, "<13>a line\n", "gateway > watch syslog: not tls", 1),
     ("store", "watch", services.PROXY, _SSH, "store > watch proxy: not http [ssh]", 1),
     ("webmail", "store", services.IMAPS, "a LOGIN x y\r\n", "webmail > store imaps: not tls", 1),
-    ("webmail", "store", services.SIEVE, _WEB, "webmail > store sieve: a protocol of others [http]", 1),
+    ("webmail", "store", services.SIEVE, _WEB, "webmail > store sieve: a protocol of others", 1),
+    ("webmail", "store", services.SIEVE, "open sesame\r\n", "webmail > store sieve: a protocol of others", 1),
+    ("gateway", outside.MACHINE, services.DNS, "no question at all", "gateway > internet dns: not dns", 1),
+    ("store", "watch", services.NTP, "what time is it", "store > watch ntp: not ntp", 1),
     ("watch", "store", services.SSH, _WEB, "watch > store ssh: not ssh", 1),
     ("gateway", outside.MACHINE, services.SMTP, _SSH, "gateway > internet smtp: not smtp [ssh]", 1),
     ("watch", FIREWALL, services.SSH, _WEB, "watch > firewall ssh: not ssh", 1),
@@ -222,7 +232,8 @@ def told(lab: Lab) -> Iterator[list[tuple[str, int]]]:
                     addresses = internet.mta(lab.site)
                 else:
                     addresses = lab.site.machine(target).addresses
-                talks.append([str(addresses[len(talks) % 2]), service.port, words])
+                where = str(addresses[len(talks) % 2]), service.port
+                talks.append([*where, words, Transport.UDP in service.transports])
         remote(lab, client, say, talks=talks)
     remote(
         lab, outside.MACHINE, begun_tls, address=str(lab.site.public[0]), port=services.SMTP.port

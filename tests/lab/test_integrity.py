@@ -13,7 +13,7 @@ import pytest
 from mastio.context import ALARMS
 from mastio.integrity.client import LEDGER
 from mastio.integrity.place import SEALED
-from mastio.roles.integrity import CONFIG, FOLDER, SETTINGS, TOOLS
+from mastio.roles.integrity import CONFIG, FOLDER, MEASURE, SETTINGS, TOOLS
 from mastio.site.model import Role
 from tests.lab.arrivals import arrived
 from tests.lab.conftest import TheLab as Lab
@@ -263,6 +263,33 @@ def test_whoever_edits_the_seal_too_is_found_out_by_the_site_folder(lab: Lab, wa
     on(lab, watch, proof)
     assert "integrity's references" not in json.dumps(verify(lab, "--only", "L2"))
     assert mastio(lab.folder, "integrity", "status").returncode == 0
+
+
+def test_a_measuring_program_that_repeats_what_was_once_true_is_found(lab: Lab, store: str) -> None:
+    """The first time it has the real one work and keeps the answer; then it gives that one for ever."""
+    liar = (
+        f"#!/bin/sh\n[ -s /run/answer ] || {{ cp /run/real {MEASURE}; {MEASURE} >/run/answer; "
+        f"cp /run/liar {MEASURE}; }}\ncat /run/answer\n"
+    )
+    plant = (
+        f"cp -p {MEASURE} /run/real; cat >/run/liar; chmod 755 /run/liar; cp -p /run/liar {MEASURE}"
+    )
+    try:
+        on(lab, store, plant, liar.encode())
+        check(lab, store)
+        on(lab, store, "test -s /run/answer; echo evil >/etc/evil")
+        code, found = check(lab, store)
+        assert code and f"{MEASURE} is not what it says it is" in found[store]["why"], found
+        assert found[store]["tampered"]
+    finally:
+        on(
+            lab,
+            store,
+            f"cp -p /run/real {MEASURE}; rm -f /run/real /run/liar /run/answer /etc/evil",
+        )
+    code, found = check(lab, store)
+    assert code == 0, found
+    assert told(lab, f"{store}: well again")
 
 
 def test_its_key_runs_nothing_but_what_apply_has_named(lab: Lab, store: str, watch: str) -> None:

@@ -74,9 +74,12 @@ def test_strangers_are_counted_and_our_own_machines_are_told_of() -> None:
 
 
 def test_a_protocol_that_suricata_does_not_know_is_told_by_those_that_it_knows() -> None:
-    first, answer = about("webmail > store sieve")
+    first, answer, begun = about("webmail > store sieve")
     assert "app-layer-protocol:!failed;" in first["options"]
     assert answer["from"] == "4190"
+    # And by what its clients begin with, or go on with in TLS.
+    for word in ("STARTTLS", "LOGOUT", "|16 03|"):
+        assert f'content:!"{word}"; depth:' in begun["options"]
 
 
 def test_names_and_time_have_rules_for_their_transports() -> None:

@@ -28,6 +28,8 @@ from mastio.verify.vantage import Ground, Vantage
 
 _MAIL = ("/var/vmail", "/var/spool/postfix", "/var/spool/postfix-store", "/var/log")
 """What is large and changes all the time: looked through for SUID files at night alone."""
+_AGAIN = 5.0
+"""Seconds until a machine is measured once more."""
 _DPKG = Path("/var/lib/dpkg/info")
 
 
@@ -56,14 +58,29 @@ class Measurer:
     tools: Mapping[str, bytes] = field(repr=False)
 
     def see(self, machine: str, *, deep: bool = False) -> Seen:
-        """MastioError when it cannot be reached, TamperedError when it refuses or answers nonsense."""
+        """MastioError when it cannot be reached; TamperedError when it refuses, answers nonsense, or says another thing
+        than a probe, which comes by another door."""
+        for again in (False, True):
+            seen, digest = self._once(machine, deep=deep)
+            measured = seen.rows.get(MEASURE)
+            if measured and measured.digest == digest:
+                return seen
+            if not again:
+                # An apply may have replaced it just now.
+                time.sleep(_AGAIN)
+        raise TamperedError(
+            f"{machine}: {MEASURE} is not what it says it is: what it answers is not to be believed"
+        )
+
+    def _once(self, machine: str, *, deep: bool) -> tuple[Seen, str]:
         begin = time.monotonic()
         with ThreadPoolExecutor(1) as pool:
             # Probes wait more than they work: meanwhile AIDE reads.
             asked = pool.submit(self._facts, machine, deep=deep)
             rows, told = self._rows(machine)
-            found, packages = asked.result()
-        return Seen(rows, found, packages, round(time.monotonic() - begin, 2), told["cpu"])
+            found, packages, digest = asked.result()
+        seen = Seen(rows, found, packages, round(time.monotonic() - begin, 2), told["cpu"])
+        return seen, digest
 
     def packages(self, machine: str, names: list[str]) -> dict[str, Package]:
         """Packages and all that they need, as they are installed there."""
@@ -74,7 +91,10 @@ class Measurer:
         ground = Ground(self.site, expand(self.site), self.transport)
         return Vantage(machine, ground, time.monotonic() + SECONDS)
 
-    def _facts(self, machine: str, *, deep: bool) -> tuple[dict[str, list[str]], dict[str, str]]:
+    def _facts(
+        self, machine: str, *, deep: bool
+    ) -> tuple[dict[str, list[str]], dict[str, str], str]:
+        """What AIDE does not see, packages, and the digest of the program by which AIDE is run."""
         vantage = self._vantage(machine)
         declared = {
             (str(it.transport), str(it.address), it.port)
@@ -83,7 +103,7 @@ class Measurer:
         found, packages = vantage.ask(state.facts, list(ROOTS), [] if deep else list(_MAIL))
         found["listener"] = facts.listeners(vantage.ask(host.listeners), declared)
         found["deleted"] = vantage.ask(host.deleted)
-        return found, packages
+        return found, packages, str(vantage.ask(host.digest, MEASURE))
 
     def _rows(self, machine: str) -> tuple[dict[str, Row], dict[str, Any]]:
         here = machine not in self.ssh

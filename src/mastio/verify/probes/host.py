@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import socket
 import stat
@@ -117,6 +118,14 @@ def superusers() -> list[str]:
 def exists(paths: list[str]) -> list[str]:
     """Those of `paths` that are there."""
     return [path for path in paths if os.path.lexists(path)]
+
+
+def digest(path: str) -> str:
+    """SHA-256 of a file that everybody may read; ValueError for any other: a short secret could be guessed by it."""
+    with open(path, "rb") as file:
+        if not os.fstat(file.fileno()).st_mode & stat.S_IROTH:
+            raise ValueError(f"{path} is not for everybody to read")
+        return hashlib.sha256(file.read()).hexdigest()
 
 
 def text(path: str) -> str:
