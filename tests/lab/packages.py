@@ -52,7 +52,8 @@ def archive(label, codename, control, path):
                    f"SHA256:\\n {{digest}} {{len(text)}} main/binary-amd64/Packages\\n")
 
 sleep, unit = open("/bin/sleep", "rb").read(), b"{_UNIT}"
-tick = {{"usr/lib/tick/tickd": sleep, "usr/lib/systemd/system/tick.service": unit}}
+tick = {{"usr/lib/tick/tickd": sleep, "usr/lib/systemd/system/tick.service": unit,
+        "etc/tick.conf": b"fast = no\\n", "DEBIAN/conffiles": b"/etc/tick.conf\\n"}}
 os.makedirs(top, exist_ok=True)
 os.chmod(top, 0o755)
 if sys.argv[1] == "first":

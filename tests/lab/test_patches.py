@@ -104,6 +104,8 @@ def test_a_fix_is_installed_its_service_restarted_and_nothing_else_touched(
     lab: Lab, webmail: str, store: str
 ) -> None:
     pid = on(lab, webmail, "systemctl show -P MainPID tick.service")
+    # What a package that comes might have written, a moment before it comes: its configuration, and what scripts write.
+    on(lab, webmail, "echo evil >>/etc/tick.conf; cp -p /etc/shells /run/; echo evil >>/etc/shells")
     code, found = patches(lab, "run", webmail)
     assert code == 0, found
     (record,) = found["machines"]
@@ -114,6 +116,10 @@ def test_a_fix_is_installed_its_service_restarted_and_nothing_else_touched(
     assert versions(lab, webmail) == ["other 1.0", "tick 1.1"]
     assert versions(lab, store) == ["other 1.0", "tick 1.0"]
     # Integrity has taken over the package, a file that it no longer has among its files, and nothing else.
+    done = mastio(lab.folder, "integrity", "check", "--json", webmail)
+    last = json.loads(done.stdout)[webmail]
+    assert {it["what"] for it in last["differences"]} == {"/etc/tick.conf", "/etc/shells"}
+    on(lab, webmail, "echo fast = no >/etc/tick.conf; cp -p /run/shells /etc/")
     done = mastio(lab.folder, "integrity", "check", webmail)
     assert done.returncode == 0, done.stdout
     rows = json.loads(lab.mastio("integrity", "status", "--json"))

@@ -137,10 +137,15 @@ def _domain(site: Site, domain: str, vault: Mapping[str, str]) -> Iterable[Recor
             yield record.because("tells programs the same that do not ask for SRV records")
     for other in (it for it in _CLIENT_SERVICES if it not in offered):
         yield Record(f"_{other}._tcp.{domain}", "SRV", "0 0 0 .").because(
-            "not offered (RFC 6186, 3.4)"
-            if offered
-            else "not offered: users read mail in the webmail only (RFC 6186, 3.4)"
+            f"not offered{_NOT_OFFERED[site.clients]} (RFC 6186, 3.4)"
         )
+
+
+_NOT_OFFERED = {
+    Clients.INTERNET: "",
+    Clients.VPN: ": devices find the store inside the tunnel alone",
+    Clients.WEBMAIL_ONLY: ": users read mail in the webmail only",
+}
 
 
 def _caa(site: Site, name: str) -> Iterable[Record]:
