@@ -281,12 +281,7 @@ class Told:
             return
         hop, text = self._hop(line, match[1]), match[2]
         if found := _CLIENT.match(text):
-            hop.client, hop.address, hop.port, hop.user = (
-                found[1],
-                found[2],
-                found[3] or "",
-                found[4] or "",
-            )
+            hop.client, hop.address, hop.port, hop.user = (it or "" for it in found.groups())
             hop.program, hop.process, hop.began = program, line.process, line.written
             hop.tls = self._tls.get((line.program + line.process, *hop.door), "")
             if hop.door in self._screen:

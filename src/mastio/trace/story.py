@@ -122,7 +122,7 @@ def _message(known: Told, name: str, hops: list[Hop]) -> Story:
 
 def _entries(known: Told, doors: set[tuple[str, str]]) -> tuple[Passage, ...]:
     """The connections from these addresses and ports."""
-    return tuple(it for it in known.passages if it.door in doors and it.source_port)
+    return tuple(it for it in known.passages if it.door in doors)
 
 
 def _exits(known: Told, deliveries: Iterable[Delivery]) -> tuple[Passage, ...]:

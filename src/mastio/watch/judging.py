@@ -74,16 +74,9 @@ def news(
         subject = f"[{site}] {machine}: {what}"
         found.append(
             Alarm(
-                site,
-                f"integrity {machine}",
-                Severity.HIGH,
-                subject,
-                text,
-                verdict,
-                at,
-                _which(last),
+                site, f"integrity {machine}", Severity.HIGH, subject, text, verdict, at, _which(last)
             )
-        )
+        )  # fmt: skip
     return found
 
 
