@@ -5,6 +5,7 @@ Each message is shown beside its clean twin, and each fault ends without hands o
 """
 
 import io
+import json
 import random
 import zipfile
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import CAROL, message, the, token
 from tests.lab.patience import at_last
 from tests.lab.sabotage import hung, on
-from tests.lab.test_filter import EICAR, attached
+from tests.lab.test_filter import EICAR, attached, returned
 from tests.lab.test_quarantine import held
 from tests.unit.roles.test_gateway import built, text
 
@@ -173,6 +174,31 @@ def test_who_hangs_lets_nothing_pass(
         assert 400 <= code < 500 and word in said, (code, said)
     soon(lab, letter, 250)
     soon(lab, message(CAROL, alice[0], token(), EICAR), 554)
+
+
+def waiting(lab: Lab) -> list[str]:
+    """Why messages wait in the store's queue."""
+    output = lab.run(the(lab, Role.STORE).name, ["postqueue", "-j"]).stdout
+    return [
+        recipient.get("delay_reason", "")
+        for line in output.splitlines()
+        for recipient in json.loads(line)["recipients"]
+    ]
+
+
+def test_who_hangs_lets_nothing_leave(lab: Lab, alice: tuple[str, str]) -> None:
+    """What a user has sent waits with the store until the scanner has looked; then a virus goes back to its sender."""
+    clean, bad = token(), token()
+    with hung(lab, the(lab, Role.GATEWAY_OUT).name, "clamav-daemon"):
+        for word, words in ((clean, "Good day."), (bad, EICAR)):
+            assert mail.submit(lab, *alice, message(alice[0], CAROL, word, words))[0] == 250
+        why = at_last(lambda: waiting(lab), lambda it: sum("scanner" in one for one in it) == 2)
+        assert sum("scanner" in one for one in why) == 2, why
+        for word in (clean, bad):
+            assert not mail.at_carols(lab, word, patience=0)
+    assert mail.at_carols(lab, clean)
+    assert "malware" in returned(lab, alice, bad)
+    assert not mail.at_carols(lab, bad, patience=0)
 
 
 def test_signatures_come_through_watchs_proxy_and_from_the_sites_mirrors_alone(lab: Lab) -> None:

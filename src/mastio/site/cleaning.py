@@ -57,7 +57,7 @@ CLEANING: tuple[Key, ...] = (
     _attachments("macro_documents", "office documents with macros"),
     _attachments(
         "encrypted_archives",
-        "archives that no scanner can look through: with a password, too deep, too large",
+        "archives that no scanner can look through: with a password, too deep, too large, RAR",
     ),
     Key(
         "filter.trusted_forwarders",

@@ -262,6 +262,8 @@ def test_what_the_store_obeys_only_we_may_say() -> None:
 def test_malware_is_refused_before_any_policy_is_asked() -> None:
     state = built(demo_site())
     assert "HeuristicScanPrecedence false" in text(state, "/etc/clamav/clamd.conf")
+    test, *unread = text(state, "/var/lib/clamav/mastio.ndb").splitlines()
+    assert test.startswith("Eicar-") and unread
     signatures = text(state, "/var/lib/clamav/mastio.cdb").splitlines()
-    assert signatures and all(it.startswith("Heuristics.") for it in signatures)
+    assert signatures and all(it.startswith("Heuristics.") for it in (*signatures, *unread))
     assert 'expression = "CLAM_VIRUS"' in text(state, "/etc/rspamd/local.d/force_actions.conf")

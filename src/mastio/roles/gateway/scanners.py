@@ -81,7 +81,7 @@ def _clamav(ctx: Context) -> HostState:
     signatures = "/var/lib/clamav/mastio.ndb"
     files = [
         etc(ctx, "clamav/clamd.conf"),
-        File(signatures, f"Eicar-Test-Signature:0:*:{EICAR}\n"),
+        File(signatures, f"Eicar-Test-Signature:0:*:{EICAR}\n{rules.unread()}"),
         drop_in(ctx, CLAMD),
         drop_in(ctx, CLAMD_SOCKET),
     ]

@@ -6,10 +6,21 @@
 local house = dofile("/etc/rspamd/mastio/house.lua")
 local lua_mime = require "lua_mime"
 local NAME = "ATTACHMENTS"
+local UNREAD = "an archive that nobody here can look into"
 
 local dangerous, documents = {}, {}
 for _, extension in ipairs(house.rules.dangerous) do dangerous[extension] = true end
 for _, extension in ipairs(house.rules.macros) do documents[extension] = true end
+
+-- Where LibreOffice keeps macros in a document; the same for ClamAV is in rules.py (deeper).
+local OPENDOCUMENT = { "^basic/.+%.xml$", "^scripts/python/.", "^scripts/beanshell/." }
+
+local function has_macros(path)
+  for _, place in ipairs(OPENDOCUMENT) do
+    if path:find(place) then return true end
+  end
+  return path:find("vbaproject%.bin$") ~= nil
+end
 
 -- Windows drops dots and blanks at the end, and a right-to-left mark (U+202E) turns "exe.pdf" round.
 local function judge(name, found)
@@ -24,12 +35,24 @@ local function judge(name, found)
       and "a file of type ." .. extension .. " that looks like ." .. former
       or "a file of type ." .. extension
   end
-  if documents[extension] or plain:find("vbaproject%.bin$") then
+  if documents[extension] or has_macros(plain) then
     found.macro_documents = "a document with macros"
   end
 end
 
 local MACROS = "_\0V\0B\0A\0_\0P\0R\0O\0J\0E\0C\0T\0"  -- a stream's name in an OLE2 file, UTF-16
+
+-- Where names are hidden too, no file is listed that could be called encrypted; nor is any of what Rspamd cannot take
+-- apart. A 7z that is cut off is no archive to it at all. What ClamAV cannot take apart (any RAR): UNREAD in rules.py.
+local SEVENZIP = "7z\188\175'\28"
+
+local function whole(archive, files, found)
+  if archive:is_encrypted() then
+    found.encrypted_archives = "an archive with a password"
+  elseif archive:is_unreadable() or #files == 0 then
+    found.encrypted_archives = UNREAD
+  end
+end
 
 local function look(part, found)
   local name = part:get_filename()
@@ -38,7 +61,9 @@ local function look(part, found)
   if dangerous[sort] then found.dangerous_attachments = found.dangerous_attachments or "a program" end
   if part:is_archive() then
     local archive = part:get_archive()
-    for _, inner in ipairs(archive:get_files_full() or {}) do
+    local files = archive:get_files_full() or {}
+    whole(archive, files, found)
+    for _, inner in ipairs(files) do
       judge(inner.name or "", found)
       if inner.encrypted then found.encrypted_archives = "an archive with a password" end
     end
@@ -46,6 +71,9 @@ local function look(part, found)
     local content = part:get_content()  -- no string, and never equal to one
     if content and content:sub(1, 4):str() == "\208\207\17\224" and content:find(MACROS) then
       found.macro_documents = "a document with macros"
+    end
+    if content and content:sub(1, #SEVENZIP):str() == SEVENZIP then
+      found.encrypted_archives = UNREAD
     end
   end
 end
@@ -56,6 +84,7 @@ local DEEPER = {
   CLAM_MACROS = { "macro_documents", "a document with macros" },
   CLAM_VIRUS_MACRO = { "macro_documents", "a document with macros" },
   CLAM_VIRUS_ENCRYPTED = { "encrypted_archives", "an archive with a password" },
+  CLAM_UNREAD = { "encrypted_archives", UNREAD },
   CLAM_LARGE = { "encrypted_archives", "an archive not looked through to the end" },
   CLAM_PARTIAL = { "encrypted_archives", "an archive not looked through to the end" },
 }
