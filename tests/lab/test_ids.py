@@ -361,7 +361,7 @@ def test_rules_that_are_broken_are_not_taken(lab: Lab, tmp_path: Path) -> None:
         gateway = next(str(it) for it in lab.site.public if it.version == 4)
         found: list[tuple[str, int]] = []
         while not any(words in it for it, _ in found) and time.monotonic() < end:
-            talk = [[gateway, services.SMTP.port, f"NOOP {words}\r\n"]]
+            talk = [[gateway, services.SMTP.port, f"NOOP {words}\r\n", False]]
             remote(lab, outside.MACHINE, say, talks=talk)
             found = alerts(lab, since)
         assert any(words in it for it, _ in found), found
