@@ -17,7 +17,8 @@ from mastio.state import Command, Directory, File, HostState
 RULES = "/etc/rspamd/mastio/rules.json"
 CONTAINERS = "/var/lib/clamav/mastio.cdb"
 """ClamAV's signatures of what may not be inside archives, however deep."""
-LUA = ("scanner", "authenticity", "attachments", "lists", "thresholds", "topics", "greylisting")
+LUA = ("scanner", "authenticity", "attachments", "lists", "thresholds", "topics", "greylisting",
+       "bayes")  # fmt: skip
 LIVE = ("allow", "allow-networks", "block", "block-networks")
 
 
