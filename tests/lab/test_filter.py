@@ -376,6 +376,16 @@ def test_whom_a_user_has_written_to_is_never_delayed(lab: Lab, alice: tuple[str,
     _known_twin(lab, alice[0])
 
 
+def test_who_only_claims_to_be_known_is_delayed(lab: Lab, alice: tuple[str, str]) -> None:
+    friend, claimed = somebody(), somebody(outside.CAUTIOUS)
+    for person in (friend, claimed):
+        assert mail.submit(lab, *alice, message(alice[0], person, token()))[0] == 250
+        mail.await_known(lab, person)
+    code, text = send(lab, message(claimed, alice[0], token(), PILLS), claimed, alice[0])
+    assert code == 451 and "greylisted" in text, text
+    assert send(lab, message(friend, alice[0], token(), PILLS), friend, alice[0])[0] == 250
+
+
 def test_whom_a_user_has_written_to_is_not_filed_in_junk(lab: Lab, alice: tuple[str, str]) -> None:
     friend, other = (somebody(outside.DOMAIN) for _ in range(2))
     assert mail.submit(lab, *alice, message(alice[0], friend, token()))[0] == 250

@@ -1,8 +1,8 @@
 -- Greylisting: suspicious mail from senders without a history is asked to come again later. Real mail
 -- servers do, most robots do not; and when it comes again it is judged anew, with what was learned since.
 --
--- Never asked: whom a user has written to, who has sent clean mail before, who is proven by SPF or DKIM and
--- not yet at the score for Junk, who is welcome, and what `mastio greylist allow` names.
+-- Never asked: whom a user has written to (unless something speaks for a forgery), who has sent clean mail before,
+-- who is proven by SPF or DKIM and not yet at the score for Junk, who is welcome, and what `mastio greylist allow` names.
 -- A second try is known by the sender and its network, or by the message itself: a provider may come from
 -- another of its addresses. A message that is not suspicious is never asked, whatever else its sender sent.
 --
