@@ -45,12 +45,13 @@ FELT = {
     ("KILL", "valkey-server"),
     ("STOP", "clamav-daemon"),
     ("STOP", "rspamd"),
+    ("STOP", "valkey-server"),
 }
-"""The others may go unnoticed: ClamAV's socket waits for its next daemon, names are remembered, and who is
-proven is not greylisted."""
+"""The others may go unnoticed: ClamAV's socket waits for its next daemon, and names are remembered."""
 ANSWERS = {
     "clamav-daemon": "milter-reject: .*scanner",
     "rspamd": "milter-reject: .*Service unavailable",
+    "valkey-server": "milter-reject: .*taught",
 }
 """What the gateway says to whom a stopped helper holds up."""
 SETTLED = 200

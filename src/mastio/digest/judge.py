@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from mastio.digest.memory import learning
 from mastio.digest.need import Level, Need
+from mastio.digest.reasons import AWAY
 from mastio.digest.standing import Section
 from mastio.digest.summary import Summary, Times, merged
 
@@ -122,7 +123,7 @@ def _machines(digest: Digest) -> Iterator[Need]:
 
 def _mail(digest: Digest) -> Iterator[Need]:
     whole, times = digest.whole, digest.delivered
-    if away := whole.count("refused.in.scanner away, to come again"):
+    if away := whole.count(f"refused.in.{AWAY}"):
         level = Level.ACT if away > 100 else Level.LOOK
         yield Need(
             level,

@@ -2,8 +2,10 @@
 
 from functools import lru_cache
 
+AWAY = "scanner away, to come again"
 REASONS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ("greylisted, to come again", (b"greylisted",)),
+    (AWAY, (b"is not ready",)),  # also the virus scanner
     ("relaying", (b"Relay access denied",)),
     ("spam", (b"Gtube", b"spam or malware", b"looks like spam", b"Spam message")),
     ("virus", (b"malware", b"virus", b"Virus")),
@@ -15,8 +17,7 @@ REASONS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ("mailbox or disk full", (b"Insufficient system storage", b"uota", b"5.2.2", b"4.2.2", b"mailbox full")),
     ("no such user", (b"ser unknown", b"unknown user", b"5.1.1", b"No such user", b"does not exist",
                       b"undeliverable address")),
-    ("scanner away, to come again", (b"Service unavailable", b"scanner is not ready",
-                                     b"Service currently unavailable")),
+    (AWAY, (b"Service unavailable", b"Service currently unavailable")),
     ("too much or too fast", (b"Too many", b"too many", b"rate limit", b"limit exceeded", b"size limit",
                               b"too big", b"5.3.4")),
     ("protocol", (b"bare <LF>", b"pipelining", b"need fully-qualified", b"Helo", b"Protocol error",

@@ -16,28 +16,34 @@ def _attachments(name: str, what: str) -> Key:
     return Key(f"filter.{name}", Kind.TEXT, meaning, f"`{default}`")
 
 
-def _leanings(below: str, whose: str) -> tuple[Key, ...]:
-    """The keys that a site has, and each of its domains may have for itself."""
+def _leanings(
+    below: str, whose: str, shared: tuple[str, str, str] = ("", "", "")
+) -> tuple[Key, ...]:
+    """The keys that a site has, and each of its domains may have for itself.
+
+    `shared` says of welcome, block and topics what counts when a message goes to several domains.
+    """
+    welcome, block, topics = (it and f" {it}" for it in shared)
     senders = "mail addresses, domains (with all below them) and networks"
     return (
         Key(
             f"{below}.welcome",
             Kind.TEXTS,
             f"Senders whose mail {whose} is never spam: {senders}. Addresses and domains must be "
-            "proven by SPF or DKIM. Malware is refused all the same.",
+            f"proven by SPF or DKIM. Malware is refused all the same.{welcome}",
             "none",
         ),
         Key(
             f"{below}.block",
             Kind.TEXTS,
-            f"Senders whose mail {whose} is refused: {senders}.",
+            f"Senders whose mail {whose} is refused: {senders}.{block}",
             "none",
         ),
         Key(
             f"{below}.topics.*",
             Kind.NUMBER,
             f"By what to multiply the score of what mail {whose} is about: {names(Topic)}; "
-            "0: it does not count.",
+            f"0: it does not count.{topics}",
             "1",
             0,
             10,
@@ -47,6 +53,12 @@ def _leanings(below: str, whose: str) -> tuple[Key, ...]:
 
 def _threshold(name: str, meaning: str) -> Key:
     return Key(f"filter.domains.*.{name}", Kind.NUMBER, meaning, f"`policy.{name}`", 0.1, 1000)
+
+
+_LOWEST = (
+    "As in `policy`, for mail to one of `domains`. For a message to several the lowest counts; "
+    "a domain without its own has the site's."
+)
 
 
 CLEANING: tuple[Key, ...] = (
@@ -67,10 +79,18 @@ CLEANING: tuple[Key, ...] = (
         "none",
     ),
     *_leanings("filter", "to the site"),
-    _threshold("greylist_score", "As in `policy`, for mail to one of `domains`."),
-    _threshold("spam_junk_score", "As in `policy`, for mail to one of `domains`."),
-    _threshold("spam_reject_score", "As in `policy`, for mail to one of `domains`."),
-    *_leanings("filter.domains.*", "to one of `domains`"),
+    _threshold("greylist_score", _LOWEST),
+    _threshold("spam_junk_score", _LOWEST),
+    _threshold("spam_reject_score", _LOWEST),
+    *_leanings(
+        "filter.domains.*",
+        "to one of `domains`",
+        (
+            "A message to several is welcome when all of them, or the site, welcome its sender.",
+            "One of them is enough to refuse a message to several.",
+            "For a message to several the highest counts.",
+        ),
+    ),
     *(
         _whole("outbound", Outbound, name, meaning, 1_000_000)
         for name, meaning in (

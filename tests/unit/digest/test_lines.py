@@ -102,6 +102,9 @@ def test_refusals_have_an_administrators_words(answer: str, why: str) -> None:
     ("answer", "why"),
     [
         ("4.7.1 Try again later: greylisted for 300 s", "greylisted, to come again"),
+        ("4.7.1 Try again later: the virus scanner is not ready", "scanner away, to come again"),
+        ("4.7.1 Try again later: the greylist is not ready", "scanner away, to come again"),
+        ("4.7.1 Try again later: what users taught the filter is not ready", "scanner away, to come again"),
         ("5.7.1 Message refused: it contains malware", "virus"),
         ("5.7.1 Message refused: spam or malware", "spam"),
         ("5.7.1 Gtube pattern", "spam"),

@@ -235,6 +235,7 @@ def test_a_receiving_gateway_sends_its_bounces_through_the_sending_one() -> None
 def test_the_rules_are_data_from_the_site_file() -> None:
     listing = Listing(("a@x.test",), ("y.test",), (ip_network("192.0.2.0/24"),))
     leaning = Leaning("fortress.test", spam_junk_score=4.5, topics=((Topic.DRUGS, 0.0),))
+    policy = demo_site().policy
     site = replace(
         demo_site(),
         filter=Filter(trusted_forwarders=("lists.test",), welcome=listing, domains=(leaning,)),
@@ -247,9 +248,10 @@ def test_the_rules_are_data_from_the_site_file() -> None:
         "senders": ["a@x.test", "y.test"],
         "networks": ["192.0.2.0/24"],
     }
-    assert found["domains"]["fortress.test"]["topics"] == {"drugs": 0.0}
-    assert '"add header" = 4.5' in text(state, "/etc/rspamd/local.d/settings.conf")
-    assert "/etc/rspamd/local.d/settings.conf" not in {it.path for it in built(demo_site()).files}
+    own = found["domains"]["fortress.test"]
+    assert own["topics"] == {"drugs": 0.0}
+    assert (own["spam_junk_score"], own["spam_reject_score"]) == (4.5, policy.spam_reject_score)
+    assert found["site"]["spam_junk_score"] == policy.spam_junk_score
 
 
 def test_what_the_store_obeys_only_we_may_say() -> None:

@@ -17,7 +17,8 @@ from mastio.state import Command, Directory, File, HostState
 RULES = "/etc/rspamd/mastio/rules.json"
 CONTAINERS = "/var/lib/clamav/mastio.cdb"
 """ClamAV's signatures of what may not be inside archives, however deep."""
-LUA = ("scanner", "authenticity", "attachments", "lists", "topics", "greylisting")
+LUA = ("scanner", "authenticity", "attachments", "lists", "thresholds", "topics", "greylisting",
+       "bayes")  # fmt: skip
 LIVE = ("allow", "allow-networks", "block", "block-networks")
 
 
@@ -62,15 +63,6 @@ TOPICS: dict[Topic, tuple[str, ...]] = {
 def build(ctx: Context, relays: Iterable[Address]) -> HostState:
     """The rules, and what they read."""
     values = {"domains": f"{RECIPIENTS}/domains", "lists": LISTS}
-    leanings = [
-        {
-            "name": f"domain{number}",
-            "domain": it.domain,
-            "junk": _or(it.spam_junk_score, ctx.site.policy.spam_junk_score),
-            "reject": _or(it.spam_reject_score, ctx.site.policy.spam_reject_score),
-        }
-        for number, it in enumerate(ctx.site.filter.domains)
-    ]
     files = (
         *(etc(ctx, f"rspamd/lua.local.d/{name}.lua", values) for name in LUA),
         etc(ctx, "rspamd/mastio/house.lua", values),
@@ -78,8 +70,6 @@ def build(ctx: Context, relays: Iterable[Address]) -> HostState:
         File("/etc/rspamd/local.d/greylist.conf", "# See greylisting.lua.\nenabled = false;\n"),
         File(CONTAINERS, deeper(ctx.site.policy)),
     )
-    if leanings:
-        files = (*files, etc(ctx, "rspamd/local.d/settings.conf", {"leanings": leanings}))
     return HostState(
         files=files,
         directories=(Directory(LISTS),),
@@ -138,6 +128,7 @@ def _leaning(one: Leaning, whole: Leaning, policy: Policy) -> dict[str, object]:
     return {
         "greylist_score": _or(one.greylist_score, policy.greylist_score),
         "spam_junk_score": _or(one.spam_junk_score, policy.spam_junk_score),
+        "spam_reject_score": _or(one.spam_reject_score, policy.spam_reject_score),
         "welcome": _listing(one.welcome),
         "block": _listing(one.block),
         "topics": {**dict(whole.topics), **dict(one.topics)},

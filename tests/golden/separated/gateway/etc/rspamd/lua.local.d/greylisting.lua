@@ -1,8 +1,8 @@
 -- Greylisting: suspicious mail from senders without a history is asked to come again later. Real mail
 -- servers do, most robots do not; and when it comes again it is judged anew, with what was learned since.
 --
--- Never asked: whom a user has written to, who has sent clean mail before, who is proven by SPF or DKIM and
--- not yet at the score for Junk, who is welcome, and what `mastio greylist allow` names.
+-- Never asked: whom a user has written to (unless something speaks for a forgery), who has sent clean mail before,
+-- who is proven by SPF or DKIM and not yet at the score for Junk, who is welcome, and what `mastio greylist allow` names.
 -- A second try is known by the sender and its network, or by the message itself: a provider may come from
 -- another of its addresses. A message that is not suspicious is never asked, whatever else its sender sent.
 --
@@ -136,7 +136,7 @@ house.rule(HISTORY_RULE, 7, function(task)
   if house.from_inside(task) or action == "reject" or action == "soft reject" then return end
   local keys, proven = wrote(author), house.speaks_for(task, author.domain)
   if proven then
-    if not keys[1] or task:get_metric_score()[1] < house.leaning(task).spam_junk_score then return end
+    if not keys[1] or task:get_metric_score()[1] < house.strictest(task).spam_junk_score then return end
   else
     if task:has_symbol("BAYES_HAM") then return end
     for _, name in ipairs(names(task)) do table.insert(keys, name) end
@@ -155,7 +155,7 @@ rspamd_config:set_metric_symbol({ name = "STRANGER", score = 2.0, group = "masti
 house.rule(NAME, 8, function(task)
   local action = task:get_metric_action()
   if house.from_inside(task) or action == "reject" or action == "soft reject" then return end
-  local score, leaning = task:get_metric_score()[1], house.leaning(task)
+  local score, leaning = task:get_metric_score()[1], house.strictest(task)
   if score < leaning.greylist_score or is_allowed(task) then return end
   if score < leaning.spam_junk_score and house.speaks_for(task, house.author(task).domain) then return end
 
@@ -193,7 +193,7 @@ rspamd_config:register_symbol({
   name = "GREYLISTING_MEMORY", type = "idempotent", group = "mastio",
   callback = function(task)
     if task:get_metric_action() ~= "no action" or house.from_inside(task) then return end
-    if task:get_metric_score()[1] < house.leaning(task).greylist_score and not looks_forged(task) then
+    if task:get_metric_score()[1] < house.strictest(task).greylist_score and not looks_forged(task) then
       for _, name in ipairs(names(task)) do remember(task, name, HISTORY) end
     end
   end,

@@ -1,6 +1,7 @@
 -- Welcome and block lists: of the site file, and (block) of `mastio greylist block`. Of two lists that
 -- name a sender, the one that does it more closely counts: address, domain, network; block before welcome.
 -- A welcome address or domain must be proven by SPF or DKIM: everybody can write it into an envelope.
+-- Of several domains that a message goes to, one is enough to block its sender; all must welcome it.
 local house = dofile("/etc/rspamd/mastio/house.lua")
 local lua_maps = require "lua_maps"
 local NAME, WELCOME = "BLOCKED_SENDER", "WELCOME_SENDER"
@@ -44,17 +45,25 @@ local function named_in(list)
   return function(name) return list.names[name] end
 end
 
-house.rule(NAME, 3, function(task)
-  if house.from_inside(task) then return end
+-- What one domain's lists and the site's say of the sender: "block", "welcome" or nothing.
+local function verdict(task, leaning)
   local welcome, block = 0, closeness(task, function(name) return live:get_key(name) end, live_networks)
-  local leaning = house.leaning(task)
   for _, lists_of in ipairs({ lists[leaning], lists[house.rules.site] }) do
     welcome = math.max(welcome, closeness(task, named_in(lists_of[1]), lists_of[1].networks, true))
     block = math.max(block, closeness(task, named_in(lists_of[2]), lists_of[2].networks))
   end
-  if block > 0 and block >= welcome then
-    return house.refuse(task, NAME, "its sender is not wanted here")
+  if block > 0 and block >= welcome then return "block" end
+  if welcome > 0 then return "welcome" end
+end
+
+house.rule(NAME, 3, function(task)
+  if house.from_inside(task) then return end
+  local welcome = true
+  for _, leaning in ipairs(house.leanings(task)) do
+    local said = verdict(task, leaning)
+    if said == "block" then return house.refuse(task, NAME, "its sender is not wanted here") end
+    welcome = welcome and said == "welcome"
   end
-  if welcome > 0 then task:insert_result(WELCOME, 1.0) end
+  if welcome then task:insert_result(WELCOME, 1.0) end
 end)
 rspamd_config:set_metric_symbol({ name = WELCOME, score = -100.0, group = "mastio" })

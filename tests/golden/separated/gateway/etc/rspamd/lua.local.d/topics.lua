@@ -16,7 +16,7 @@ local id = rspamd_config:register_symbol({
   name = NAME, type = "normal", score = 0.0, group = "mastio",
   callback = function(task)
     if house.from_inside(task) then return end
-    local text, weights = words(task), house.leaning(task).topics
+    local text, weights = words(task), house.strictest(task).topics
     for topic, list in pairs(house.rules.topics) do
       local seen = {}
       for _, word in ipairs(list) do

@@ -84,13 +84,33 @@ function house.speaks_for(task, name)
   end
 end
 
--- What the site file says for the recipients' domains: the first recipient's that has something.
-function house.leaning(task)
+-- What the site file says for the domains that a message goes to, each once; for one without a table of its own,
+-- what it says for the whole site. Postfix tells Rspamd a domain's plain name ("example.org." is example.org).
+function house.leanings(task)
+  local found, known = {}, {}
   for _, recipient in ipairs(task:get_recipients("smtp") or {}) do
-    local leaning = house.rules.domains[(recipient.domain or ""):lower()]
-    if leaning then return leaning end
+    local leaning = house.rules.domains[(recipient.domain or ""):lower()] or house.rules.site
+    if not known[leaning] then table.insert(found, leaning) end
+    known[leaning] = true
   end
-  return house.rules.site
+  return found[1] and found or { house.rules.site }
+end
+
+-- One for all recipients: nobody writes to a second one to be judged by what the first one's domain bears. The
+-- lowest of each score, the highest of each weight; lists are asked one by one (lists.lua).
+function house.strictest(task)
+  local all = house.leanings(task)
+  if not all[2] then return all[1] end
+  local found = { topics = {} }
+  for _, one in ipairs(all) do
+    for _, name in ipairs({ "greylist_score", "spam_junk_score", "spam_reject_score" }) do
+      found[name] = math.min(found[name] or math.huge, one[name])
+    end
+    for topic in pairs(house.rules.topics) do
+      found.topics[topic] = math.max(found.topics[topic] or 0, one.topics[topic] or 1.0)
+    end
+  end
+  return found
 end
 
 -- A rule: `body` runs for each message after the filters, in the order of `priority` (small first).
