@@ -220,6 +220,23 @@ def test_bans_viruses_services_and_the_quarantine() -> None:
     assert found.below("trouble") == {"a service failed": 1, "disk full": 1}
 
 
+def test_what_hung_and_was_restarted() -> None:
+    def said(text: str, level: str = "warning") -> bytes:
+        return line("gateway", "mastio-pulse[7]", text, level=f"daemon.{level}")
+
+    found = read(
+        said("clamav-daemon.service has not answered for 3 minutes: restarted"),
+        said("clamav-daemon.service answers again", "notice"),
+        said("rspamd.service does not answer, though it was restarted"),
+    )
+    assert found.top("failed services") == [
+        ("gateway: clamav-daemon.service (hung)", 1), ("gateway: rspamd.service (hangs)", 1),
+    ]  # fmt: skip
+    assert found.below("trouble") == {"a service hung": 1, "a service hangs": 1}
+    assert not found.news
+    assert read(said("something else")).count("reading.mined") == 1
+
+
 def test_a_line_of_a_new_shape_is_news_once() -> None:
     memory = Memory()
     first = read(
