@@ -75,6 +75,10 @@ _TROUBLE = {
     "a service failed": (Level.LOOK, "a service failed"),
     "a service hung": (Level.LOOK, "a service did not answer, and was restarted"),
     "a service hangs": (Level.ACT, "a service does not answer, though it was restarted"),
+    "a machine sends too much": (
+        Level.LOOK,
+        "a machine of ours handed over more mail in a minute than it may",
+    ),
     "clock": (Level.LOOK, "a clock is not synchronised"),
     "quota": (Level.LOOK, "a mailbox is over its quota"),
 }

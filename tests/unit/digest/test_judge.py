@@ -95,6 +95,7 @@ def test_a_usual_day_needs_nobody() -> None:
         (having("trouble.a service failed", 3), Level.LOOK, "a service failed (3 ×)"),
         (having("trouble.a service hung", 1), Level.LOOK, "a service did not answer, and was restarted (1 ×)"),
         (having("trouble.a service hangs", 1), Level.ACT, "a service does not answer, though it was restarted"),
+        (having("trouble.a machine sends too much", 9), Level.LOOK, "handed over more mail in a minute than it may (9 ×)"),
         (having("reading.unreadable", 100), Level.LOOK, "100 log lines could not be read"),
         (having("refused.in.scanner away, to come again", 5), Level.LOOK, "the scanner was away: 5"),
         (having("refused.in.scanner away, to come again", 500), Level.ACT, "the scanner was away: 500"),
