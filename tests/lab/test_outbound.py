@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from mastio import services
+from mastio.context import PKI
+from mastio.instances import calling, of_store
+from mastio.roles.gateway.postfix import RELAYED
 from mastio.roles.store.outbound import STATE as COUNTS
 from mastio.site.model import Role
 from tests.lab.conftest import TheLab as Lab
@@ -21,6 +24,7 @@ from tests.lab.mail import (
     CAROL,
     at_carols,
     await_known,
+    delivery,
     inbox,
     message,
     remote,
@@ -28,7 +32,7 @@ from tests.lab.mail import (
     the,
     token,
 )
-from tests.lab.patience import PATIENCE, at_last
+from tests.lab.patience import PATIENCE, at_last, eventually
 from tests.lab.tuned import tuned
 
 pytestmark = pytest.mark.lab
@@ -260,3 +264,73 @@ def test_a_machine_that_submits_too_much_in_a_minute_is_told_to_come_later(
         file.write_text(before)
         lab.mastio("apply", "--yes", store)
     send(lab, other, token())
+
+
+def test_a_store_that_sends_too_much_in_a_minute_waits_and_loses_nothing(
+    lab: Lab, new_user: Callable[..., User]
+) -> None:
+    """Somebody with root on the store asks no policy; the gateway's relay port lets through so much a minute."""
+    user, few, crowd, many = new_user(), token(), token(), token()
+    most = 4
+    file, gateway = lab.folder / "site.toml", the(lab, Role.GATEWAY_OUT)
+    before = file.read_text()
+    limit = f"[outbound]\nmachine_messages_per_minute = {most // RELAYED}\n"
+    alarms = f'[alarms]\noutside = ["{CAROL}"]\n'
+    file.write_text(before.replace("[outbound]\n", alarms + limit))
+    try:
+        lab.mastio("apply", "--yes")
+        by_hand(lab, user[0], [CAROL], [f"{few} {it}" for it in range(most - 1)])
+        assert len(carols(lab, few, most - 1)) == most - 1
+        assert put_off(lab, few) == []
+        people = [f"carol+{token()}@{CAROL.partition('@')[2]}" for _ in range(5 * most)]
+        by_hand(lab, user[0], people, [crowd])
+        put = eventually(lambda: put_off(lab, crowd), "it went to all at once")
+        assert len(put) < len(people), "it went to nobody"
+        by_hand(lab, user[0], [CAROL], [f"{many} {it}" for it in range(3 * most)])
+        put = eventually(lambda: put_off(lab, many), "all of it went at once")
+        assert all("450 4.7.1" in it or "too many errors" in it for it in put), put
+        assert any("too much mail" in it for it in put), put
+        # Watch has a count of its own.
+        watch, alarm = the(lab, Role.WATCH).name, f"postmaster@{lab.site.domains[0]}"
+        code = remote(
+            lab, watch, delivery, host=lab.site.internal_name(gateway.name), port=services.RELAY.port,
+            pki=PKI, name=lab.site.internal_name(watch), sender=alarm, recipients=[CAROL],
+            content=message(alarm, CAROL, token()).as_string(),
+        )  # fmt: skip
+        assert code == 250
+    finally:
+        file.write_text(before)
+        lab.mastio("apply", "--yes")
+    # It goes on by itself; nobody flushes the queue.
+    found = numbers(carols(lab, many, 3 * most, 3 * PATIENCE))
+    assert found == sorted(map(str, range(3 * most))), "each exactly once"
+    eventually(lambda: not put_off(lab, crowd), "some people never get it", 3 * PATIENCE)
+
+
+def by_hand(lab: Lab, sender: str, people: list[str], subjects: list[str]) -> None:
+    """Messages that begin on the store itself, all at once."""
+    store = the(lab, Role.STORE)
+    argv = [*calling(of_store(store)), "sendmail", "-f", sender, *people]
+    texts = [message(sender, people[0], it).as_string() for it in subjects]
+    assert remote(lab, store.name, fed, argv=argv, texts=texts) == [0] * len(texts)
+
+
+def fed(argv: list[str], texts: list[str]) -> list[int]:
+    """How a command ended with each of the texts."""
+    import subprocess
+
+    return [subprocess.run(argv, input=it.encode(), check=False).returncode for it in texts]
+
+
+def put_off(lab: Lab, word: str) -> list[str]:
+    """Why messages with this word wait on the store."""
+    store = the(lab, Role.STORE)
+    calls = [*calling(of_store(store))]
+    waiting = lab.run(store.name, [*calls, "postqueue", "-j"]).stdout.splitlines()
+    reasons = []
+    for it in map(json.loads, waiting):
+        why = [person["delay_reason"] for person in it["recipients"] if "delay_reason" in person]
+        head = [*calls, "postcat", "-qh", it["queue_id"]]
+        if why and word.encode() in lab.run(store.name, head).stdout:
+            reasons += why
+    return reasons

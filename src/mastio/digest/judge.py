@@ -68,11 +68,22 @@ _TROUBLE = {
     "logs lost": (Level.ACT, "log lines were lost on their way"),
     "a program crashed": (Level.ACT, "a program crashed"),
     "a service failed": (Level.LOOK, "a service failed"),
+    "a service hung": (Level.LOOK, "a service did not answer, and was restarted"),
+    "a service hangs": (Level.ACT, "a service does not answer, though it was restarted"),
+    "a machine sends too much": (
+        Level.LOOK,
+        "a machine of ours handed over more mail in a minute than it may",
+    ),
     "clock": (Level.LOOK, "a clock is not synchronised"),
     "quota": (Level.LOOK, "a mailbox is over its quota"),
 }
 
-_SHOWN = {"a service failed": "Services that failed", "quota": "Over quota"}
+_SHOWN = {
+    **dict.fromkeys(
+        ("a service failed", "a service hung", "a service hangs"), "Services that failed"
+    ),
+    "quota": "Over quota",
+}
 """The table that has more of it."""
 
 

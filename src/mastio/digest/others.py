@@ -33,6 +33,8 @@ _FLOWS = 1_000
 _BANNED = re.compile(rb"banned (\S+) for \d+ seconds: (.*)")
 _FOUND = re.compile(rb": (\S+?)(?:\([0-9a-f]+:\d+\))? FOUND$")
 _FAILED = re.compile(rb"(\S+): Failed with result '([\w-]+)'")
+_HUNG = re.compile(rb"(\S+) has not answered for \d+ minutes: ")
+_HANGS = re.compile(rb"(\S+) does not answer, though it was restarted")
 
 
 def program(tag: bytes, reader: Reader) -> Program | None:
@@ -322,6 +324,23 @@ def _systemd(name: str, reader: Reader) -> Program:
     return Program(dict.fromkeys(quiet, SKIP), handler)
 
 
+def _pulse(name: str, reader: Reader) -> Program:
+    """What hung on a gateway, and was restarted: roles/gateway/revive.py."""
+
+    def handler(text: bytes, line: bytes) -> None:
+        tally = reader.tally
+        for words, pattern in (("hung", _HUNG), ("hangs", _HANGS)):
+            if found := pattern.match(text):
+                tally.counts[f"trouble.a service {words}"] += 1
+                what = b"%b: %b (%b)" % (reader.machine.encode(), found[1], words.encode())
+                tally.tops["failed services"][what] += 1
+                return
+        if not text.endswith(b" answers again"):
+            reader.odd(name, text, line)
+
+    return Program({}, handler)
+
+
 def _nginx(name: str, reader: Reader) -> Program:
     def handler(text: bytes, line: bytes) -> None:
         at = text.find(b'" ')
@@ -355,6 +374,7 @@ _MAKERS: dict[bytes, Callable[[str, Reader], Program]] = {
     b"mastio-quota": _quota,
     **dict.fromkeys((it.encode() for it in losses.TAGS), _losses),
     b"systemd": _systemd,
+    b"mastio-pulse": _pulse,
     b"nginx": _nginx,
     intrusion.TAG.encode(): intrusion.program,
     **dict.fromkeys((b"learnd", b"mastio-learn"), _silent),

@@ -120,6 +120,13 @@ def _smtpd(tag: bytes, reader: Reader) -> Program:
                 tally.tops["login users"][found[1]] += 1
             if public and (client := _CLIENT.search(text.replace(b"warning: ", b"from "))):
                 tally.tops["login sources"][client[1]] += 1
+        elif way == "out" and b" rate limit exceeded: " in text:
+            tally = reader.tally
+            tally.counts["trouble.a machine sends too much"] += 1
+            who = text[text.find(b" from ") + 6 : text.find(b"[")]
+            tally.tops["trouble"][
+                b"%b: too much to send from %b" % (reader.machine.encode(), who)
+            ] += 1
         else:
             leftover(text, line)
 

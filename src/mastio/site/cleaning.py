@@ -106,7 +106,8 @@ CLEANING: tuple[Key, ...] = (
             ("bounces_per_day", "So many of a user's messages may come back in a day."),
             (
                 "machine_messages_per_minute",
-                "So many messages the webmail may submit in a minute, all users together; more is told to come later.",
+                "So many messages the webmail may submit in a minute, all users together; more is told to come later. "
+                "The store may hand twice as many over to be sent; more waits in its queue.",
             ),
         )
     ),

@@ -134,7 +134,8 @@ class Outbound:
     bounces_per_day: int = 50
     """Messages that came back."""
     machine_messages_per_minute: int = 600
-    """What the webmail as a whole may submit; what is more is told to come later."""
+    """What the webmail as a whole may submit, and half of what any machine may hand over to be sent; what is more is
+    told to come later."""
     exempt: tuple[str, ...] = ()
     """Users without limits, such as a newsletter's."""
 

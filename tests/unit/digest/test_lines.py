@@ -227,6 +227,36 @@ def test_bans_viruses_services_and_the_quarantine() -> None:
     assert found.below("trouble") == {"a service failed": 1, "disk full": 1}
 
 
+def test_what_hung_and_was_restarted() -> None:
+    def said(text: str, level: str = "warning") -> bytes:
+        return line("gateway", "mastio-pulse[7]", text, level=f"daemon.{level}")
+
+    found = read(
+        said("clamav-daemon.service has not answered for 3 minutes: restarted"),
+        said("clamav-daemon.service answers again", "notice"),
+        said("rspamd.service does not answer, though it was restarted"),
+    )
+    assert found.top("failed services") == [
+        ("gateway: clamav-daemon.service (hung)", 1), ("gateway: rspamd.service (hangs)", 1),
+    ]  # fmt: skip
+    assert found.below("trouble") == {"a service hung": 1, "a service hangs": 1}
+    assert not found.news
+    assert read(said("something else")).count("reading.mined") == 1
+
+
+def test_a_machine_that_hands_over_too_much_is_trouble_and_a_stranger_is_not() -> None:
+    def warning(program: str, who: str, port: int) -> bytes:
+        text = f"warning: Message delivery request rate limit exceeded: 7 from {who} for service {port}"
+        return line("gateway", f"{program}[3]", text, level="mail.warning")
+
+    store = "store.demo.internal[10.77.3.10]"
+    found = read(
+        *[warning("postfix/relay/smtpd", store, 587)] * 3, warning("postfix/smtpd", MX, 25)
+    )
+    assert found.below("trouble") == {"a machine sends too much": 3}
+    assert found.top("trouble") == [("gateway: too much to send from store.demo.internal", 3)]
+
+
 def test_a_line_of_a_new_shape_is_news_once() -> None:
     memory = Memory()
     first = read(

@@ -14,7 +14,7 @@ from mastio.flows import expand
 from mastio.roles import gateway
 from mastio.roles.gateway.files import CLAMD, MILTER, VALKEY
 from mastio.site.filter import Filter, Leaning, Listing, Topic
-from mastio.site.model import Alarms, Site
+from mastio.site.model import Alarms, Outbound, Site
 from mastio.state import HostState
 from tests.sites import demo_site, split_site, v4_site
 
@@ -101,6 +101,24 @@ def test_relay_port_knows_the_store_by_its_certificate() -> None:
     relay = text(state, "/etc/postfix/master.cf").split("postfix/relay")[1].split("tlsproxy")[0]
     assert "smtpd_tls_req_ccert=yes" in relay
     assert relay.count("permit_tls_clientcerts, reject") == 2
+
+
+@pytest.mark.parametrize(
+    ("outbound", "messages", "recipients"),
+    [
+        (Outbound(), 1200, 3000),
+        (Outbound(machine_messages_per_minute=3), 6, 15),
+        (Outbound(messages_per_hour=100, recipients_per_hour=50), 1200, 1200),
+    ],
+)
+def test_a_machine_may_hand_over_so_much_in_a_minute_and_nobody_more(
+    outbound: Outbound, messages: int, recipients: int
+) -> None:
+    relay = text(built(replace(demo_site(), outbound=outbound)), "/etc/postfix/master.cf")
+    relay = relay.split("postfix/relay")[1].split("tlsproxy")[0]
+    assert f"smtpd_client_message_rate_limit={messages}\n" in relay
+    assert f"smtpd_client_recipient_rate_limit={recipients}\n" in relay
+    assert "exceptions" not in relay
 
 
 def test_watch_may_send_alarms_to_whom_the_site_names_and_nothing_else() -> None:

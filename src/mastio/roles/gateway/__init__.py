@@ -9,7 +9,7 @@ and sent with DANE where there is any.
 | when … is away | then |
 |---|---|
 | the store | mail waits in the queue (retried each minute, 5 days) |
-| Rspamd, ClamAV, Valkey | the sender is asked to try again (451): nothing passes unseen |
+| Rspamd, ClamAV, Valkey | the sender is asked to try again (451): nothing passes unseen; one that hangs is restarted |
 | what knows the receivers' TLS policies | mail to the internet waits in the queue |
 
 `gateway-in` and `gateway-out` may be one machine or two; each part is built only where its role is. Apart,
@@ -21,6 +21,7 @@ The templates stand beside this file, in a folder per program; each says why, wi
 | `postfix` | Postfix |
 | `onward` | mail that waited for the store goes on when that is back |
 | `scanners` | Rspamd, ClamAV, Valkey |
+| `pulse` | what hangs is restarted |
 | `learning` | Bayes, and the door by which users' verdicts come in |
 | `signing` | DKIM, in Rspamd |
 | `policies` | DANE and MTA-STS of receivers |
@@ -29,7 +30,7 @@ Names come from the machine's own validating resolver (`roles/resolver`).
 """
 
 from mastio.context import Context
-from mastio.roles.gateway import learning, onward, policies, postfix, scanners, signing
+from mastio.roles.gateway import learning, onward, policies, postfix, pulse, scanners, signing
 from mastio.roles.gateway.files import VALKEY, together
 from mastio.site.model import Role
 from mastio.state import HostState, Kept
@@ -46,5 +47,5 @@ KEPT = Kept(
 def build(ctx: Context) -> HostState:
     """The gateway's part of a machine that carries gateway-in, gateway-out or both."""
     lessons = (learning.build(ctx),) if ctx.machine.has(Role.GATEWAY_IN) else ()
-    parts = (scanners, signing, policies, postfix, onward)
+    parts = (scanners, pulse, signing, policies, postfix, onward)
     return together(*(part.build(ctx) for part in parts), *lessons)

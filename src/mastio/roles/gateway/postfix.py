@@ -10,12 +10,15 @@ from mastio import pki, services
 from mastio.context import PKI, Context, bracketed, public_chain
 from mastio.instances import BESIDE, of_store
 from mastio.roles.gateway.files import POLICY, RECIPIENTS, drop_in, drop_in_folder, etc
-from mastio.site.model import Address, Role
+from mastio.site.model import Address, Outbound, Role
 from mastio.state import Check, Command, Directory, HostState, Unit
 
 CONFIG = "/etc/postfix/"
 UNIT = "postfix.service"
 MAPS = ("domains", "recipients")
+RELAYED = 2
+"""So many times what the webmail may submit in a minute one machine may hand over to be sent: as much again for mail
+programs, redirects, answers and bounces."""
 
 
 def build(ctx: Context) -> HostState:
@@ -49,7 +52,7 @@ def build(ctx: Context) -> HostState:
         ],
         "alarms_from": f"postmaster@{ctx.site.domains[0]}",
         "alarms_to": ctx.site.alarms.outside,
-        "relay_networks": [bracketed(address) for it in callers for address in it.addresses],
+        "relay_limits": relay_limits(ctx.site.outbound),
     }
     shown = (public_chain(ctx.site),) if ctx.machine.has(Role.GATEWAY_IN) else ()
     names = ["main.cf", "master.cf", *(["outbound_headers"] if sends else [])]
@@ -78,6 +81,15 @@ def _relay_doors(ctx: Context) -> tuple[str, ...]:
     if not ctx.machine.inner:
         return (str(port),)
     return tuple(f"{bracketed(it)}:{port}" for it in ctx.listen(services.RELAY))
+
+
+def relay_limits(outbound: Outbound) -> tuple[int, int]:
+    """How many messages, and recipients of them, one machine may hand over in a minute: as many recipients for each
+    as users may have on average."""
+    messages = RELAYED * outbound.machine_messages_per_minute
+    return messages, max(
+        messages, messages * outbound.recipients_per_hour // outbound.messages_per_hour
+    )
 
 
 def _inward(ctx: Context) -> dict[str, Address]:
