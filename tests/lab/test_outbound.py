@@ -7,8 +7,6 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from email.message import Message
-from typing import Any
 
 import pytest
 
@@ -22,7 +20,6 @@ from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import (
     CAROL,
-    at_carols,
     await_known,
     delivery,
     inbox,
@@ -32,6 +29,7 @@ from tests.lab.mail import (
     the,
     token,
 )
+from tests.lab.outbound import User, carols, held, numbers, paused, show, users
 from tests.lab.patience import PATIENCE, at_last, eventually
 from tests.lab.tuned import tuned
 
@@ -39,7 +37,6 @@ pytestmark = pytest.mark.lab
 
 MESSAGES = 3
 NEWSLETTER = "newsletter"
-User = tuple[str, str]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,47 +55,13 @@ def small_limits(lab: Lab) -> Iterator[None]:
 
 @pytest.fixture
 def new_user(lab: Lab) -> Iterator[Callable[..., User]]:
-    made: list[str] = []
-
-    def make(name: str = "") -> User:
-        address, password = f"{name or token()}@{lab.site.domains[0]}", token() + token()
-        made.append(address)
-        lab.mastio("user", "add", address, "--password-stdin", stdin=password + "\n")
-        return address, password
-
-    yield make
-    for address in made:
-        for it in show(lab)["held"]:
-            if it["user"] == address:
-                lab.mastio("outbound", "drop", it["message"], "--yes")
-        mastio(lab.folder, "outbound", "release", address)
-        lab.mastio("user", "delete", address, "--purge")
-
-
-def show(lab: Lab) -> dict[str, Any]:
-    return dict(json.loads(lab.mastio("outbound", "show", "--json")))
-
-
-def paused(lab: Lab) -> dict[str, str]:
-    return {it["user"]: it["reason"] for it in show(lab)["paused"]}
-
-
-def held(lab: Lab, user: str) -> list[dict[str, Any]]:
-    return [it for it in show(lab)["held"] if it["user"] == user]
+    with users(lab) as make:
+        yield make
 
 
 def send(lab: Lab, user: User, subject: str, to: str = CAROL) -> None:
     code, text = submit(lab, *user, message(user[0], to, subject))
     assert code == 250, text
-
-
-def carols(lab: Lab, word: str, count: int, patience: float = PATIENCE) -> list[Message]:
-    """What carol has, as soon as there are `count` of them."""
-    return at_last(lambda: at_carols(lab, word, patience=1), lambda it: len(it) >= count, patience)
-
-
-def numbers(mails: list[Message]) -> list[str]:
-    return sorted(str(mail["Subject"]).split()[-1] for mail in mails)
 
 
 def test_beyond_the_limit_mail_is_held_alarmed_and_sent_once_after_release(

@@ -51,7 +51,7 @@ def test_mail_comes_in_goes_round_and_leaves(lab: Lab) -> None:
 
 
 def test_what_a_users_script_answers_leaves_by_the_stores_postfix(lab: Lab) -> None:
-    """Dovecot hands it to sendmail(1), whose default is the gateway's Postfix."""
+    """The machine has two, and the default one is the gateway's."""
     bob, word = list(lab.accounts)[1], token()
     script = f'require "vacation"; vacation :subject "{word}" "I am at the sea.";\n'
     put = ["doveadm", "sieve", "put", "-u", bob, "-a", "away"]

@@ -99,7 +99,9 @@ def test_a_lone_machine_has_a_postfix_for_each_side(vault: Vault) -> None:
     ):
         assert not re.search(r"/(etc|var/spool)/postfix/", texts[path]), path
     sendmail = "/usr/local/lib/mastio/sendmail-of-store"
-    assert f"sendmail_path = {sendmail}\n" in texts["/etc/dovecot/dovecot.conf"]
+    assert f"exec {sendmail} " in texts["/usr/local/lib/mastio/mastio-quota-warning"]
+    door = texts["/etc/systemd/system/mastio-sieve.service"]
+    assert f" {BESIDE.queue}/private/sieve\n" in door
     assert f"MAIL_CONFIG={BESIDE.config}\n" in texts[sendmail]
 
 

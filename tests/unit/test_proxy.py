@@ -79,7 +79,21 @@ def test_the_store_believes_the_proxy_about_clients_and_nobody_else(vault: Vault
     master = content("store", "/etc/postfix/master.cf", vault)
     assert "-o smtpd_authorized_xclient_hosts=10.77.1.10,[fd6d:6173:7469:1::a]\n" in master
     plain = build(sites.demo_site(), vault, Internet())["store"]
-    assert not any("login_trusted" in it.content or "xclient" in it.content for it in plain.files)
+    assert not any("login_trusted" in it.content for it in plain.files)
+    # Sieve's door, which no network leads to, is the only other place where a client may say who is behind it.
+    said = [
+        (it.path, line)
+        for it in plain.files
+        for line in it.content.splitlines()
+        if "xclient" in line
+    ]
+    assert said == [("/etc/postfix/master.cf", "  -o smtpd_authorized_xclient_hosts=localhost")]
+    sieve = (
+        content("store", "/etc/postfix/master.cf", vault)
+        .partition("\nsieve  ")[2]
+        .partition("\npickup")[0]
+    )
+    assert sieve.split()[:2] == ["unix", "-"] and said[0][1] in sieve.splitlines()
 
 
 def test_dns_offers_what_is_there(vault: Vault) -> None:

@@ -20,9 +20,10 @@ WAYS = {
     b"postfix/programs/smtpd": "submitted",
     b"postfix/delivery/smtpd": "stored",
     b"postfix/pickup": "local",
+    b"postfix/sieve/smtpd": "local",
 }
 """Who took a message, and the way that it then is on: from the internet, on its way there, from a user, on
-its way into a mailbox, from the machine itself."""
+its way into a mailbox, from the machine itself or a user's Sieve script."""
 _CLIENT = re.compile(rb"(?:client=|from )[^\[\s]*\[([^\]]+)\]")
 _ADDRESSES = re.compile(rb" from=<(.*?)>(?: to=<(.*?)>)? proto=")
 _PASSING = (b"breaking line", b"host ", b"lost connection", b"enabling PIX", b"replacing")

@@ -257,6 +257,20 @@ def test_a_machine_that_hands_over_too_much_is_trouble_and_a_stranger_is_not() -
     assert found.top("trouble") == [("gateway: too much to send from store.demo.internal", 3)]
 
 
+def test_what_users_scripts_send_is_known_and_comes_from_nowhere_new() -> None:
+    end = "from=<c@d> to=<e@f> proto=ESMTP helo=<sieve> sasl_method=XCLIENT sasl_username=a@b"
+    found = read(
+        line("store", "postfix/sieve/smtpd[4]", "connect from localhost[127.0.0.1]"),
+        line("store", "postfix/sieve/smtpd[4]", f"{QID}: client=localhost[127.0.0.1], sasl_method=XCLIENT, sasl_username=a@b"),
+        line("store", "postfix/sieve/smtpd[4]", f"{QID}: hold: END-OF-MESSAGE from localhost[127.0.0.1]: <END-OF-MESSAGE>: beyond; {end}"),
+        line("store", "postfix/sieve/smtpd[4]", f"{INNER}: reject: RCPT from localhost[127.0.0.1]: 451 4.3.5 <e@f>: Recipient address rejected: Server configuration problem; {end}"),
+        line("store", "postfix/sieve/smtpd[4]", "disconnect from localhost[127.0.0.1] ehlo=2 xclient=0/1 mail=1 rcpt=1 data=1 quit=1 commands=6/7"),
+    )  # fmt: skip
+    assert found.count("postfix.received.sieve/smtpd") == 1
+    assert found.top("users") == [("a@b", 1)] and found.top("held") == [("a@b", 1)]
+    assert not found.news.get("networks") and not found.news.get("shapes")
+
+
 def test_a_line_of_a_new_shape_is_news_once() -> None:
     memory = Memory()
     first = read(

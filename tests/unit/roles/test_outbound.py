@@ -127,6 +127,51 @@ def test_postfix_is_answered(book: Book) -> None:
     assert policy.answer(bounce, 9) == "DUNNO"
 
 
+def by_script(book: Book, number: int, *recipients: str) -> str:
+    """What Postfix is told at the end of a message that bob's script sends."""
+    policy = Policy(book)
+    step = {"policy_context": "sieve", "sender": "carol@y.test", "instance": f"i{number}"}
+    for it in recipients:
+        assert policy.answer(ask(protocol_state="RCPT", recipient=it, **step), number) == "DUNNO"
+    end = ask(protocol_state="END-OF-MESSAGE", recipient_count=str(len(recipients)),
+              queue_id=f"Q{number}", **step)  # fmt: skip
+    return policy.answer(end, number).split()[0]
+
+
+def test_what_a_script_sends_counts_with_what_its_user_sends(book: Book) -> None:
+    assert [by_script(book, it, "a@y.test") for it in (1, 2)] == ["DUNNO"] * 2
+    assert not send(book, 3)
+    assert by_script(book, 4, "a@y.test") == "HOLD"
+    assert reason(book) == "4 messages in an hour, more than 3"
+    assert book.owners() == {"Q4": BOB}
+    assert send(book, 5), "nor may the user"
+    book.resume(BOB, 6)
+    assert by_script(book, 7, "a@y.test") == "DUNNO"
+
+
+def test_a_script_may_write_to_its_own_user(book: Book) -> None:
+    assert [by_script(book, it, "Bob+copy@X.test") for it in range(1, 9)] == ["DUNNO"] * 8
+    for now in (11, 12, 13, 14):
+        send(book, now)
+    assert by_script(book, 15, BOB) == "DUNNO", "paused"
+    assert by_script(book, 16, BOB, "a@y.test") == "HOLD", "not to him alone"
+    assert by_script(book, 17, "bob@y.test") == "HOLD", "another bob"
+
+
+def test_who_hears_from_a_script_alone_has_not_been_written_to(book: Book) -> None:
+    assert by_script(book, 1, "a@y.test") == "DUNNO"
+    assert not book.message("news@x.test", "", ["a@y.test"], 1, "Q2", 2, by_script=True)
+    assert not known(book) and not book.news
+
+
+def test_what_comes_back_of_a_redirect_is_not_its_users(book: Book) -> None:
+    for now in (1, 2, 3):
+        by_script(book, now, "a@y.test")
+    for now in range(4, 9):
+        book.bounced("carol@y.test", now)
+    assert book.paused() == []
+
+
 def test_questions_are_lines_up_to_an_empty_one() -> None:
     lines = iter(["request=smtpd_access_policy\n", "sender=\n", "helo=a=b\n", "\n", "x=1\n", "\n"])
     assert list(requests(lines)) == [  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
     gateway ──delivery──▶ Postfix ──LMTP──▶ Dovecot ──▶ /var/vmail/DOMAIN/USER
     webmail ──imaps, sieve──▶ Dovecot
     webmail ──submissions──▶ Postfix ──relay──▶ gateway ──▶ the internet, or back by delivery
+    Dovecot ──Sieve's redirects and answers, in the user's name──▶ Postfix
     mastio-outbound ◀──policy── Postfix: how much one user may send
     webmail ──password──▶ stunnel ──▶ poppassd ──▶ directory
 
@@ -28,7 +29,7 @@ from mastio.context import PKI, Context, bracketed
 from mastio.instances import ONLY, Instance, of_store
 from mastio.pki import fingerprint
 from mastio.reports import read as report_reader
-from mastio.roles.store import holding, learning
+from mastio.roles.store import holding, learning, sieve_send
 from mastio.services import Service
 from mastio.site.model import DUTIES, REPORTS, Address, Clients, Role
 from mastio.state import Check, Command, Directory, File, HostState, Kept, Unit, User
@@ -52,6 +53,7 @@ _LARGEST_REPORT = 12 * 1024 * 1024
 _PASSWORD_SOCKET = "/run/mastio-password.sock"  # noqa: S105 — a path
 _SCHEMA = "/usr/local/share/mastio/directory.sql"
 _QUOTA_WARNING = "/usr/local/lib/mastio/mastio-quota-warning"
+_SIEVE_SEND = "/usr/local/lib/mastio/mastio-sieve-send"
 _SENDMAIL = "/usr/local/lib/mastio/sendmail-of-store"
 _SIEVE = "/etc/dovecot/sieve/spam"
 _UNITS = "/etc/systemd/system"
@@ -97,6 +99,10 @@ def build(ctx: Context) -> HostState:
         users=(User("vmail", home=VMAIL), User(OWNER), User(_COUNTER), User(REPORTER), *held.users),
         units=(
             Unit("mastio-directory.service", (_SCHEMA, f"{_UNITS}/mastio-directory.service")),
+            Unit(
+                "mastio-sieve.socket",
+                (f"{_UNITS}/mastio-sieve.socket", f"{_UNITS}/mastio-sieve.service"),
+            ),
             Unit(
                 "dovecot.service",
                 ("/etc/dovecot/dovecot.conf", f"{_UNITS}/dovecot.service.d/", f"{PKI}/"),
@@ -187,12 +193,18 @@ def _dovecot(ctx: Context) -> tuple[File, ...]:
             ctx, "/etc/dovecot/dovecot.conf", "dovecot.conf.j2",
             directory=DIRECTORY, owner=OWNER, vmail=VMAIL, spam=f"{_SIEVE}.sieve", programs=learning.PROGRAMS,
             quarantine_lmtp=holding.LMTP, quarantine_user=holding.USER, nobody=_NOBODY, warning=_QUOTA_WARNING,
+            sieve_send=_SIEVE_SEND,
             listen=sorted({*ctx.listen(services.IMAPS), *ctx.listen(services.SIEVE)}, key=str),
             programs_come=bool(ctx.peoples(services.IMAPS)),
             proxies=_proxies(ctx, services.IMAPS),
         ),
         replace(_file(ctx, _QUOTA_WARNING, "quota_warning.j2"), mode=0o755),
         *_sendmail(ctx),
+        File(_SIEVE_SEND, _beside("sieve_send.py"), mode=0o755),
+        *(
+            _file(ctx, f"{_UNITS}/mastio-sieve.{kind}", f"sieve.{kind}.j2", door=sieve_send.DOOR)
+            for kind in ("socket", "service")
+        ),
         File(f"{_SIEVE}.sieve", _beside("spam.sieve")),
         _file(
             ctx, f"{_UNITS}/dovecot.service.d/mastio.conf", "dovecot.service.j2",

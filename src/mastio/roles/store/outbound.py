@@ -7,16 +7,17 @@
     mastio-outbound release WHAT      let a user write again and send what is held, or send one message
     mastio-outbound drop WHAT         delete a user's held messages, or one message
 
-Postfix asks at each recipient of a submitted message (to remember who it is for), at its end (to count and
-decide), and at each recipient of a bounce. When a user goes beyond a limit, this message and all that
-follow go to Postfix's hold queue: the user's program hears 250, nothing is lost, and nothing leaves until
-an administrator has looked. After a release everything is counted from zero.
+Postfix asks at each recipient of a message that a user or a user's Sieve script sends (to remember who it is for), at
+its end (to count and decide), and at each recipient of a bounce. When a user goes beyond a limit, this message and
+all that follow go to Postfix's hold queue: the user's program hears 250, nothing is lost, and nothing leaves until an
+administrator has looked. After a release everything is counted from zero.
 
 A bounce counts only against addresses that have lately written to more recipients than have come back, so
 forged bounces cannot pause somebody who hardly writes.
 
 It also keeps whom users have written to, as digests, for `learn tell` to bring to the gateways: the filter does not
-delay these people's answers. Mail that is held counts when it is released. Standard library only.
+delay these people's answers. Mail that is held counts when it is released; what a script answers never does. Standard
+library only.
 """
 
 import hashlib
@@ -40,6 +41,8 @@ NEWS = Path("/var/lib/mastio/outbound/news")
 """There while gateways have not been told whom users have written to; the same."""
 HOUR, DAY = 3600, 86_400
 UNKNOWN = 3
+SIEVE = "sieve"
+"""Postfix's policy context for what users' scripts send (master.cf)."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS user (name TEXT PRIMARY KEY, since REAL NOT NULL DEFAULT 0, paused REAL, reason TEXT);
 CREATE TABLE IF NOT EXISTS sent (user TEXT NOT NULL, sender TEXT NOT NULL, at REAL NOT NULL, recipients INT NOT NULL);
@@ -73,11 +76,13 @@ class Book:
         self.db.executescript(SCHEMA)
 
     def message(
-        self, user: str, sender: str, recipients: list[str], count: int, name: str, now: float
-    ) -> bool:
-        """Counts a submitted message; whether it must be held. `name` is its queue id."""
+        self, user: str, sender: str, recipients: list[str], count: int, name: str, now: float,
+        by_script: bool = False,
+    ) -> bool:  # fmt: skip
+        """Counts a message; whether it must be held. `name` is its queue id."""
+        known = [] if by_script else recipients
         if user in self.limits["exempt"]:
-            self.wrote(recipients, now)
+            self.wrote(known, now)
             return False
         with self._change():
             self.db.execute("INSERT OR IGNORE INTO user (name) VALUES (?)", (user,))
@@ -91,7 +96,7 @@ class Book:
             if paused:
                 self.db.execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?)", (name, user, now))
             else:
-                self._wrote(recipients, now)
+                self._wrote(known, now)
         return paused
 
     def wrote(self, recipients: list[str], now: float) -> None:
@@ -239,10 +244,21 @@ class Policy:
             return "DUNNO"
         if state != "END-OF-MESSAGE":
             return "DUNNO"
+        by_script = request.get("policy_context") == SIEVE
+        if by_script and {_mailbox(it) for it in self.recipients} == {user}:
+            return "DUNNO"  # to nobody else
         count = int(request.get("recipient_count") or len(self.recipients))
-        name, sender = request.get("queue_id", ""), request.get("sender", "").lower()
-        held = self.book.message(user, sender, self.recipients, count, name, now)
+        # What comes back of a redirected message is not its user's, but that of whoever wrote it.
+        sender = "" if by_script else request.get("sender", "").lower()
+        name = request.get("queue_id", "")
+        held = self.book.message(user, sender, self.recipients, count, name, now, by_script)
         return "HOLD beyond the limits of what one user may send" if held else "DUNNO"
+
+
+def _mailbox(address: str) -> str:
+    """Whose it is, without a tag."""
+    name, at, domain = address.lower().rpartition("@")
+    return name.partition("+")[0] + at + domain
 
 
 def policy(config: dict[str, Any]) -> None:
@@ -311,7 +327,9 @@ def settle(book: Book, verb: str, what: str) -> int:
         )
         book.forget(messages)
         if verb == "release":
-            book.wrote([to for it in mine for to in it["recipients"]], time.time())
+            # The null sender is of scripts' answers; users have an address.
+            written = [to for it in mine if it["sender"] for to in it["recipients"]]
+            book.wrote(written, time.time())
             NEWS.touch()
             for name in messages:  # else they would wait for the next run of the queue
                 subprocess.run(["postqueue", "-i", name], check=False, capture_output=True)

@@ -1,0 +1,202 @@
+"""What a user's Sieve script sends is the user's: counted, held with all else while the user is paused, never lost.
+
+Mail comes in as the gateway brings it; limits are small for the module.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from mastio.roles.store.outbound import CONFIG
+from mastio.roles.store.outbound import STATE as COUNTS
+from mastio.roles.store.sieve_send import DOOR
+from mastio.site.model import Role
+from tests.lab.conftest import TheLab as Lab
+from tests.lab.mail import CAROL, hand_in, headers, inbox, inside_names, message, remote, the, token
+from tests.lab.outbound import User, carols, held, numbers, paused, show, users
+from tests.lab.patience import eventually
+from tests.lab.tuned import tuned
+
+pytestmark = pytest.mark.lab
+
+MOST = 3
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_limits(lab: Lab) -> Iterator[None]:
+    with tuned(lab, f"[outbound]\nrecipients_per_hour = {MOST}\n"):
+        yield
+    # Whoever sent much before the module was paused by its limits.
+    for it in show(lab)["paused"]:
+        lab.mastio("outbound", "release", it["user"])
+
+
+@pytest.fixture
+def new_user(lab: Lab) -> Iterator[Callable[..., User]]:
+    with users(lab) as make:
+        yield make
+
+
+def script(lab: Lab, user: User, text: str) -> None:
+    put = ["doveadm", "sieve", "put", "-u", user[0], "-a", "rules"]
+    done = lab.run(the(lab, Role.STORE).name, put, text.encode())
+    assert done.code == 0, done.stderr
+
+
+def comes(lab: Lab, user: User, subject: str) -> None:
+    hand_in(lab, message(CAROL, user[0], subject))
+
+
+def redirects_beyond_the_limit(lab: Lab, user: User) -> None:
+    word = token()  # what the store tells the user is not redirected
+    script(lab, user, f'if header :contains "Subject" "{word}" {{ redirect "{CAROL}"; }}')
+    for _ in range(MOST + 1):
+        comes(lab, user, word)
+    (one,) = eventually(lambda: held(lab, user[0]), "nothing is held")
+    assert user[0] in paused(lab)
+    lab.mastio("outbound", "drop", one["message"], "--yes")
+
+
+def counted(lab: Lab, user: User) -> int:
+    query = f"SELECT coalesce(sum(recipients), 0) FROM sent WHERE user = '{user[0]}'"
+    return int(lab.run(the(lab, Role.STORE).name, ["sqlite3", str(COUNTS), query]).stdout)
+
+
+def waiting(lab: Lab, user: User) -> list[dict[str, Any]]:
+    """What is in the store's queue for a user's mailbox."""
+    listed = lab.run(the(lab, Role.STORE).name, ["postqueue", "-j"]).stdout.splitlines()
+    return [
+        it
+        for it in map(json.loads, listed)
+        if user[0] in [to["address"] for to in it["recipients"]]
+    ]
+
+
+def test_a_redirect_arrives_and_is_counted(lab: Lab, new_user: Callable[..., User]) -> None:
+    word, user = token(), new_user()
+    comes(lab, user, f"{word} before")
+    assert inbox(lab, *user, word)
+    assert counted(lab, user) == 0, "mail that comes is not sent"
+    script(lab, user, f'redirect "{CAROL}";')
+    comes(lab, user, f"{word} after")
+    (mail,) = carols(lab, word, 1)
+    assert mail["X-Sieve-Redirected-From"] == user[0]
+    assert not [name for name in inside_names(lab) if name in headers(mail)]
+    assert counted(lab, user) == 1
+    assert numbers(inbox(lab, *user, word)) == ["before"]
+
+
+def test_beyond_the_limit_redirects_are_held_and_leave_once_after_release(
+    lab: Lab, new_user: Callable[..., User]
+) -> None:
+    """With a copy: what comes for somebody who may not send is read as ever."""
+    word, user, other = token(), new_user(), new_user()
+    copies = (
+        f'require "copy"; if header :contains "Subject" "{word}" {{ redirect :copy "{CAROL}"; }}'
+    )
+    for it in (user, other):
+        script(lab, it, copies)
+    for number in range(MOST + 2):
+        comes(lab, user, f"{word} {number}")
+        assert len(inbox(lab, *user, word, count=number + 1)) == number + 1
+    assert numbers(carols(lab, word, MOST)) == ["0", "1", "2"]
+    assert paused(lab)[user[0]] == f"{MOST + 1} recipients in an hour, more than {MOST}"
+    assert [it["recipients"] for it in held(lab, user[0])] == [[CAROL], [CAROL]]
+    assert inbox(lab, *user, "Your outgoing mail is being held")
+    comes(lab, other, f"{word} other")
+    assert numbers(carols(lab, word, MOST + 1)) == ["0", "1", "2", "other"]
+    assert other[0] not in paused(lab)
+
+    assert json.loads(lab.mastio("outbound", "release", user[0], "--json")) == {"released": 2}
+    everything = ["0", "1", "2", "3", "4", "again", "other"]
+    comes(lab, user, f"{word} again")
+    assert numbers(carols(lab, word, len(everything))) == everything, "each exactly once"
+    assert len(inbox(lab, *user, word)) == MOST + 3
+    assert waiting(lab, user) == []
+
+
+def test_a_paused_users_redirects_and_answers_wait_whatever_the_script_keeps(
+    lab: Lab, new_user: Callable[..., User]
+) -> None:
+    word, user = token(), new_user()
+    redirects_beyond_the_limit(lab, user)
+    script(
+        lab, user,
+        f'require ["fileinto", "vacation"]; fileinto "Archive"; redirect "{CAROL}"; '
+        f'vacation :subject "{word} answer" "I am at the sea.";',
+    )  # fmt: skip
+    comes(lab, user, f"{word} redirect")
+    assert len(inbox(lab, *user, word, folder="Archive")) == 1
+    eventually(lambda: len(held(lab, user[0])) == 2, lambda: f"held: {held(lab, user[0])}")
+    assert carols(lab, word, 1, patience=3) == []
+    lab.mastio("outbound", "release", user[0])
+    assert numbers(carols(lab, word, 2)) == ["answer", "redirect"]
+    assert len(inbox(lab, *user, word, folder="Archive")) == 1
+
+
+def test_what_a_script_sends_to_its_own_user_is_nobody_elses(
+    lab: Lab, new_user: Callable[..., User]
+) -> None:
+    word, user = token(), new_user()
+    redirects_beyond_the_limit(lab, user)
+    before = counted(lab, user)
+    name, _, domain = user[0].partition("@")
+    script(lab, user, f'redirect "{name}+again@{domain}";')
+    comes(lab, user, word)
+    (mail,) = inbox(lab, *user, word)
+    assert mail["X-Sieve-Redirected-From"] == user[0]
+    assert counted(lab, user) == before
+    assert held(lab, user[0]) == []
+
+
+def test_no_other_program_may_speak_in_users_names(lab: Lab) -> None:
+    store = the(lab, Role.STORE).name
+    said = remote(lab, store, nameless, door=DOOR, recipient=CAROL)
+    assert "Access denied" in said, "who says no name is refused"
+    ask = f"import socket; socket.socket(socket.AF_UNIX).connect({DOOR!r})"
+    for other in ("nobody", "mastio-reports", "mastio-quarantine"):
+        done = lab.run(store, ["runuser", "-u", other, "--", "python3", "-c", ask])
+        assert b"PermissionError" in done.stderr, other
+
+
+def nameless(door: str, recipient: str) -> str:
+    """A message for `recipient` in nobody's name; the answer."""
+    import smtplib
+    import socket
+
+    with smtplib.SMTP() as client:
+        client.sock = socket.socket(socket.AF_UNIX)
+        client.sock.connect(door)
+        client.getreply()
+        client.ehlo("x")
+        client.mail("")
+        return client.rcpt(recipient)[1].decode()
+
+
+def test_while_nobody_can_count_a_redirect_waits_in_the_queue(
+    lab: Lab, new_user: Callable[..., User]
+) -> None:
+    word, user, plain, store = token(), new_user(), new_user(), the(lab, Role.STORE).name
+    script(lab, user, f'redirect "{CAROL}";')
+    aside = f"{CONFIG}.aside"
+    assert lab.run(store, ["mv", str(CONFIG), aside]).code == 0
+    try:
+        # a program that has begun has read it
+        assert lab.run(store, ["systemctl", "restart", "postfix"]).code == 0
+        comes(lab, user, word)
+        comes(lab, plain, word)
+        assert inbox(lab, *plain, word), "who redirects nothing is not concerned"
+        (left,) = eventually(
+            lambda: [it for it in waiting(lab, user) if it["queue_name"] == "deferred"], "not kept"
+        )
+        assert "temporary failure" in left["recipients"][0]["delay_reason"]
+        assert carols(lab, word, 1, patience=3) == []
+    finally:
+        assert lab.run(store, ["mv", aside, str(CONFIG)]).code == 0
+    assert lab.run(store, ["postqueue", "-f"]).code == 0
+    assert len(carols(lab, word, 1)) == 1
+    eventually(lambda: waiting(lab, user) == [], "still in the queue")
+    assert len(carols(lab, word, 2, patience=3)) == 1, "exactly once"
+    assert counted(lab, user) == 1
