@@ -45,6 +45,8 @@ class Held:
     size: int
     """In octets."""
     arrived: float
+    by_script: bool = False
+    """The user's Sieve script has sent it: a redirect, an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,11 @@ class Shown:
     def of(self, what: str) -> tuple[Held, ...]:
         """The messages of a user, or the one message of that name."""
         return tuple(it for it in self.held if what in (it.user, it.message))
+
+    def doomed(self, what: str) -> tuple[Held, ...]:
+        """Those of them that `drop` deletes. Of what scripts pass on only the message that is named: it may be the only
+        copy of what somebody else has written."""
+        return tuple(it for it in self.of(what) if what == it.message or not it.by_script)
 
 
 class Outbound:
@@ -80,7 +87,7 @@ class Outbound:
         return int(self._run(["release", what]))
 
     def drop(self, what: str) -> int:
-        """Deletes what is held, for good; a user stays paused. How many messages went."""
+        """Deletes what is held (see `doomed`), for good; a user stays paused. How many messages went."""
         return int(self._run(["drop", what]))
 
     def _run(self, words: Sequence[str]) -> str:

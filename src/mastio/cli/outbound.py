@@ -54,10 +54,14 @@ def outbound_release(app: App, what: str, as_json: bool) -> None:
 @json_flag
 @pass_app
 def outbound_drop(app: App, what: str, yes: bool, as_json: bool) -> None:
-    """Delete a user's held messages, or one MESSAGE, for good. The user stays paused."""
+    """Delete a user's held messages, or one MESSAGE, for good. The user stays paused.
+
+    What the user's Sieve script passes on stays, since it may be the only copy of what somebody else has written:
+    release it, or name the MESSAGE.
+    """
     store = _outbound(app)
     if not yes:
-        doomed = store.show().of(_key(what))
+        doomed = store.show().doomed(_key(what))
         for message in doomed:
             click.echo(_line(message), err=True)
         if not sys.stdin.isatty():
@@ -69,6 +73,8 @@ def outbound_drop(app: App, what: str, yes: bool, as_json: bool) -> None:
         click.confirm(f"Delete {_messages(len(doomed))} for good?", abort=True, err=True)
     count = store.drop(_key(what))
     click.echo(json.dumps({"dropped": count}) if as_json else f"{_messages(count)} deleted")
+    if not as_json and (left := store.show().of(_key(what))):
+        click.echo(f"{_messages(len(left))} of the user's Sieve script still held")
 
 
 def _outbound(app: App) -> Outbound:
@@ -89,4 +95,5 @@ def _line(it: Held) -> str:
     recipients = ", ".join(it.recipients[:_SHOWN]) + more
     kib = max(1, round(it.size / 1024))
     age = span(time.time() - it.arrived)
-    return f"{it.message}  {it.sender} → {recipients}  {kib} KiB  {age} ago"
+    script = "  by a Sieve script" if it.by_script else ""
+    return f"{it.message}  {it.sender} → {recipients}  {kib} KiB  {age} ago{script}"

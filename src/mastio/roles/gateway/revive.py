@@ -147,7 +147,7 @@ def main(young: float, asked: list[Daemon], book: Path) -> int:
         if vain(known[unit]) and not vain(before):
             print(f"{WARNING}{unit} does not answer, though it was restarted", flush=True)
     book.write_text(json.dumps({unit: asdict(it) for unit, it in known.items()}))
-    return int(any(map(vain, known.values())))
+    return int(any(vain(it) for unit, it in known.items() if unit in up))
 
 
 def _restart(unit: str, minutes: int) -> None:

@@ -7,16 +7,20 @@
     mastio-outbound release WHAT      let a user write again and send what is held, or send one message
     mastio-outbound drop WHAT         delete a user's held messages, or one message
 
-Postfix asks at each recipient of a message that a user or a user's Sieve script sends (to remember who it is for), at
-its end (to count and decide), and at each recipient of a bounce. When a user goes beyond a limit, this message and
-all that follow go to Postfix's hold queue: the user's program hears 250, nothing is lost, and nothing leaves until an
-administrator has looked. After a release everything is counted from zero.
+Postfix asks at each recipient of a submitted message (to remember who it is for), at its end (to count and
+decide), and at each recipient of a bounce. When a user goes beyond a limit, this message and all that
+follow go to Postfix's hold queue: the user's program hears 250, nothing is lost, and nothing leaves until
+an administrator has looked. After a release everything is counted from zero.
+
+What a user's Sieve script sends (redirects, answers) waits with the rest while the user is paused. It pauses nobody:
+how much that is, others decide, who write to the user. Nor is it dropped with the rest: a redirected message may be
+the only copy of what somebody else has written.
 
 A bounce counts only against addresses that have lately written to more recipients than have come back, so
 forged bounces cannot pause somebody who hardly writes.
 
 It also keeps whom users have written to, as digests, for `learn tell` to bring to the gateways: the filter does not
-delay these people's answers. Mail that is held counts when it is released; what a script answers never does. Standard
+delay these people's answers. Mail that is held counts when it is released; what a script sends never does. Standard
 library only.
 """
 
@@ -54,6 +58,7 @@ CREATE INDEX IF NOT EXISTS met_by ON met (user, at);
 CREATE TABLE IF NOT EXISTS bounce (user TEXT NOT NULL, at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS bounce_of ON bounce (user, at);
 CREATE TABLE IF NOT EXISTS held (message TEXT PRIMARY KEY, user TEXT NOT NULL, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS script (message TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS notice (user TEXT PRIMARY KEY);
 CREATE TABLE IF NOT EXISTS wrote (n INTEGER PRIMARY KEY AUTOINCREMENT, person TEXT NOT NULL UNIQUE, at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS wrote_at ON wrote (at);
@@ -76,13 +81,11 @@ class Book:
         self.db.executescript(SCHEMA)
 
     def message(
-        self, user: str, sender: str, recipients: list[str], count: int, name: str, now: float,
-        by_script: bool = False,
-    ) -> bool:  # fmt: skip
-        """Counts a message; whether it must be held. `name` is its queue id."""
-        known = [] if by_script else recipients
+        self, user: str, sender: str, recipients: list[str], count: int, name: str, now: float
+    ) -> bool:
+        """Counts a submitted message; whether it must be held. `name` is its queue id."""
         if user in self.limits["exempt"]:
-            self.wrote(known, now)
+            self.wrote(recipients, now)
             return False
         with self._change():
             self.db.execute("INSERT OR IGNORE INTO user (name) VALUES (?)", (user,))
@@ -96,7 +99,17 @@ class Book:
             if paused:
                 self.db.execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?)", (name, user, now))
             else:
-                self._wrote(known, now)
+                self._wrote(recipients, now)
+        return paused
+
+    def scripted(self, user: str, name: str, now: float) -> bool:
+        """Whether what a user's script sends must be held. `name` is its queue id."""
+        with self._change():
+            row = self.db.execute("SELECT paused FROM user WHERE name = ?", (user,)).fetchone()
+            paused = row is not None and row[0] is not None
+            if paused:
+                self.db.execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?)", (name, user, now))
+                self.db.execute("INSERT OR IGNORE INTO script VALUES (?)", (name,))
         return paused
 
     def wrote(self, recipients: list[str], now: float) -> None:
@@ -174,6 +187,10 @@ class Book:
         """Held message → the user who sent it."""
         return dict(self.db.execute("SELECT message, user FROM held"))
 
+    def scripts(self) -> frozenset[str]:
+        """Held messages that users' scripts have sent."""
+        return frozenset(it for (it,) in self.db.execute("SELECT message FROM script"))
+
     def resume(self, user: str, now: float) -> None:
         """Lets a user send again, counted from zero."""
         self.db.execute(
@@ -183,7 +200,11 @@ class Book:
 
     def forget(self, messages: list[str]) -> None:
         """These messages are held no more."""
-        self.db.executemany("DELETE FROM held WHERE message = ?", [(it,) for it in messages])
+        for table in ("held", "script"):
+            self.db.executemany(
+                f"DELETE FROM {table} WHERE message = ?",  # noqa: S608 — one of the two
+                [(it,) for it in messages],
+            )
 
     def notices(self) -> list[tuple[str, str]]:
         """Users whose pause nobody has been told of, and why."""
@@ -244,14 +265,14 @@ class Policy:
             return "DUNNO"
         if state != "END-OF-MESSAGE":
             return "DUNNO"
-        by_script = request.get("policy_context") == SIEVE
-        if by_script and {_mailbox(it) for it in self.recipients} == {user}:
-            return "DUNNO"  # to nobody else
-        count = int(request.get("recipient_count") or len(self.recipients))
-        # What comes back of a redirected message is not its user's, but that of whoever wrote it.
-        sender = "" if by_script else request.get("sender", "").lower()
         name = request.get("queue_id", "")
-        held = self.book.message(user, sender, self.recipients, count, name, now, by_script)
+        if request.get("policy_context") == SIEVE:
+            itself = {_mailbox(it) for it in self.recipients} == {user}
+            held = not itself and self.book.scripted(user, name, now)
+        else:
+            count = int(request.get("recipient_count") or len(self.recipients))
+            sender = request.get("sender", "").lower()
+            held = self.book.message(user, sender, self.recipients, count, name, now)
         return "HOLD beyond the limits of what one user may send" if held else "DUNNO"
 
 
@@ -286,10 +307,11 @@ def queue() -> list[dict[str, Any]]:
 
 def show(book: Book) -> dict[str, Any]:
     """Who is paused and what is held; messages that others put on hold have no user."""
-    owners = book.owners()
+    owners, scripts = book.owners(), book.scripts()
     messages = [
         {
             "message": it["queue_id"], "user": owners.get(it["queue_id"], ""), "sender": it["sender"],
+            "by_script": it["queue_id"] in scripts,
             "recipients": [to["address"] for to in it["recipients"]], "size": it["message_size"],
             "arrived": it["arrival_time"],
         }
@@ -308,7 +330,8 @@ def show(book: Book) -> dict[str, Any]:
 
 
 def settle(book: Book, verb: str, what: str) -> int:
-    """Releases or drops a user's messages or one message; how many. KeyError when there is none."""
+    """Releases or drops a user's messages (what scripts send is dropped by its own name alone) or one message; how
+    many. KeyError when there is none."""
     shown = show(book)
     users = {it["user"] for it in (*shown["paused"], *shown["held"])}
     mine = [it for it in shown["held"] if what in (it["user"], it["message"])]
@@ -318,6 +341,8 @@ def settle(book: Book, verb: str, what: str) -> int:
         # First, so that what is sent meanwhile is not held after its fellows have left.
         book.resume(what, time.time())
         mine = [it for it in show(book)["held"] if it["user"] == what]
+    if verb == "drop":
+        mine = [it for it in mine if it["message"] == what or not it["by_script"]]
     if mine:
         messages = [it["message"] for it in mine]
         names = "".join(f"{it}\n" for it in messages)
@@ -327,8 +352,7 @@ def settle(book: Book, verb: str, what: str) -> int:
         )
         book.forget(messages)
         if verb == "release":
-            # The null sender is of scripts' answers; users have an address.
-            written = [to for it in mine if it["sender"] for to in it["recipients"]]
+            written = [to for it in mine if not it["by_script"] for to in it["recipients"]]
             book.wrote(written, time.time())
             NEWS.touch()
             for name in messages:  # else they would wait for the next run of the queue
@@ -345,7 +369,7 @@ def notify(book: Book, config: dict[str, Any]) -> None:
             "If the account is in the wrong hands, change its password first (mastio user change), then:\n\n"
             f"  mastio outbound show              what is held\n"
             f"  mastio outbound release {user}    send it, and count from zero\n"
-            f"  mastio outbound drop {user}       delete it\n",
+            f"  mastio outbound drop {user}       delete it, but for what a Sieve script passes on\n",
         )  # fmt: skip
         _mail(
             config, user, "Your outgoing mail is being held",

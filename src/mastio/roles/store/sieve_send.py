@@ -4,8 +4,8 @@
     mastio-sieve-send USER -i -f SENDER -- RECIPIENT…     the message comes by stdin
 
 sendmail(1) would say nobody's name, and ask no policy. This speaks SMTP with a door that only Dovecot's mail user and
-Postfix may touch, and says there who the user is (XCLIENT LOGIN, XCLIENT_README): so outbound.py counts and holds it
-as it does what the user submits. Ends with EX_TEMPFAIL when the message was not taken: Dovecot then defers the
+Postfix may touch, and says there who the user is (XCLIENT LOGIN, XCLIENT_README): so outbound.py holds it while that
+user is paused. Ends with EX_TEMPFAIL when the message was not taken: Dovecot then defers the
 delivery whose script it was. A line at a time, since Dovecot's processes have little memory. Standard library only.
 """
 
