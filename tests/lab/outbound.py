@@ -10,6 +10,7 @@ from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import at_carols, token
 from tests.lab.patience import PATIENCE, at_last
+from tests.lab.tuned import tuned
 
 User = tuple[str, str]
 
@@ -31,6 +32,16 @@ def users(lab: Lab) -> Iterator[Callable[..., User]]:
             lab.mastio("outbound", "drop", it["message"], "--yes")
         mastio(lab.folder, "outbound", "release", address)
         lab.mastio("user", "delete", address, "--purge")
+
+
+@contextmanager
+def limited(lab: Lab, limits: str) -> Iterator[None]:
+    """Small limits for a while."""
+    with tuned(lab, f"[outbound]\n{limits}"):
+        yield
+    # Whoever sent much before was paused by them.
+    for it in show(lab)["paused"]:
+        lab.mastio("outbound", "release", it["user"])
 
 
 def show(lab: Lab) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import CAROL, message, token
 from tests.lab.patience import eventually
 from tests.lab.test_quarantine import held
+from tests.lab.tuned import tuned as with_tables
 
 pytestmark = pytest.mark.lab
 
@@ -45,16 +46,9 @@ topics.gambling = 0
 
 @pytest.fixture(scope="module", autouse=True)
 def tuned(lab: Lab) -> Iterator[None]:
-    file = lab.folder / "site.toml"
-    before = file.read_text()
     gateways = [it.name for it in lab.site.carrying(Role.GATEWAY_IN, Role.GATEWAY_OUT)]
-    file.write_text(before + TUNED)
-    try:
-        lab.mastio("apply", "--yes", *gateways, outside.MACHINE)
+    with with_tables(lab, TUNED, *gateways, outside.MACHINE):
         yield
-    finally:
-        file.write_text(before)
-        lab.mastio("apply", "--yes", *gateways)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import CAROL, message, token
 from tests.lab.test_filter import ODD, PILLS, arrives, fires, send, somebody
 from tests.lab.test_filter_tuned import BETS, UNWANTED
+from tests.lab.tuned import rewritten
 
 pytestmark = pytest.mark.lab
 
@@ -53,18 +54,15 @@ class People:
 
 @pytest.fixture(scope="module", autouse=True)
 def tuned(lab: Lab) -> Iterator[None]:
-    file = lab.folder / "site.toml"
-    before = file.read_text()
+    before = (lab.folder / "site.toml").read_text()
     machines = [it.name for it in lab.site.carrying(Role.GATEWAY_IN, Role.GATEWAY_OUT)]
     ours = f'domains = ["{LENIENT}"]'
     assert ours in before
-    file.write_text(before.replace(ours, f'domains = ["{LENIENT}", "{STRICT}"]') + TUNED)
+    text = before.replace(ours, f'domains = ["{LENIENT}", "{STRICT}"]') + TUNED
     try:
-        lab.mastio("apply", "--yes", *machines)
-        yield
+        with rewritten(lab, text, *machines):
+            yield
     finally:
-        file.write_text(before)
-        lab.mastio("apply", "--yes", *machines)
         lab.mastio("domain", "delete", STRICT)
 
 

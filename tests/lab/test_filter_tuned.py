@@ -30,6 +30,7 @@ from tests.lab.test_filter import (
     zipped,
 )  # fmt: skip
 from tests.lab.test_quarantine import held
+from tests.lab.tuned import rewritten
 
 pytestmark = pytest.mark.lab
 
@@ -67,16 +68,10 @@ topics.gambling = 3
 
 @pytest.fixture(scope="module", autouse=True)
 def first(lab: Lab) -> Iterator[None]:
-    file = lab.folder / "site.toml"
-    before = file.read_text()
+    before = (lab.folder / "site.toml").read_text()
     machines = [it.name for it in lab.site.carrying(Role.GATEWAY_IN, Role.GATEWAY_OUT)]
-    file.write_text(before + tuned(lab, *FIRST))
-    try:
-        lab.mastio("apply", "--yes", *machines)
+    with rewritten(lab, before + tuned(lab, *FIRST), *machines):
         yield
-    finally:
-        file.write_text(before)
-        lab.mastio("apply", "--yes", *machines)
 
 
 @pytest.fixture(scope="module")

@@ -29,9 +29,8 @@ from tests.lab.mail import (
     the,
     token,
 )
-from tests.lab.outbound import User, carols, held, numbers, paused, show, users
+from tests.lab.outbound import User, carols, held, limited, numbers, paused, users
 from tests.lab.patience import PATIENCE, at_last, eventually
-from tests.lab.tuned import tuned
 
 pytestmark = pytest.mark.lab
 
@@ -42,15 +41,12 @@ NEWSLETTER = "newsletter"
 @pytest.fixture(scope="module", autouse=True)
 def small_limits(lab: Lab) -> Iterator[None]:
     exempt = f"{NEWSLETTER}@{lab.site.domains[0]}"
-    with tuned(
+    with limited(
         lab,
-        f"[outbound]\nmessages_per_hour = {MESSAGES}\nrecipients_per_hour = 6\n"
+        f"messages_per_hour = {MESSAGES}\nrecipients_per_hour = 6\n"
         f'new_recipients_per_day = 4\nbounces_per_day = 2\nexempt = ["{exempt}"]\n',
     ):
         yield
-    # Whoever sent much before the module was paused by its limits.
-    for it in show(lab)["paused"]:
-        lab.mastio("outbound", "release", it["user"])
 
 
 @pytest.fixture

@@ -26,9 +26,8 @@ from tests.lab.mail import (
     the,
     token,
 )
-from tests.lab.outbound import User, carols, held, numbers, paused, show, users
+from tests.lab.outbound import User, carols, held, limited, numbers, paused, users
 from tests.lab.patience import eventually
-from tests.lab.tuned import tuned
 
 pytestmark = pytest.mark.lab
 
@@ -37,11 +36,8 @@ MOST = 3
 
 @pytest.fixture(scope="module", autouse=True)
 def small_limits(lab: Lab) -> Iterator[None]:
-    with tuned(lab, f"[outbound]\nrecipients_per_hour = {MOST}\n"):
+    with limited(lab, f"recipients_per_hour = {MOST}\n"):
         yield
-    # Whoever sent much before the module was paused by its limits.
-    for it in show(lab)["paused"]:
-        lab.mastio("outbound", "release", it["user"])
 
 
 @pytest.fixture

@@ -123,17 +123,20 @@ def exists(paths: list[str]) -> list[str]:
 def digest(path: str) -> str:
     """SHA-256 of a file that everybody may read; ValueError for any other: a short secret could be guessed by it."""
     with open(path, "rb") as file:
-        if not os.fstat(file.fileno()).st_mode & stat.S_IROTH:
-            raise ValueError(f"{path} is not for everybody to read")
+        _public(file.fileno(), path)
         return hashlib.sha256(file.read()).hexdigest()
 
 
 def text(path: str) -> str:
     """A file of text that everybody may read; ValueError for any other: no probe shows a secret."""
     with open(path, errors="replace") as file:
-        if not os.fstat(file.fileno()).st_mode & stat.S_IROTH:
-            raise ValueError(f"{path} is not for everybody to read")
+        _public(file.fileno(), path)
         return file.read(1_000_000)
+
+
+def _public(handle: int, path: str) -> None:
+    if not os.fstat(handle).st_mode & stat.S_IROTH:
+        raise ValueError(f"{path} is not for everybody to read")
 
 
 def signatures(folder: str) -> list[list[str]]:
