@@ -23,7 +23,9 @@ import http.server, sys
 class Quiet(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_): pass
 where = lambda *those: Quiet(*those, directory=sys.argv[1])
-http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), where).serve_forever()
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), where)
+print("listening", flush=True)
+server.serve_forever()
 """
 _WIREGUARD = ("wireguard-go", "wireguard-tools")
 """Of sites without a firewall, as the demonstration is none."""
@@ -82,12 +84,13 @@ def served(shelf: Path, namespace: str) -> Iterator[None]:
         str(shelf),
         str(_PORT),
     ]
-    server = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        server.kill()
-        server.wait()
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+        try:
+            # Who asks before it listens gets no package: on a busy box that takes seconds.
+            assert server.stdout and server.stdout.readline(), "the archive is not served"
+            yield
+        finally:
+            server.kill()
 
 
 def _stanza(deb: Path) -> str:
