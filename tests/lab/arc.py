@@ -18,22 +18,27 @@ def signed(mail: EmailMessage, domain: str, selector: str, key_pem: str) -> str:
     return f"DKIM-Signature: {signature}{_sign(key, [*_covered(mail), _header('DKIM-Signature', signature)])}\r\n{text}"
 
 
-def sealed(mail: EmailMessage, domain: str, selector: str, key_pem: str, verdict: str) -> str:
-    """The message's text with one ARC set, in which `domain` says `verdict`, such as `dmarc=pass`."""
+def sealed(mail: EmailMessage, selector: str, key_pem: str, *sets: tuple[str, str]) -> str:
+    """The message's text with an ARC set for each domain in turn, which says a verdict, such as `dmarc=pass`."""
     key, text = _key(key_pem), _text(mail)
-    results = f"i=1; {domain}; {verdict}"
-    signature = f"i=1; {_covering(text, domain, selector)}"
-    signature += _sign(key, [*_covered(mail), _header("ARC-Message-Signature", signature)])
-    seal = f"i=1; a=rsa-sha256; cv=none; d={domain}; s={selector}; b="
-    chain = [
-        _header("ARC-Authentication-Results", results),
-        _header("ARC-Message-Signature", signature),
-    ]
-    seal += _sign(key, [*chain, _header("ARC-Seal", seal)])
-    head = (
-        f"ARC-Seal: {seal}\r\nARC-Message-Signature: {signature}\r\n"
-        f"ARC-Authentication-Results: {results}\r\n"
-    )
+    chain: list[str] = []
+    head = ""
+    for number, (domain, verdict) in enumerate(sets, 1):
+        results = f"i={number}; {domain}; {verdict}"
+        signature = f"i={number}; {_covering(text, domain, selector)}"
+        signature += _sign(key, [*_covered(mail), _header("ARC-Message-Signature", signature)])
+        valid = "pass" if chain else "none"
+        seal = f"i={number}; a=rsa-sha256; cv={valid}; d={domain}; s={selector}; b="
+        chain += [
+            _header("ARC-Authentication-Results", results),
+            _header("ARC-Message-Signature", signature),
+        ]
+        seal += _sign(key, [*chain, _header("ARC-Seal", seal)])
+        chain.append(_header("ARC-Seal", seal))
+        head = (
+            f"ARC-Seal: {seal}\r\nARC-Message-Signature: {signature}\r\n"
+            f"ARC-Authentication-Results: {results}\r\n{head}"
+        )
     return head + text
 
 

@@ -304,6 +304,7 @@ SPOOFS = {
     "bare-name": "From: {own} <{me}>",
     "two-brackets": "From: <{own}> <{me}>",
     "encoded": "From: =?utf-8?B?PGFsaWNlQGZvcnRyZXNzLnRlc3Q+?=",
+    "encoded-name": "From: =?utf-8?B?YWxpY2VAZm9ydHJlc3MudGVzdA==?= <{me}>",
     "none-but-sender": "Sender: <{own}>",
     "tab": "From: <{own}\t>",
     "dot": "From: <{own}.>",

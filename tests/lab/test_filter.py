@@ -115,25 +115,59 @@ def test_nobody_outside_is_one_of_us(
     assert send(lab, message(stranger, alice[0], token()), stranger, alice[0])[0] == 250
 
 
-@pytest.mark.parametrize(
-    ("domain", "verdict", "code"),
-    [
-        (outside.DOMAIN, "dmarc=pass header.from=fortress.test", 250),
-        (outside.DOMAIN, "dmarc=fail header.from=fortress.test", 550),
-        ("", "", 550),
-    ],
-    ids=["sealed", "sealed-but-failed-there", "unsealed"],
-)
+OUTSIDE, STRANGE = outside.DOMAIN, outside.CAUTIOUS
+PASS, FAIL = (f"dmarc={it} header.from=fortress.test" for it in ("pass", "fail"))
+SEALS: dict[str, tuple[int, list[tuple[str, str]]]] = {
+    "sealed": (250, [(OUTSIDE, PASS)]),
+    "by-a-comment-too": (250, [(OUTSIDE, "dmarc=pass (p=reject dis=none)\r\n header.from=fortress.test")]),
+    "only-dkim": (250, [(OUTSIDE, "spf=fail smtp.mailfrom=x@plain.test; dkim=pass header.d=fortress.test")]),
+    "only-spf": (250, [(OUTSIDE, 'spf=pass (a "b) c" d) smtp.mailfrom=bob@fortress.test')]),
+    "trusted-over-untrusted": (250, [(STRANGE, "dmarc=fail"), (OUTSIDE, PASS)]),
+    "untrusted-over-trusted": (550, [(OUTSIDE, PASS), (STRANGE, PASS)]),
+    "untrusted": (550, [(STRANGE, PASS)]),
+    "failed-there": (550, [(OUTSIDE, FAIL)]),
+    "of-another": (550, [(OUTSIDE, "dmarc=pass header.from=plain.test")]),
+    "of-nobody": (550, [(OUTSIDE, "dmarc=pass")]),
+    "others-spf": (550, [(OUTSIDE, "spf=pass smtp.mailfrom=x@plain.test; dkim=pass header.d=plain.test")]),
+    "others-dkim-beside": (550, [(OUTSIDE, f"{FAIL}; dkim=pass header.d={OUTSIDE}")]),
+    "in-a-name": (550, [(OUTSIDE, f"spf=pass smtp.mailfrom=dmarc=pass@plain.test; {FAIL}")]),
+    "in-a-comment": (550, [(OUTSIDE, f"spf=pass (; {PASS};) smtp.mailfrom=x@plain.test")]),
+    "in-quotes": (550, [(OUTSIDE, f'spf=pass smtp.mailfrom="x; {PASS}; "@plain.test')]),
+    "twice": (550, [(OUTSIDE, f"spf=pass smtp.mailfrom=x; {PASS}; x@plain.test; {FAIL}")]),
+}  # fmt: skip
+"""Forwarders' seals: (what becomes of the message, who says what, the first one first)."""
+
+
+@pytest.mark.parametrize("name", [*SEALS, "unsealed"])
 def test_a_trusted_forwarder_vouches(
-    lab: Lab, alice: tuple[str, str], bob: tuple[str, str], domain: str, verdict: str, code: int
+    lab: Lab, alice: tuple[str, str], bob: tuple[str, str], name: str
 ) -> None:
     letter = message(bob[0], alice[0], token())
-    text = letter.as_string()
-    if domain:
-        key = lab.run(outside.MACHINE, ["cat", "/etc/exim4/dkim.key"]).stdout.decode()
-        text = arc.sealed(letter, domain, "m1", key, verdict)
-    got = send(lab, text, somebody(), alice[0])
+    code, sets = SEALS.get(name, (550, []))
+    key = lab.run(outside.MACHINE, ["cat", "/etc/exim4/dkim.key"]).stdout.decode()
+    got = send(lab, arc.sealed(letter, "m1", key, *sets), somebody(), alice[0])
     assert got[0] // 10 == code // 10, got
+
+
+SHOWN = {
+    "quoted": '"{own}"',
+    "with-a-name": '"Alice <{own}>"',
+}
+"""One of us where readers look for a person's name: a claim it is not (0011), for lists write such names, too."""
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_who_shows_one_of_us_as_a_name_is_junk(
+    lab: Lab, alice: tuple[str, str], bob: tuple[str, str], name: str
+) -> None:
+    shown, stranger, word = SHOWN[name].format(own=bob[0]), somebody(), token()
+    text = message(stranger, alice[0], word).as_string()
+    letter = text.replace(f"From: {stranger}", f"From: {shown} <{stranger}>")
+    assert letter != text
+    assert send(lab, letter, stranger, alice[0])[0] == 451
+    time.sleep(5)
+    assert send(lab, letter, stranger, alice[0])[0] == 250
+    assert arrives(lab, alice, word, "Junk")
 
 
 # --- attachments

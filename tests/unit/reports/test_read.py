@@ -69,7 +69,8 @@ def test_a_strange_line_in_their_name_is_no_report() -> None:
 
 
 def test_whose_sender_is_not_proven_is_marked() -> None:
-    assert not read(mail(zipped(DMARC.encode()), verdict="dmarc=none"))["verified"]
+    for verdict in ("dmarc=none", "spf=pass smtp.mailfrom=dmarc=pass@plain.test; dmarc=fail"):
+        assert not read(mail(zipped(DMARC.encode()), verdict=verdict))["verified"]
 
 
 ENTITIES = '<!DOCTYPE f [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]><feedback>&b;</feedback>'

@@ -132,6 +132,7 @@ def zone_texts(site: Site, secrets: Mapping[str, str]) -> Mapping[str, str]:
     records += (
         make.spf(CAUTIOUS, ()),
         make.dmarc(CAUTIOUS, "quarantine", f"postmaster@{CAUTIOUS}"),
+        make.dkim(CAUTIOUS, _SELECTOR, secrets[_DKIM]),
     )
     for name, addresses in (
         (MX, own),

@@ -13,17 +13,56 @@ local NAME = "AUTHENTICITY"
 local trusted = {}
 for _, domain in ipairs(house.rules.trusted_forwarders) do trusted[domain] = true end
 
+-- What an authentication server says it has found (RFC 8601, 2.2): each method's result, and the names it is about.
+-- A sender chooses parts of such a line: what stands in comments or quotes says nothing, nor does what only looks like
+-- a result within another one's name ("smtp.mailfrom=dmarc=pass@…").
+local function verdicts(line)
+  local found = {}
+  local plain = line:lower():gsub("\\.", ""):gsub('"[^"]*"', "?")
+  local before
+  repeat
+    before, plain = plain, plain:gsub("%([^()]*%)", " ")
+  until plain == before
+  for part in plain:gmatch("[^;]+") do
+    local method, result, rest = part:match("^%s*([%w-]+)%s*=%s*([a-z]+)(.*)$")
+    if method then
+      local names = {}
+      for key, value in rest:gmatch("%s([%w.-]+)%s*=%s*(%S+)") do names[key] = value:match("([^@]*)$") end
+      table.insert(found, { method = method, result = result, names = names })
+    end
+  end
+  return found
+end
+
+-- Whether it says that the author's domain sent the message: by DMARC, or, where a server knows none, by SPF or DKIM
+-- of that domain (relaxed alignment). Of two results of DMARC one is not the server's own word.
+local NAMES = { dkim = { "header.d", "header.i" }, spf = { "smtp.mailfrom", "smtp.mail" } }
+
+local function says_proven(line, author)
+  local top, by_dmarc, by_others = rspamd_util.get_tld(author), nil, false
+  for _, it in ipairs(verdicts(line)) do
+    local passes = it.result == "pass"
+    if it.method == "dmarc" then
+      if by_dmarc ~= nil then return false end
+      by_dmarc = passes and it.names["header.from"] == author
+    end
+    for _, key in ipairs(passes and NAMES[it.method] or {}) do
+      local name = it.names[key]
+      if name and rspamd_util.get_tld(name) == top then by_others = true end
+    end
+  end
+  if by_dmarc ~= nil then return by_dmarc end
+  return by_others
+end
+
 -- The last seal counts: whoever changed the message after a trusted one sealed it, sealed it anew.
 local function vouched_for(task)
   local verdict = ((task:get_symbol("ARC_ALLOW") or {})[1] or {}).options or {}
   local domain, instance = (verdict[1] or ""):match("^([^:]+):.*i=(%d+)$")
-  if not domain or not trusted[domain:lower()] then return false end
+  local author = (house.author(task).domain or ""):lower()
+  if not domain or not trusted[domain:lower()] or author == "" then return false end
   for _, header in ipairs(task:get_header_full("ARC-Authentication-Results") or {}) do
-    local value = header.decoded:lower()
-    if value:match("^%s*i%s*=%s*(%d+)") == instance then
-      return value:find("dmarc%s*=%s*pass") ~= nil
-        or (not value:find("dmarc%s*=%s*[a-z]") and value:find("[ds][kp][if]m?%s*=%s*pass") ~= nil)
-    end
+    if header.value:match("^%s*[iI]%s*=%s*(%d+)") == instance then return says_proven(header.value, author) end
   end
   return false
 end
