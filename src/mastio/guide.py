@@ -11,7 +11,7 @@ ALARMS = frozenset((
     "verify", "verification by itself", "integrity", "measuring", "intrusion", "updates", "updating", "logs",
     "backup", "backup session", "backup growth", "backup damage", "backup age", "backup copy age", "backup tidying",
     "drill restore", "drills", "certificate renewal", "certificate days", "certificate shown",
-    "disk", "units", "memory", "queue", "names",
+    "disk", "units", "memory", "queue", "held", "names",
 ))  # fmt: skip
 """What alarms are about, without the machine's name."""
 

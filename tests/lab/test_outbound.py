@@ -31,6 +31,7 @@ from tests.lab.mail import (
 )
 from tests.lab.outbound import User, carols, held, limited, numbers, paused, users
 from tests.lab.patience import PATIENCE, at_last, eventually
+from tests.lab.test_limits import look
 
 pytestmark = pytest.mark.lab
 
@@ -78,6 +79,8 @@ def test_beyond_the_limit_mail_is_held_alarmed_and_sent_once_after_release(
     (mail,) = inbox(lab, admin, lab.accounts[admin], alarm)
     assert f"mastio outbound release {user[0]}" in str(mail.get_payload())
     assert len(inbox(lab, *user, "Your outgoing mail is being held")) == 1
+    about = f"held {the(lab, Role.STORE).name}"
+    assert look(lab, about) == {about: "warning"}
     # Nobody else notices.
     send(lab, other, f"{word} other")
     assert len(carols(lab, word, MESSAGES + 1)) == MESSAGES + 1
@@ -86,6 +89,7 @@ def test_beyond_the_limit_mail_is_held_alarmed_and_sent_once_after_release(
     assert json.loads(lab.mastio("outbound", "release", user[0], "--json")) == {"released": 2}
     assert numbers(carols(lab, word, MESSAGES + 3)) == ["0", "1", "2", "3", "4", "other"]
     assert user[0] not in paused(lab)
+    assert look(lab, about) == {}
     send(lab, user, f"{word} again")
     found = numbers(carols(lab, word, MESSAGES + 4))
     assert found == ["0", "1", "2", "3", "4", "again", "other"], "each exactly once"

@@ -75,19 +75,31 @@ def test_every_kind_of_alarm_that_watch_raises_is_known() -> None:
     assert raised and all(guide.kind(f"{it} x") == it for it in raised), raised
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("[go]*/*.md")), ids=lambda it: it.stem)
-def test_commands_that_pages_name_are_there(page: Path) -> None:
-    for words in re.findall(r"`mastio ([a-z][^`]*)`", page.read_text()):
-        command: click.Command = mastio
-        for word in words.split():
-            if not isinstance(command, click.Group) or not (
-                found := command.get_command(CONTEXT, word)
-            ):
-                break
-            command = found
-        known = {name for it in command.params for name in (*it.opts, *it.secondary_opts)}
-        assert command is not mastio, words
-        assert {it for it in words.split() if it.startswith("--")} <= known, words
+SPEAKING = sorted(
+    (*(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.py"), *(ROOT / "src").rglob("*.j2"))
+)
+
+
+def test_commands_that_are_named_are_there() -> None:
+    """In pages, hints and help alike: who is told to type something must be able to."""
+    named = 0
+    for page in SPEAKING:
+        for words in re.findall(r"`mastio ([a-z][^`]*)`", page.read_text()):
+            command: click.Command = mastio
+            for word in words.split():
+                if not isinstance(command, click.Group):
+                    break
+                if not (found := command.get_command(CONTEXT, word)):
+                    # What a group itself takes, or a choice of its commands: "show|release".
+                    assert command.invoke_without_command or re.search("[|…{]", word), (page, words)
+                    break
+                command = found
+            assert command is not mastio, (page, words)
+            own = {name for it in command.params for name in (*it.opts, *it.secondary_opts)}
+            given = {it for it in words.partition(" -- ")[0].split() if it.startswith("--")}
+            assert "{" in words or given <= own | {"--help"}, (page, words)
+            named += 1
+    assert named
 
 
 @pytest.mark.parametrize("page", sorted(it.name for it in guides.GUIDES.glob("*.md")))

@@ -95,7 +95,7 @@ def plan(box: Mailbox, live: Live, wish: Wish) -> Plan:
     if live.limit and found.octets and live.used + found.octets > live.limit:
         raise MastioError(
             f"{box.user}: {_mib(found.octets)} would come, and {_mib(max(0, live.limit - live.used))} are free",
-            hint=f"`mastio user set {box.user} --quota …` gives more room; --folder asks for less",
+            hint=f"`mastio user change {box.user} --quota …` gives more room; --folder asks for less",
             code=Exit.DATA,
         )
     return found

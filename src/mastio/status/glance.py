@@ -114,9 +114,8 @@ def _machine(name: str, facts: Mapping[str, Any] | str, nearly: float) -> Iterat
         words = f"mail waits for {hours:.1f} h: `postqueue -p` there says for whom"
         yield Note(level, name, words, Kind.QUEUE)
     if held := queue.get("hold", 0):
-        yield Note(
-            Level.WARNING, name, f"{held} messages are held: `mastio outbound show`", Kind.HELD
-        )
+        words = f"{held} messages are held: `mastio outbound show`, `mastio quarantine list`"
+        yield Note(Level.WARNING, name, words, Kind.HELD)
     if facts.get("names") is False:
         words = "its resolver finds no names: senders cannot be checked, and nothing leaves"
         yield Note(Level.BAD, name, words, Kind.NAMES)

@@ -41,6 +41,11 @@ _WORDS: Mapping[Kind, tuple[str, str, str]] = {
     Kind.UNITS: ("a unit has failed", "a unit has failed", "all units run again"),
     Kind.MEMORY: ("its memory is nearly used up", "its memory is used up", "it has memory again"),
     Kind.QUEUE: ("mail waits for long", "mail is stuck", "mail flows again"),
+    Kind.HELD: (
+        "outgoing mail is held",
+        "outgoing mail is held",
+        "no outgoing mail is held any more",
+    ),
     Kind.NAMES: ("it finds no names", "it finds no names", "it finds names again"),
 }
 """What is told by alarms: a warning, what is bad, and well again."""
@@ -128,6 +133,8 @@ _NEXT: Mapping[Kind, str] = {
     Kind.UNITS: "systemd goes on trying. `systemctl status` and `journalctl -u` there say why it fails.",
     Kind.MEMORY: "Give the machine more, or see what takes it: `systemd-cgtop -m` there.",
     Kind.QUEUE: "`postqueue -p` there says for whom, and why it cannot be delivered.",
+    Kind.HELD: "A user has sent more than the site file allows, or what it wants looked at first. Nothing of it is "
+    "lost, and nothing leaves until you decide: the two commands say who, what and why, and release it or delete it.",
     Kind.NAMES: "Until it does, incoming mail is put off with 4xx and outgoing mail waits: none is lost. See whether "
     "its resolver runs (`systemctl status unbound`), and what the firewall's way to the internet does.",
 }

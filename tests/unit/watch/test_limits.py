@@ -103,6 +103,15 @@ def test_mail_that_is_stuck_is_told() -> None:
     assert well.well
 
 
+def test_held_mail_is_told_once_until_none_is() -> None:
+    watch = Watch()
+    (told,) = watch.look(queue={**FACTS["queue"], "hold": 1})
+    assert told.about == "held store" and "mastio outbound show" in told.text
+    assert watch.look(queue={**FACTS["queue"], "hold": 3}) == []
+    (well,) = watch.look()
+    assert well.well
+
+
 def test_a_machine_that_does_not_answer_is_not_well() -> None:
     watch = Watch()
     watch.look(disks=[disk(1)])

@@ -170,7 +170,8 @@ CHECKS = (
     Check(
         "A1", Family.LOGIN, "No default or common passwords", (Role.WEBMAIL,), Severity.CRITICAL,
         "the usual users × the passwords everybody tries first, by IMAP", "none is let in",
-        "OWASP ASVS 2.1.7; MITRE ATT&CK T1110", "Give that user another password: `mastio user password ADDRESS`.",
+        "OWASP ASVS 2.1.7; MITRE ATT&CK T1110",
+        "Give that user another password: `mastio user change ADDRESS --password`.",
         common_passwords, full=True, seconds=60,
     ),
     Check(
