@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+import mastio
+from mastio import heldmail
 from mastio.roles.store import quarantine
 from mastio.roles.store.quarantine import Quarantine, Settings
 
@@ -159,7 +161,7 @@ def test_after_its_days_a_message_is_forgotten(held: Quarantine, letters: Letter
 
 
 def test_links_cannot_be_clicked() -> None:
-    words = quarantine.harmless("see http://evil.test/x or www.evil.test")
+    words = heldmail.harmless("see http://evil.test/x or www.evil.test")
     assert words == "see http[:]//evil[.]test/x or www[.]evil[.]test"
 
 
@@ -168,10 +170,14 @@ def test_a_summary_survives_odd_settings(held: Quarantine) -> None:
     assert mail["From"].addresses[0].addr_spec == "postmaster@a.test"
 
 
-def test_postfix_is_told_to_come_again_when_anything_is_wrong() -> None:
-    program = str(Path(quarantine.__file__))
+@pytest.mark.parametrize(
+    ("options", "why"), [(["-I"], "No module named 'mastio'"), ([], "FileNotFoundError")]
+)
+def test_postfix_is_told_to_come_again_when_anything_is_wrong(options: list[str], why: str) -> None:
+    """What it needs is not there; there are no settings here."""
+    program, package = str(Path(quarantine.__file__)), str(Path(mastio.__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, "-I", program, "take", "a@b.test", "c@d.test", "", "Q"],
-        input=b"x", capture_output=True, check=False,
+        [sys.executable, *options, program, "take", "a@b.test", "c@d.test", "", "Q"],
+        input=b"x", capture_output=True, check=False, env={"PYTHONPATH": package},
     )  # fmt: skip
-    assert done.returncode == 75, "there are no settings here"
+    assert done.returncode == 75 and why in done.stderr.decode()

@@ -8,6 +8,7 @@ Postfix tries again while the program fails, so mail that is to be held back is 
 import json
 from pathlib import Path
 
+from mastio import heldmail
 from mastio.context import Context
 from mastio.instances import of_store
 from mastio.state import Directory, File, HostState, Unit, User
@@ -39,6 +40,7 @@ def build(ctx: Context, directory: str, readers: str) -> HostState:
     return HostState(
         files=(
             File(PROGRAM, Path(__file__).with_name("quarantine.py").read_text(), mode=0o755),
+            File(heldmail.FILE, Path(heldmail.__file__).read_text()),
             File("/etc/mastio/quarantine.json", json.dumps(settings, indent=2) + "\n"),
             File(
                 f"{of_store(ctx.machine).config}/delivery_checks",

@@ -1,4 +1,4 @@
-#!/usr/bin/python3 -IS
+#!/usr/bin/python3 -BIS
 """quarantine: mail that the gateway wants held back, apart from all mailboxes.
 
     quarantine take SENDER RECIPIENT ORIGINAL QUEUE-ID < MESSAGE     Postfix's pipe(8) brings one
@@ -7,16 +7,15 @@
 
 One file is one message for one recipient: a line of JSON (the envelope), then the message as it came. It is
 in new/ until its recipient has been told of it by `daily`, then in told/. The user mastio-quarantine, as whom
-all this runs, owns them; Dovecot cannot read them, so no IMAP client can. Messages are parsed, never
-executed or rendered.
+all this runs, owns them; Dovecot cannot read them, so no IMAP client can. How messages are parsed: heldmail.py.
 
 REQUEST is `{"action": "list"|"show"|"release"|"delete", "ids": […]}` or, in the place of ids, a filter:
 `{"recipient": …, "sender": …, "reason": …, "subject": …}` (parts of them, in any case of letters) and
-`{"before": …}` (seconds since 1970). Settings: /etc/mastio/quarantine.json. Only the standard library is used.
+`{"before": …}` (seconds since 1970). Settings: /etc/mastio/quarantine.json. Standard library and
+heldmail.py.
 """
 
 import contextlib
-import email.header
 import email.policy
 import fcntl
 import hashlib
@@ -33,21 +32,26 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from email.message import EmailMessage
-from email.parser import BytesHeaderParser, BytesParser
-from email.utils import format_datetime, localtime, make_msgid
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+
+TEMPFAIL = 75
+"""sysexits(3): Postfix keeps the message in its queue and comes again."""
+sys.path.append("/usr/local/lib/mastio/python")  # heldmail.PLACE
+try:
+    from mastio import heldmail
+    from mastio.heldmail import matches, shown
+except (
+    ImportError
+) as error:  # Python would say 1, for which Postfix returns the message to its sender
+    sys.stderr.write(f"{error}\n")
+    sys.exit(TEMPFAIL)
 
 SETTINGS = Path("/etc/mastio/quarantine.json")
 MARK = "X-Mastio-Quarantine"
 """The gateway's header; its value is the reason."""
 MARKS = re.compile(rb"^(?:X-Mastio-Quarantine|X-Spam)[ \t]*:.*\n(?:[ \t].*\n)*", re.I | re.M)
 """What would send released mail back into quarantine, or into Junk."""
-TEMPFAIL = 75
-"""sysexits(3): Postfix keeps the message in its queue and comes again."""
-LONGEST = 65536
-"""So many characters of a message's text are shown."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ class Quarantine:
         entry = Entry(
             f"{re.sub('[^0-9A-Za-z]', '', queue_id)}-{brand}",
             recipient, original or recipient, sender,
-            shown(BytesHeaderParser(policy=email.policy.compat32).parsebytes(message).get(MARK, "?"), 200),
+            (heldmail.header(message, MARK) or "?")[:200],
             int(time.time()),
         )  # fmt: skip
         for state in ("new", "told"):
@@ -130,92 +134,10 @@ def read(path: Path) -> tuple[Entry, bytes]:
     return Entry(**json.loads(line)), message
 
 
-def shown(value: object, most: int = 998) -> str:
-    """One line that is safe to print: no control or bidirectional characters, encoded words decoded."""
-    with contextlib.suppress(
-        Exception
-    ):  # a stranger wrote it: whatever is wrong with it, show it raw
-        value = str(email.header.make_header(email.header.decode_header(str(value))))
-    plain = "".join(it if it.isprintable() else " " for it in str(value))
-    return " ".join(plain.split())[:most]
-
-
 def summary(path: Path) -> dict[str, Any]:
     """An entry as a list shows it."""
     entry, message = read(path)
-    head = BytesHeaderParser(policy=email.policy.compat32).parsebytes(message)
-    return {
-        **asdict(entry),
-        "from": shown(head.get("From", "")),
-        "subject": shown(head.get("Subject", "")),
-        "size": len(message),
-    }
-
-
-def matches(item: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether a list's entry passes a filter. A sender is looked for in the envelope and in From:."""
-    for key, value in wanted.items():
-        if key == "before":
-            if item["arrived"] >= value:
-                return False
-        elif key == "sender":
-            if value.lower() not in f"{item['sender']} {item['from']}".lower():
-                return False
-        elif key == "recipient":
-            if value.lower() not in f"{item['recipient']} {item['original']}".lower():
-                return False
-        elif value.lower() not in item[key].lower():
-            return False
-    return True
-
-
-class _Words(HTMLParser):
-    """The words of an HTML text."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words: list[str] = []
-        self._hidden = 0
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        self._hidden += tag in ("script", "style")
-
-    def handle_endtag(self, tag: str) -> None:
-        self._hidden -= tag in ("script", "style") and self._hidden > 0
-
-    def handle_data(self, data: str) -> None:
-        if not self._hidden:
-            self.words.append(data)
-
-
-def details(path: Path) -> dict[str, Any]:
-    """An entry with its headers, its text and the names of its parts; HTML is reduced to its words."""
-    _, message = read(path)
-    mail = BytesParser(policy=email.policy.compat32).parsebytes(message)
-    texts, parts = [], []
-    for part in mail.walk():
-        if part.is_multipart():
-            continue
-        payload = part.get_payload(decode=True)
-        content = payload if isinstance(payload, bytes) else b""
-        kind, name = part.get_content_type(), part.get_filename()
-        parts.append({"type": kind, "name": shown(name or ""), "size": len(content)})
-        if kind in ("text/plain", "text/html") and not name:
-            try:
-                text = content.decode(str(part.get_content_charset("utf-8")), "replace")
-            except LookupError:
-                text = content.decode("utf-8", "replace")
-            if kind == "text/html":
-                reader = _Words()
-                reader.feed(text)
-                text = "".join(reader.words)
-            texts.append("\n".join(shown(line) for line in text.splitlines()))
-    return {
-        **summary(path),
-        "headers": [[shown(key), shown(value)] for key, value in mail.items()],
-        "text": "\n\n".join(texts)[:LONGEST],
-        "parts": parts,
-    }
+    return heldmail.summary(asdict(entry), message)
 
 
 def is_ours(settings: Settings, address: str) -> bool:
@@ -265,14 +187,15 @@ def serve(quarantine: Quarantine, request: dict[str, Any]) -> list[dict[str, Any
                 found = [summary(path) for _, path in chosen if path]
                 return sorted(found, key=lambda it: (it["arrived"], it["id"]))
             case "show":
-                return [details(path) for _, path in chosen if path]
+                taken = [read(path) for _, path in chosen if path]
+                return [heldmail.details(asdict(entry), message) for entry, message in taken]
         return [decide(quarantine, request["action"], name, path) for name, path in chosen]
 
 
 def decide(quarantine: Quarantine, action: str, name: str, path: Path | None) -> dict[str, Any]:
     """Releases or deletes one message: {"id", "done", "why"}."""
     if path is None:
-        return {"id": name, "done": False, "why": "there is no such message in quarantine"}
+        return {"id": name, "done": False, "why": heldmail.MISSING}
     entry, _ = read(path)
     try:
         if action == "release":
@@ -285,40 +208,17 @@ def decide(quarantine: Quarantine, action: str, name: str, path: Path | None) ->
 
 
 def letter(settings: Settings, recipient: str, items: list[dict[str, Any]]) -> EmailMessage:
-    """What a recipient is told of new messages in quarantine (RFC 3834: not to be answered by machines)."""
+    """What a recipient is told of new messages in quarantine."""
     many = len(items) != 1
-    mail = EmailMessage()
-    mail["From"] = f'"{settings.organisation.replace(chr(34), "")}" <{settings.sender}>'
-    mail["To"] = recipient
-    mail["Reply-To"] = settings.admin
-    mail["Subject"] = f"{len(items)} message{'s' if many else ''} held back for you"
-    mail["Date"] = format_datetime(localtime())
-    mail["Message-ID"] = make_msgid(domain=settings.sender.rpartition("@")[2])
-    mail["Auto-Submitted"] = "auto-generated"
-    lines = [
+    subject = f"{heldmail.messages(len(items))} held back for you"
+    return heldmail.letter(settings, recipient, subject, [
         f"{'These messages were' if many else 'This message was'} sent to you and held back, because "
         f"{'they' if many else 'it'} may be dangerous:", "",
-    ]  # fmt: skip
-    for item in items:
-        moment = time.strftime("%d %B %Y, %H:%M", time.localtime(item["arrived"]))
-        lines += [
-            f"  Number:   {item['id']}", f"  Arrived:  {moment}",
-            f"  From:     {harmless(item['from'] or item['sender'])}",
-            f"  Subject:  {harmless(item['subject']) or '(none)'}",
-            f"  Why:      {harmless(item['reason'])}", "",
-        ]  # fmt: skip
-    lines += [
+        *heldmail.listed(items),
         "You do not have to do anything. If you expected such a message and know its sender, answer this",
         f"mail (it goes to {settings.admin}), name the number and ask for its release.",
         f"What nobody asks for is deleted after {settings.days} days.",
-    ]
-    mail.set_content("\n".join(lines) + "\n")
-    return mail
-
-
-def harmless(words: str) -> str:
-    """A stranger's words, in which no mail program finds a link to click on."""
-    return re.sub(r"(?i)(?<=\w)[.:](?=[\w/])", lambda it: f"[{it[0]}]", words)[:200]
+    ])  # fmt: skip
 
 
 def daily(quarantine: Quarantine) -> None:
