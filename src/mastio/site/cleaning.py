@@ -16,6 +16,15 @@ def _attachments(name: str, what: str) -> Key:
     return Key(f"filter.{name}", Kind.TEXT, meaning, f"`{default}`")
 
 
+def _leaving(name: str, more: str = "") -> Key:
+    return Key(
+        f"filter.leaving.{name}",
+        Kind.TEXT,
+        f"The same in mail that leaves the site.{more}",
+        f"`{Treatment.REJECT}` where `filter.{name}` is, else `{Treatment.MARK}`",
+    )
+
+
 def _leanings(
     below: str, whose: str, shared: tuple[str, str, str] = ("", "", "")
 ) -> tuple[Key, ...]:
@@ -71,6 +80,13 @@ CLEANING: tuple[Key, ...] = (
         "encrypted_archives",
         "archives that no scanner can look through: with a password, too deep, too large, RAR",
     ),
+    _leaving(
+        "dangerous_attachments",
+        " With `quarantine` the gateway holds it and its sender is told; `mastio quarantine` releases or deletes it. "
+        "With `mark` it goes, and the log says so. A message that also goes to colleagues has the stricter of both.",
+    ),
+    _leaving("macro_documents"),
+    _leaving("encrypted_archives"),
     Key(
         "filter.trusted_forwarders",
         Kind.TEXTS,

@@ -1,4 +1,5 @@
-"""What the gateway lets in, as frozen data: a part of the site. `mastio.site.filtering` makes it from the site file."""
+"""What the gateway lets in, and out, as frozen data: a part of the site. `mastio.site.filtering` makes it from the
+site file."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,8 +11,9 @@ class Treatment(StrEnum):
 
     REJECT = "reject"
     QUARANTINE = "quarantine"
-    """Delivered with a header by which the store files it away from the reader."""
+    """Filed away from its reader by the store; what leaves the site is held by the gateway."""
     MARK = "mark"
+    """Delivered with a header that says so; what leaves the site goes as it is, and the log says so."""
 
 
 class Topic(StrEnum):
@@ -47,12 +49,22 @@ class Leaning:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaving:
+    """What becomes of attachments in mail that leaves the site. Who sends an archive with a password means it."""
+
+    dangerous_attachments: Treatment = Treatment.REJECT
+    macro_documents: Treatment = Treatment.MARK
+    encrypted_archives: Treatment = Treatment.MARK
+
+
+@dataclass(frozen=True, slots=True)
 class Filter:
     """What the gateway lets in; thresholds for the whole site are in `model.Policy`."""
 
     dangerous_attachments: Treatment = Treatment.REJECT
     macro_documents: Treatment = Treatment.QUARANTINE
     encrypted_archives: Treatment = Treatment.QUARANTINE
+    leaving: Leaving = Leaving()
     trusted_forwarders: tuple[str, ...] = ()
     """Domains whose ARC seals (RFC 8617) are believed when a forwarded message fails DMARC."""
     welcome: Listing = field(default_factory=Listing)

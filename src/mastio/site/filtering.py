@@ -1,8 +1,11 @@
-"""The site file's `[filter]`: what the gateway lets in, for the whole site and for each of its domains.
+"""The site file's `[filter]`: what the gateway lets in, for the whole site and for each of its domains, and out.
 
     [filter]
     dangerous_attachments = "quarantine"
     welcome = ["partner.example", "boss@home.example", "192.0.2.0/24"]
+
+    [filter.leaving]
+    macro_documents = "quarantine"
 
     [filter.domains."example.org"]
     spam_junk_score = 4.5
@@ -15,7 +18,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 from mastio.site import values
-from mastio.site.filter import Filter, Leaning, Listing, Topic, Treatment
+from mastio.site.filter import Filter, Leaning, Leaving, Listing, Topic, Treatment
 from mastio.site.model import Network, Policy
 from mastio.site.problems import did_you_mean
 from mastio.site.read import Raw
@@ -28,22 +31,37 @@ _E = TypeVar("_E", Treatment, Topic)
 def parse(raw: Raw, domains: tuple[str, ...], policy: Policy) -> Filter:
     """The filter of a site with these domains; what is wrong is added to `raw.problems`."""
     at = ("filter",)
-    given = {
-        name: found
-        for name in _ATTACHMENTS
-        if raw.has("filter", name)
-        and (found := _among(raw, Treatment, raw.text("filter", name), ("filter", name)))
-    }
+    given = _treatments(raw, at)
     names = dict.fromkeys(path[2] for path in raw.leaves if path[:2] == ("filter", "domains"))
     leanings = tuple(_leaning(raw, str(name), domains, policy) for name in names)
     return Filter(
         **given,
+        leaving=_leaving(raw, given),
         trusted_forwarders=_domains(raw, (*at, "trusted_forwarders")),
         welcome=_listing(raw, (*at, "welcome")),
         block=_listing(raw, (*at, "block")),
         topics=_topics(raw, at),
         domains=leanings,
     )
+
+
+def _treatments(raw: Raw, at: tuple[str, ...]) -> dict[str, Treatment]:
+    """What the table at `at` says, by the attachments' names."""
+    return {
+        name: found
+        for name in _ATTACHMENTS
+        if raw.has(*at, name)
+        and (found := _among(raw, Treatment, raw.text(*at, name), (*at, name)))
+    }
+
+
+def _leaving(raw: Raw, incoming: dict[str, Treatment]) -> Leaving:
+    """What nobody may have, nobody sends; all else goes, unless the site file says so."""
+    as_incoming = {
+        name: Treatment.REJECT if it is Treatment.REJECT else Treatment.MARK
+        for name, it in incoming.items()
+    }
+    return Leaving(**{**as_incoming, **_treatments(raw, ("filter", "leaving"))})
 
 
 def sender(text: str) -> str | Network:

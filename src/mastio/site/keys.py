@@ -143,7 +143,12 @@ KEYS: tuple[Key, ...] = (
     _policy("spam_junk_score", "From this Rspamd score on, mail is filed in Junk.", 0.1, 1000),
     _policy("spam_reject_score", "From this Rspamd score on, mail is refused.", 0.1, 1000),
     _policy("log_days", "How long the machines' logs are kept, in days.", 1, 3650),
-    _policy("quarantine_days", "How long mail in quarantine is kept, in days.", 1, 3650),
+    _policy(
+        "quarantine_days",
+        "How long mail in quarantine, or held on its way out, is kept, in days.",
+        1,
+        3650,
+    ),
     _policy("dkim_days", "How long a DKIM key signs, in days; see `mastio dkim rotate`.", 1, 3650),
     Key(
         "dns.dmarc",

@@ -118,7 +118,7 @@ class Policy:
     log_days: int = 90
     """How long watch keeps the machines' logs, in days."""
     quarantine_days: int = 30
-    """How long mail in quarantine is kept, in days."""
+    """How long mail in quarantine, or held on its way out, is kept, in days."""
     dkim_days: int = 180
     """How long a DKIM key signs before the next one takes over, in days."""
 

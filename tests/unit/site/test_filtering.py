@@ -5,7 +5,7 @@ from ipaddress import ip_network
 import pytest
 
 from mastio.site import parse
-from mastio.site.filter import Filter, Topic, Treatment
+from mastio.site.filter import Filter, Leaving, Topic, Treatment
 from mastio.site.problems import SiteFileError
 
 HEAD = """
@@ -26,6 +26,25 @@ def read(text: str) -> Filter:
 def test_the_default_refuses_programs_and_files_away_what_cannot_be_judged() -> None:
     assert read("") == Filter()
     assert Filter().dangerous_attachments is Treatment.REJECT
+
+
+R, Q, M = Treatment.REJECT, Treatment.QUARANTINE, Treatment.MARK
+
+
+@pytest.mark.parametrize(
+    ("text", "leaving"),
+    [
+        ("", (R, M, M)),
+        ('[filter]\ndangerous_attachments = "quarantine"\nmacro_documents = "reject"', (M, R, M)),
+        ('[filter.leaving]\nmacro_documents = "quarantine"', (R, Q, M)),
+        ('[filter]\nencrypted_archives = "reject"\nleaving.encrypted_archives = "mark"', (R, M, M)),
+    ],
+    ids=["nothing-said", "as-coming-in", "its-own", "less-than-coming-in"],
+)
+def test_what_leaves_is_refused_as_what_comes_in_unless_it_has_its_own_rule(
+    text: str, leaving: tuple[Treatment, ...]
+) -> None:
+    assert read(text).leaving == Leaving(*leaving)
 
 
 def test_senders_are_sorted_by_their_form() -> None:
@@ -50,6 +69,8 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     text = """
 [filter]
 dangerous_attachments = "rejct"
+leaving.macro_documents = "hold"
+leaving.dangerous = "mark"
 block = ["192.0.2.1/24", "nobody", "a@b@"]
 trusted_forwarders = ["lists"]
 [filter.topics]
@@ -61,7 +82,8 @@ spam_junk_score = 20.0
         read(text)
     told = str(caught.value)
     for words in (
-        "did you mean reject?", "its network is 192.0.2.0/24", "'nobody' is not a full domain",
+        "did you mean reject?", "'hold' is unknown", "filter.leaving.dangerous",
+        "its network is 192.0.2.0/24", "'nobody' is not a full domain",
         "'a@b@'", "'lists' is not a full domain", "did you mean drugs?", "none of the site's domains",
         "spam_junk_score (20) must be below spam_reject_score (15)",
     ):  # fmt: skip

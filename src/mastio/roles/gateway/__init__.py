@@ -20,6 +20,7 @@ The templates stand beside this file, in a folder per program; each says why, wi
 |---|---|
 | `postfix` | Postfix |
 | `onward` | mail that waited for the store goes on when that is back |
+| `holding` | what waits for an administrator before it leaves |
 | `scanners` | Rspamd, ClamAV, Valkey |
 | `pulse` | what hangs is restarted |
 | `learning` | Bayes, and the door by which users' verdicts come in |
@@ -30,7 +31,16 @@ Names come from the machine's own validating resolver (`roles/resolver`).
 """
 
 from mastio.context import Context
-from mastio.roles.gateway import learning, onward, policies, postfix, pulse, scanners, signing
+from mastio.roles.gateway import (
+    holding,
+    learning,
+    onward,
+    policies,
+    postfix,
+    pulse,
+    scanners,
+    signing,
+)
 from mastio.roles.gateway.files import VALKEY, together
 from mastio.site.model import Role
 from mastio.state import HostState, Kept
@@ -46,6 +56,9 @@ KEPT = Kept(
 
 def build(ctx: Context) -> HostState:
     """The gateway's part of a machine that carries gateway-in, gateway-out or both."""
-    lessons = (learning.build(ctx),) if ctx.machine.has(Role.GATEWAY_IN) else ()
-    parts = (scanners, pulse, signing, policies, postfix, onward)
-    return together(*(part.build(ctx) for part in parts), *lessons)
+    parts = [scanners, pulse, signing, policies, postfix, onward]
+    if ctx.machine.has(Role.GATEWAY_IN):
+        parts.append(learning)
+    if ctx.machine.has(Role.GATEWAY_OUT):
+        parts.append(holding)
+    return together(*(part.build(ctx) for part in parts))

@@ -47,6 +47,7 @@ def together(*parts: HostState) -> HostState:
         debconf=tuple(it for part in parts for it in part.debconf),
         files=tuple(it for part in parts for it in part.files),
         directories=tuple(it for part in parts for it in part.directories),
+        users=tuple(it for part in parts for it in part.users),
         units=tuple(it for part in parts for it in part.units),
         checks=tuple(it for part in parts for it in part.checks),
         commands=tuple(it for part in parts for it in part.commands),

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from mastio.context import Context
 from mastio.roles.gateway.files import LISTS, RECIPIENTS, etc
-from mastio.site.filter import Leaning, Listing, Topic
+from mastio.site.filter import Filter, Leaning, Leaving, Listing, Topic
 from mastio.site.model import Address, Policy, Site
 from mastio.state import Command, Directory, File, HostState
 
@@ -89,13 +89,19 @@ def rules(site: Site, relays: Iterable[Address]) -> dict[str, object]:
         "trusted_forwarders": list(own.trusted_forwarders),
         "dangerous": list(DANGEROUS),
         "macros": list(MACROS),
-        "dangerous_attachments": own.dangerous_attachments,
-        "macro_documents": own.macro_documents,
-        "encrypted_archives": own.encrypted_archives,
+        "attachments": {"incoming": _treatments(own), "leaving": _treatments(own.leaving)},
         "topics": {topic: list(words) for topic, words in TOPICS.items()},
         "greylist_delay": site.policy.greylist_delay,
         "site": _leaning(whole, whole, site.policy),
         "domains": {it.domain: _leaning(it, whole, site.policy) for it in own.domains},
+    }
+
+
+def _treatments(one: Filter | Leaving) -> dict[str, str]:
+    return {
+        "dangerous_attachments": one.dangerous_attachments,
+        "macro_documents": one.macro_documents,
+        "encrypted_archives": one.encrypted_archives,
     }
 
 

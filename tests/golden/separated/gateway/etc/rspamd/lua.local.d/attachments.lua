@@ -1,8 +1,8 @@
 -- Attachments that the site's policy names, by what is in them, not by what they are called alone. What
 -- they get is in the site file: refused, filed away by the store (X-Mastio-Quarantine), or only marked
--- (X-Mastio-Attachment). The headers are ours: Postfix removes them from all that comes in.
---
--- Mail that leaves the site is held to refusals only: there is no store behind it to file it away.
+-- (X-Mastio-Attachment). Mail that leaves the site has a policy of its own, and is held by Postfix here
+-- (X-Mastio-Held): there is no store behind it. The headers are ours: Postfix removes them from all that
+-- comes in, and from all that goes out.
 local house = dofile("/etc/rspamd/mastio/house.lua")
 local lua_mime = require "lua_mime"
 local NAME = "ATTACHMENTS"
@@ -89,12 +89,28 @@ local DEEPER = {
   CLAM_PARTIAL = { "encrypted_archives", "an archive not looked through to the end" },
 }
 
-local function leaves(task)
-  if not house.from_inside(task) then return false end
+-- The policies that count for a message, and whether it leaves the site. SMTP knows one answer: what goes to
+-- colleagues and to others has both.
+local function policies(task)
+  local found, leaves = {}, false
+  local inside = house.from_inside(task)
   for _, recipient in ipairs(task:get_recipients("smtp") or {}) do
-    if house.own_domain(recipient.domain) then return false end
+    local out = inside and not house.own_domain(recipient.domain)
+    found[out and "leaving" or "incoming"] = true
+    leaves = leaves or out
   end
-  return true
+  return next(found) and found or { incoming = true }, leaves
+end
+
+local STRICT = { "reject", "quarantine", "mark" }
+
+-- The strictest of what the policies say.
+local function treatment(kind, counting)
+  for _, one in ipairs(STRICT) do
+    for policy in pairs(counting) do
+      if house.rules.attachments[policy][kind] == one then return one end
+    end
+  end
 end
 
 house.rule(NAME, 2, function(task)
@@ -103,18 +119,22 @@ house.rule(NAME, 2, function(task)
   for symbol, what in pairs(DEEPER) do
     if task:has_symbol(symbol) then found[what[1]] = found[what[1]] or what[2] end
   end
+  local counting, leaves = policies(task)
   local by = { reject = {}, quarantine = {}, mark = {} }
-  for kind, reason in pairs(found) do table.insert(by[house.rules[kind]], reason) end
+  for kind, reason in pairs(found) do table.insert(by[treatment(kind, counting)], reason) end
   for _, reasons in pairs(by) do table.sort(reasons) end
   if by.reject[1] then
     return house.refuse(task, NAME, "it has " .. table.concat(by.reject, " and "))
   end
-  if leaves(task) then return end
   local headers = {}
-  if by.quarantine[1] then headers["X-Mastio-Quarantine"] = table.concat(by.quarantine, "; ") end
-  if by.mark[1] then headers["X-Mastio-Attachment"] = table.concat(by.mark, "; ") end
-  if next(headers) then
-    task:insert_result(NAME, 0.0, headers["X-Mastio-Quarantine"] or headers["X-Mastio-Attachment"])
-    lua_mime.modify_headers(task, { add = headers })
+  for name, header in pairs({
+    quarantine = leaves and "X-Mastio-Held" or "X-Mastio-Quarantine",
+    mark = "X-Mastio-Attachment",
+  }) do
+    if by[name][1] then
+      headers[header] = table.concat(by[name], "; ")
+      task:insert_result(NAME, 0.0, name .. ": " .. headers[header])
+    end
   end
+  if next(headers) then lua_mime.modify_headers(task, { add = headers }) end
 end)
