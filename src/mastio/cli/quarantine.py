@@ -1,4 +1,4 @@
-"""`mastio quarantine`: mail that the gateway had held back, to be looked at, released or deleted."""
+"""`mastio quarantine`: mail that the gateway has held back, to be looked at, released or deleted."""
 
 import json
 import sys
@@ -13,7 +13,8 @@ import click
 from mastio.cli.common import App, pass_app
 from mastio.cli.directory import json_flag
 from mastio.errors import Exit, MastioError
-from mastio.quarantine.client import Decided, Entry, Filter, Quarantine, Verdict
+from mastio.heldmail import messages
+from mastio.quarantine.client import Decided, Direction, Entry, Filter, Quarantine, Verdict
 
 
 def which(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -44,7 +45,9 @@ def which(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @click.group()
 def quarantine() -> None:
-    """Mail that the gateway had held back.
+    """Mail that the gateway has held back, coming in or leaving.
+
+    What comes in is held for each recipient by itself; what leaves, for all together. Its sender is told.
 
     Options that say which messages take parts of values, in any case of letters.
     """
@@ -56,14 +59,16 @@ def quarantine() -> None:
 @pass_app
 def list_(app: App, wanted: Filter, as_json: bool) -> None:
     """List messages, oldest first."""
-    entries = _quarantine(app).find(wanted)
+    quarantine = _quarantine(app)
+    entries = quarantine.find(wanted)
     if as_json:
         click.echo(json.dumps([_plain(it) for it in entries], indent=2, ensure_ascii=False))
-        return
-    for it in entries:
-        click.echo(f"{it.id}  {_moment(it)}  {it.recipient}")
-        click.echo(f"    from {it.from_ or it.sender or '<>'}: {it.subject or '(no subject)'}")
-        click.echo(f"    {it.reason}")
+    else:
+        for it in entries:
+            click.echo(f"{it.id}  {_moment(it)}  {_way(it)}{it.recipient}")
+            click.echo(f"    from {it.from_ or it.sender or '<>'}: {it.subject or '(no subject)'}")
+            click.echo(f"    {it.reason}")
+    _complain(quarantine)
 
 
 @quarantine.command("show")
@@ -79,7 +84,9 @@ def show(app: App, id_: str, as_json: bool) -> None:
         return
     it = details.entry
     sent = f", sent to {it.original}" if it.original != it.recipient else ""
-    click.echo(f"held back: {it.reason}\nfor:       {it.recipient}{sent}")
+    click.echo(
+        f"held back: {it.reason}, on {it.machine}\nfor:       {_way(it)}{it.recipient}{sent}"
+    )
     click.echo(f"envelope:  <{it.sender}>, {_moment(it)}, {it.size} bytes\n")
     for name, value in details.headers:
         click.echo(f"{name}: {value}")
@@ -95,7 +102,7 @@ def show(app: App, id_: str, as_json: bool) -> None:
 @json_flag
 @pass_app
 def release(app: App, ids: tuple[str, ...], wanted: Filter, yes: bool, as_json: bool) -> Exit:
-    """Give messages to their recipients: those with the IDs, or all that fit the options.
+    """Give or send messages to their recipients: those with the IDs, or all that fit the options.
 
     They are not scanned again.
     """
@@ -109,7 +116,10 @@ def release(app: App, ids: tuple[str, ...], wanted: Filter, yes: bool, as_json: 
 @json_flag
 @pass_app
 def delete(app: App, ids: tuple[str, ...], wanted: Filter, yes: bool, as_json: bool) -> Exit:
-    """Delete messages for good: those with the IDs, or all that fit the options."""
+    """Delete messages for good: those with the IDs, or all that fit the options.
+
+    Who sent one that was leaving is told.
+    """
     return _decide(app, Verdict.DELETE, ids, wanted, yes, as_json)
 
 
@@ -124,26 +134,37 @@ def _decide(
             hint=f"look at `mastio quarantine list`, then use `mastio quarantine {verdict} --yes`",
             code=Exit.USAGE,
         )
-    chosen = ids or tuple(it.id for it in _quarantine(app).find(wanted))
+    quarantine = _quarantine(app)
+    chosen = ids or tuple(it.id for it in quarantine.find(wanted))
     if chosen and not yes:
-        click.confirm(f"{verdict} {_count(len(chosen))}?", abort=True, err=True)
-    decided = _quarantine(app).decide(verdict, chosen) if chosen else ()
-    return _report(verdict, decided, as_json)
+        click.confirm(f"{verdict} {messages(len(chosen))}?", abort=True, err=True)
+    decided = quarantine.decide(verdict, chosen) if chosen else ()
+    _report(verdict, decided, as_json)
+    _complain(quarantine)
+    return Exit.OK
 
 
-def _report(verdict: Verdict, decided: tuple[Decided, ...], as_json: bool) -> Exit:
+def _report(verdict: Verdict, decided: tuple[Decided, ...], as_json: bool) -> None:
     failed = [it for it in decided if not it.done]
     if as_json:
         click.echo(json.dumps([asdict(it) for it in decided], indent=2, ensure_ascii=False))
     else:
-        click.echo(f"{verdict}d: {_count(len(decided) - len(failed))}")
+        click.echo(f"{verdict}d: {messages(len(decided) - len(failed))}")
     if failed:
         raise MastioError(
             "\n".join(f"{it.id}: {it.why}" for it in failed),
             hint=f"what was not {verdict}d stays in quarantine; `mastio quarantine list` shows it",
             code=Exit.FAILED,
         )
-    return Exit.OK
+
+
+def _complain(quarantine: Quarantine) -> None:
+    """Says which machines did not answer, after what the others said."""
+    if quarantine.silent:
+        first, *rest = quarantine.silent.values()
+        raise MastioError(
+            "\n".join(it.message for it in (first, *rest)), hint=first.hint, code=first.code
+        )
 
 
 def _quarantine(app: App) -> Quarantine:
@@ -155,9 +176,9 @@ def _plain(entry: Entry) -> dict[str, Any]:
     return {key.rstrip("_"): value for key, value in plain.items()}
 
 
+def _way(entry: Entry) -> str:
+    return "leaving, to " if entry.direction is Direction.LEAVING else ""
+
+
 def _moment(entry: Entry) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.arrived))
-
-
-def _count(number: int) -> str:
-    return f"{number} message{'' if number == 1 else 's'}"

@@ -1,22 +1,24 @@
-"""What an administrator asks of the quarantine on the store.
+"""What an administrator asks of the quarantine on the store, and of the gateways where mail is held on its way out.
 
     quarantine = Quarantine(site, transport)
     for entry in quarantine.find(Filter(recipient="alice@")): ...
     quarantine.decide(Verdict.RELEASE, ids=["4gXk…-0a1b2c"])
 
-The store's program answers as its own user: what strangers wrote is parsed there, and comes here as JSON,
-one line to a value, without control characters.
+The machines' programs answer: what strangers wrote is parsed there, as a user who owns nothing else, and comes here as
+JSON, one line to a value, without control characters. A machine that does not answer is in `silent`; the others count.
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from mastio.errors import Exit, MastioError
+from mastio.heldmail import MISSING
 from mastio.instances import calling, of_store
-from mastio.roles.store import holding
+from mastio.roles.gateway import holding as gateway_holding
+from mastio.roles.store import holding as store_holding
 from mastio.site.model import Role, Site
 from mastio.transport import Transport, ended, last_line
 
@@ -29,6 +31,15 @@ class Verdict(StrEnum):
 
     RELEASE = "release"
     DELETE = "delete"
+
+
+class Direction(StrEnum):
+    """Where a message was going."""
+
+    INCOMING = "incoming"
+    """To a mailbox: held by the store, for each recipient by itself."""
+    LEAVING = "leaving"
+    """Out of the site: held by a gateway, for all recipients."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +62,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A message that is held back for one recipient."""
+    """A message that is held back: for one recipient, or on its way out."""
 
     id: str
     recipient: str
@@ -66,6 +77,11 @@ class Entry:
     subject: str
     size: int
     """In bytes."""
+    direction: Direction
+    machine: str
+    """Where it is held."""
+    recipients: tuple[str, ...]
+    """All whom the decision is for; `recipient` has them in one text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,24 +114,52 @@ class Decided:
     """Why not, when it is not done; the message is then still there, unless it never was."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    machine: str
+    direction: Direction
+    command: tuple[str, ...]
+
+    def may_have(self, name: str) -> bool:
+        """Whether an entry of that name may be here: the gateway's is a queue id, the store's has more behind it."""
+        return ("-" in name) == (self.direction is Direction.INCOMING)
+
+
 class Quarantine:
-    """The quarantine of `site`, behind `transport`."""
+    """All that is held back in `site`, behind `transport`."""
 
     def __init__(self, site: Site, transport: Transport) -> None:
         self._transport = transport
+        self.silent: dict[str, MastioError] = {}
+        """The machines that did not answer so far, and why."""
         store = site.carrying(Role.STORE)[0]
-        self._store, self._calling = store.name, calling(of_store(store))
+        as_its_user = ("runuser", "-u", store_holding.USER, "--", *calling(of_store(store)))
+        self._places = (
+            _Place(store.name, Direction.INCOMING, (*as_its_user, store_holding.PROGRAM, "serve")),
+            *(
+                _Place(it.name, Direction.LEAVING, (gateway_holding.PROGRAM, "serve"))
+                for it in site.carrying(Role.GATEWAY_OUT)
+            ),
+        )
 
     def find(self, which: Filter) -> tuple[Entry, ...]:
         """The messages that fit, oldest first."""
-        return tuple(_entry(it) for it in self._ask("list", filter=which.plain()))
+        found = [
+            _entry(place, it)
+            for place in self._places
+            for it in self._ask(place, "list", filter=which.plain())
+        ]
+        return tuple(sorted(found, key=lambda it: (it.arrived, it.id)))
 
     def show(self, name: str) -> Details:
         """One message; raises MastioError when it is not there."""
-        for it in self._ask("show", ids=[name]):
-            headers = tuple((str(key), str(value)) for key, value in it["headers"])
-            parts = tuple(Part(**part) for part in it["parts"])
-            return Details(_entry(it), headers, it["text"], parts)
+        for place in (it for it in self._places if it.may_have(name)):
+            for it in self._ask(place, "show", ids=[name]):
+                headers = tuple((str(key), str(value)) for key, value in it["headers"])
+                parts = tuple(Part(**part) for part in it["parts"])
+                return Details(_entry(place, it), headers, it["text"], parts)
+        for error in self.silent.values():
+            raise error
         raise MastioError(
             f"there is no message {name} in quarantine",
             hint="`mastio quarantine list` shows all",
@@ -124,25 +168,43 @@ class Quarantine:
 
     def decide(self, verdict: Verdict, ids: Sequence[str]) -> tuple[Decided, ...]:
         """Releases messages to their recipients, or deletes them."""
-        answers = self._ask(verdict, ids=list(ids))
-        return tuple(Decided(it["id"], it["done"], it["why"]) for it in answers)
+        decided: dict[str, Decided] = {}
+        for place in self._places:
+            here = [it for it in ids if place.may_have(it)]
+            for it in self._ask(place, verdict, ids=here) if here else ():
+                said = Decided(it["id"], it["done"], it["why"])
+                # Of several gateways one has it; the others say that there is no such message.
+                if said.id not in decided or said.done or said.why != MISSING:
+                    decided[said.id] = said
+        return tuple(self._fate(decided.get(it, Decided(it, False, MISSING))) for it in ids)
 
-    def _ask(self, action: str, **what: Any) -> list[dict[str, Any]]:
-        command = ["runuser", "-u", holding.USER, "--", *self._calling, holding.PROGRAM, "serve"]
+    def _fate(self, said: Decided) -> Decided:
+        """Who did not answer may have what all others have not."""
+        may_have = [it.machine for it in self._places if it.may_have(said.id)]
+        away = ", ".join(it for it in may_have if it in self.silent)
+        return replace(said, why=f"{away} did not answer") if away and said.why == MISSING else said
+
+    def _ask(self, place: _Place, action: str, **what: Any) -> list[dict[str, Any]]:
         request = json.dumps({"action": action, **what}).encode()
-        done = self._transport.run(self._store, command, request, timeout=_TIMEOUT)
+        try:
+            done = self._transport.run(place.machine, place.command, request, timeout=_TIMEOUT)
+        except MastioError as error:
+            self.silent[place.machine] = error
+            return []
         if done.code:
-            raise MastioError(
-                f"{self._store}: the quarantine does not answer: "
+            self.silent[place.machine] = MastioError(
+                f"{place.machine}: the quarantine does not answer: "
                 f"{last_line(done.stderr) or ended(done.code)}",
                 hint="`mastio apply` puts its program there",
             )
+            return []
         answer: list[dict[str, Any]] = json.loads(done.stdout)
         return answer
 
 
-def _entry(it: dict[str, Any]) -> Entry:
+def _entry(place: _Place, it: dict[str, Any]) -> Entry:
     return Entry(
         it["id"], it["recipient"], it["original"], it["sender"], it["reason"], it["arrived"],
-        it["from"], it["subject"], it["size"],
+        it["from"], it["subject"], it["size"], place.direction, place.machine,
+        tuple(it.get("recipients", [it["recipient"]])),
     )  # fmt: skip
