@@ -185,6 +185,9 @@ def _people(digest: Digest) -> Iterator[Need]:
     if held := whole.count("held.outgoing"):
         who = ", ".join(name for name, _ in whole.top("held", 3))
         yield Need(Level.ACT, f"outgoing mail is held: {held:,} of {who}", "mastio outbound show")
+    if held := whole.count("leaving.held"):
+        words = f"mail is held on its way out, because of what is attached: {held:,}"
+        yield Need(Level.ACT, words, "mastio quarantine list")
     failed = digest.total("login.failed")
     good = digest.total("login.good")
     if failed > 200 and failed > good:

@@ -238,10 +238,13 @@ def _offences(name: str, reader: Reader) -> Program:
 
 
 def _quarantine(name: str, reader: Reader) -> Program:
+    """The store's quarantine, and what the gateway holds on its way out."""
+    kind = "leaving" if name == "mastio-held" else "quarantine"
+
     def handler(text: bytes, line: bytes) -> None:
         verb = text.partition(b":")[0]
         if verb in (b"held", b"deleted", b"released", b"expired"):
-            reader.tally.counts[f"quarantine.{verb.decode()}"] += 1
+            reader.tally.counts[f"{kind}.{verb.decode()}"] += 1
         else:
             reader.odd(name, text, line)
 
@@ -370,6 +373,7 @@ _MAKERS: dict[bytes, Callable[[str, Reader], Program]] = {
     b"ulogd": _ulogd,
     b"mastio-offences": _offences,
     b"mastio-quarantine": _quarantine,
+    b"mastio-held": _quarantine,
     REPORTS.encode(): _reports,
     b"mastio-quota": _quota,
     **dict.fromkeys((it.encode() for it in losses.TAGS), _losses),

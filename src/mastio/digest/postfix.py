@@ -212,7 +212,7 @@ def _cleanup(tag: bytes, reader: Reader) -> Program:
                 reader.puts_off(line)
         elif rest.startswith(b"filter: header X-Mastio-Quarantine"):
             reader.tally.counts["held.quarantine"] += 1
-        elif not rest.startswith(b"resent-message-id="):
+        elif not rest.startswith((b"resent-message-id=", b"milter-header-hold: ")):
             leftover(text, line)
 
     return Program({}, handler)

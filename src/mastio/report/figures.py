@@ -120,8 +120,9 @@ def figures(digest: Digest) -> list[Table]:
         cleaned.append(
             ("a scan takes (median, 95 %)", f"{scan.share(0.5):.0f} ms, {scan.share(0.95):.0f} ms")
         )
-    held = whole.below("quarantine")
-    cleaned += [(f"quarantine: {name}", f"{number:,}") for name, number in held.items()]
+    for kind, words in (("quarantine", "quarantine"), ("leaving", "on its way out")):
+        held = whole.below(kind)
+        cleaned += [(f"{words}: {name}", f"{number:,}") for name, number in held.items()]
     steps = (
         ("gateway → store", "store/smtp"), ("store → mailbox", "lmtp"), ("store → gateway", "hand over"),
         ("gateway → the internet", "smtp"),

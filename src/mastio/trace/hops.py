@@ -36,6 +36,8 @@ _SCAN = re.compile(
 _RCPTS = re.compile(r", rcpts: <([^>]*)>")
 _FORCED = re.compile(r'forced: ([a-z ]+) "([^"]*)"')
 _SYMBOL = re.compile(r"([A-Z][A-Z0-9_]+)\(")
+_MARKED = re.compile(r"\bATTACHMENTS\([^)]*\)\{[^}]*?\bmark: ([^}]*?);?\}")
+"""What the filter lets pass with a mark, and why."""
 _FILED = re.compile(r"^(?:lmtp|deliver)\(([^)]*)\).*?msgid=(<[^>]*>): (.*)$", re.DOTALL)
 _FOLDER = re.compile(r"stored mail into mailbox '([^']*)'")
 _WRITTEN = re.compile(
@@ -43,6 +45,10 @@ _WRITTEN = re.compile(
 )
 """Roundcube's log of what it sent (`smtp_log`)."""
 _BANNED = re.compile(r"^banned ([0-9a-f.:]+/\d+) for (\d+) seconds: (.*)$")
+_EXPIRED = re.compile(rf"^expired: {_ID} ")
+"""postsuper(1) has deleted it for mastio-held, whose unit logs nothing so slight."""
+_ANEW = re.compile(rf" orig_id={_ID}$")
+"""pickup(8), of what postsuper(1) has queued anew."""
 _TLS = re.compile(r"TLS connection established from [^\[]*\[([^\]]*)\](?::(\d+))?: (\S+) ")
 _SCREEN = re.compile(r"^PASS (NEW|OLD) \[([^\]]*)\](?::(\d+))?")
 _PASSAGE = re.compile(r"^mastio accept: .*? SRC=(\S+) DST=(\S+) .* SPT=(\d+) DPT=(\d+) ")
@@ -86,6 +92,8 @@ class Scan:
     reason: str
     """Why the verdict was forced; empty when the score decided."""
     recipients: tuple[str, ...]
+    marked: str = ""
+    """What is attached that the site's policy marks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +201,14 @@ class Hop:
     held: datetime | None = None
     held_why: str = ""
     held_for: str = ""
+    held_content: bool = False
+    """For what is in it, and not for how much its user sends."""
     released: datetime | None = None
+    again: str = ""
+    """Its queue id after its release, where that is another."""
     deleted: datetime | None = None
+    expired: bool = False
+    """Nobody looked at it, and it was deleted."""
     ended: datetime | None = None
     notice: str = ""
     """The queue id of the notice that went to the sender."""
@@ -248,6 +262,9 @@ class Told:
             self._postfix(line, line.program.removeprefix("postfix/"))
         elif line.program == "rspamd":
             self._rspamd(line)
+        elif line.program == "mastio-held" and (match := _EXPIRED.match(line.text)):
+            hop = self._hop(line, match[1])
+            hop.deleted, hop.expired = line.written, True
         elif line.program == "roundcube" and (match := _WRITTEN.match(line.text)):
             user, address, message, queue = match.groups()
             self.written.append(Written(line.written, line.machine, message, user, address, queue))
@@ -288,6 +305,8 @@ class Told:
                 hop.screened, hop.screened_how = self._screen[hop.door]
         elif text.startswith("uid="):
             hop.program = "pickup"
+            if found := _ANEW.search(text):
+                self._hop(line, found[1]).again = match[1]
         elif text.startswith(("message-id=", "resent-message-id=")):
             hop.message = text.partition("=")[2]
         elif text.startswith("from=<"):
@@ -311,12 +330,8 @@ class Told:
                 line.written, line.machine, line.program, f"{found[2]}[{found[3]}]",
                 f"{found[6]} ({found[1]})", found[4], found[5],
             )  # fmt: skip
-        elif text.startswith("hold: "):
-            hop.held, hop.held_why = (
-                line.written,
-                text.partition(": <")[2].partition(">: ")[2].partition(";")[0],
-            )
-            hop.sender, hop.held_for = _after(text, "from=<"), _after(text, " to=<")
+        elif text.startswith(("hold: ", "milter-header-hold: ")):
+            self._hold(hop, line, text)
         elif text.startswith("filter: header X-Mastio-Quarantine: "):
             hop.quarantine = text.partition("Quarantine: ")[2].rpartition(" from ")[0]
         elif "notification: " in text:
@@ -326,10 +341,18 @@ class Told:
         elif text.startswith("removed"):
             hop.ended = line.written
 
+    def _hold(self, hop: Hop, line: Line, text: str) -> None:
+        hop.held, hop.held_content = line.written, text.startswith("milter-header-hold: ")
+        if hop.held_content:
+            hop.held_why = text.partition("X-Mastio-Held: ")[2].partition(" from ")[0]
+        else:
+            hop.held_why = text.partition(": <")[2].partition(">: ")[2].partition(";")[0]
+        hop.sender, hop.held_for = _after(text, "from=<"), _after(text, " to=<")
+
     def _postsuper(self, hop: Hop, line: Line, text: str) -> None:
         if text.startswith("removed"):
             hop.deleted = line.written
-        elif "hold" in text and "releas" in text:
+        elif ("hold" in text and "releas" in text) or text.startswith("requeued"):
             hop.released = line.written
         elif "hold" in text:
             hop.held = line.written
@@ -341,9 +364,11 @@ class Told:
         hop = self._hop(line, match[2])
         forced = _FORCED.search(line.text)
         people = _RCPTS.search(line.text)
+        marked = _MARKED.search(match[6])
         hop.scan = Scan(
             line.written, match[3], match[4], match[5], frozenset(_SYMBOL.findall(match[6])),
             forced[2] if forced else "", tuple(people[1].split(",")) if people else (),
+            marked[1] if marked else "",
         )  # fmt: skip
         hop.message = hop.message or f"<{match[1]}>"
 

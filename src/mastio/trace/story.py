@@ -5,7 +5,7 @@ times (greylisting) has several such hops and one message id; they are one story
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from ipaddress import ip_address, ip_network
@@ -101,6 +101,7 @@ def _message(known: Told, name: str, hops: list[Hop]) -> Story:
     hops = sorted(hops, key=lambda it: it.began)
     filings = [it for it in known.filings if it.message == name]
     after = {it.next for hop in known.hops.values() for it in hop.deliveries}
+    after |= {it.again for it in known.hops.values()}
     entries = [it for it in hops if it.queue not in after] or hops[:1]
     endings: dict[str, Ending] = {}
     for entry in entries:
@@ -168,12 +169,16 @@ def _endings(known: Told, hop: Hop, filings: list[Filing], depth: int) -> Iterat
         return
     if hop.deleted:
         for to in hop.recipients or ("",):
-            words = (
-                "held by the outbound limits, then dropped"
-                if hop.held
-                else "dropped from the queue"
+            yield Ending(to, Kind.DROPPED, _dropped(hop), hop.deleted)
+        return
+    if hop.again in known.hops and depth < _DEPTH:
+        for ending in _endings(known, known.hops[hop.again], filings, depth + 1):
+            held = (
+                f"held on {hop.machine} ({hop.held_why}), released, and "
+                if hop.held_content
+                else ""
             )
-            yield Ending(to, Kind.DROPPED, f"{words} by an administrator", hop.deleted)
+            yield replace(ending, words=held + ending.words)
         return
     last: dict[str, tuple[Delivery, Delivery]] = {}
     for it in hop.deliveries:
@@ -189,12 +194,22 @@ def _endings(known: Told, hop: Hop, filings: list[Filing], depth: int) -> Iterat
         yield _standing(hop)
 
 
+def _dropped(hop: Hop) -> str:
+    """How it was taken from the queue."""
+    if hop.held_content:
+        who = "since nobody released it" if hop.expired else "by an administrator"
+        return f"held on {hop.machine} ({hop.held_why}), then deleted unsent {who}"
+    how = "held by the outbound limits, then dropped" if hop.held else "dropped from the queue"
+    return f"{how} by an administrator"
+
+
 def _standing(hop: Hop) -> Ending:
     """A message that has not been tried yet."""
     to = ", ".join(hop.recipients)
     if hop.held and not hop.released:
+        command = "mastio quarantine list" if hop.held_content else "mastio outbound show"
         return Ending(to, Kind.HELD, f"held on {hop.machine}: {_lower(hop.held_why) or 'put on hold'}; "
-                      "`mastio outbound show` lists it", hop.held)  # fmt: skip
+                      f"`{command}` lists it", hop.held)  # fmt: skip
     if hop.ended:
         return Ending(to, Kind.TAKEN, f"taken from {hop.machine}'s queue", hop.ended)
     return Ending(to, Kind.UNDERWAY, f"under way: in {hop.machine}'s queue", hop.began)

@@ -64,7 +64,9 @@ def _hop(hop: Hop) -> Iterator[tuple[datetime, str, str]]:
     if hop.scan:
         scan = hop.scan
         forced = f", because: {scan.reason}" if scan.reason else ""
-        yield scan.at, name, f"filter: {scan.action}, score {scan.score} of {scan.limit}{forced}"
+        marked = f"; it has {scan.marked}" if scan.marked else ""
+        words = f"filter: {scan.action}, score {scan.score} of {scan.limit}{forced}{marked}"
+        yield scan.at, name, words
     for no in hop.turned_away:
         yield no.at, name, f"refused for {no.recipient}: {no.text}"
     if hop.refused:
@@ -72,7 +74,8 @@ def _hop(hop: Hop) -> Iterator[tuple[datetime, str, str]]:
     if hop.held:
         yield hop.held, name, f"put on hold: {hop.held_why}"
     if hop.released:
-        yield hop.released, name, "released from hold"
+        anew = f", as {hop.again}" if hop.again else ""
+        yield hop.released, name, f"released from hold{anew}"
     if hop.deleted:
         yield hop.deleted, name, "deleted from the queue"
     for it in hop.deliveries:

@@ -112,6 +112,7 @@ def test_a_usual_day_needs_nobody() -> None:
         (reported("tls reports", sessions=100, failed=3), Level.LOOK, "3 of 100 connections to us failed in TLS"),
         (full(), Level.LOOK, "1 mailboxes are nearly full"),
         (held(), Level.ACT, "outgoing mail is held: 2 of alice@fortress.test"),
+        (having("leaving.held", 3), Level.ACT, "mail is held on its way out, because of what is attached: 3"),
         (novel("shapes"), Level.LOOK, "1 log line of a new shape"),
         (novel("networks"), Level.LOOK, "1 log-in from a network"),
         (novel("flows"), Level.LOOK, "1 conversation that"),

@@ -216,6 +216,8 @@ def test_bans_viruses_services_and_the_quarantine() -> None:
         line("gateway", "clamd[9]", "instream(local): Eicar-Test-Signature.UNOFFICIAL(b08d01f74d47e02781f6a33fbbab58e6:740) FOUND"),
         line("gateway", "systemd[1]", "rspamd.service: Failed with result 'timeout'.", level="daemon.warning"),
         line("store", "mastio-quarantine[7]", "held: 4jYw-d8 from <carol@outside.test> to <alice@fortress.test>"),
+        line("gateway", "postfix/cleanup[3]", f"{QID}: milter-header-hold: header X-Mastio-Held: a document with macros from store.demo.internal[10.77.3.10]; from=<a@b> to=<c@d> proto=ESMTP helo=<x>"),
+        line("gateway", "mastio-held[8]", f"held: {QID} from <a@b> to <c@d>: a document with macros"),
         line("store", "postfix/submissions/smtpd[4]", f"{QID}: hold: END-OF-MESSAGE from unknown[10.77.2.10]: <END-OF-MESSAGE>: beyond; from=<a@b> to=<c@d> proto=ESMTP helo=<x> sasl_method=PLAIN sasl_username=a@b"),
         line("gateway", "kernel", "write failed: No space left on device", level="kern.err"),
     )  # fmt: skip
@@ -223,6 +225,9 @@ def test_bans_viruses_services_and_the_quarantine() -> None:
     assert found.top("viruses") == [("Eicar-Test-Signature.UNOFFICIAL", 1)]
     assert found.top("failed services") == [("gateway: rspamd.service (timeout)", 1)]
     assert found.top("errors") == [("gateway kernel", 1)]
+    assert found.count("leaving.held") == 1 and set(found.news["shapes"]) == {
+        "kernel: write failed: No space left on device"
+    }
     assert found.count("quarantine.held") == 1 and found.top("held") == [("a@b", 1)]
     assert found.below("trouble") == {"a service failed": 1, "disk full": 1}
 

@@ -22,6 +22,19 @@ TOLD = {
     "sent": (Kind.SENT, "sent to mx.outside.test, which answered: 250 OK"),
     "bounced": (Kind.BOUNCED, "returned to its sender by gateway"),
     "held": (Kind.HELD, "held on store: end-of-data beyond the limits"),
+    "held-released": (
+        Kind.SENT,
+        "held on gateway (a document with macros), released, and sent to mx.outside.test",
+    ),
+    "held-deleted": (
+        Kind.DROPPED,
+        "held on gateway (a document with macros), then deleted unsent by an administrator",
+    ),
+    "held-expired": (
+        Kind.DROPPED,
+        "(a document with macros), then deleted unsent since nobody released it",
+    ),
+    "marked": (Kind.SENT, "sent to mx.outside.test, which answered: 250 OK"),
     "virus-out": (Kind.VIRUS, "refused by gateway: it contains a virus"),
     "down": (Kind.WAITING, "waiting on gateway: the store was down (connect to store"),
 }
@@ -87,6 +100,29 @@ def test_handed_on_and_silent_is_under_way() -> None:
     (story,) = stories(it for it in lines("delivered") if " gateway " in it)
     assert story.endings[0].kind is Kind.UNDERWAY
     assert "has not said more yet" in story.endings[0].words
+
+
+def test_what_is_held_on_its_way_out_has_another_command() -> None:
+    upto = [it for it in lines("held-released") if it.split()[2] < "2026-11-30T22:14:07"]
+    (ending,) = stories(upto)[0].endings
+    assert ending.kind is Kind.HELD and ending.recipient == "carol@outside.test"
+    assert ending.words == (
+        "held on gateway: a document with macros; `mastio quarantine list` lists it"
+    )
+
+
+def test_a_release_that_has_not_been_taken_up() -> None:
+    upto = [it for it in lines("held-released") if "4jddbM6CdWzFdLP" not in it]
+    (ending,) = stories(upto)[0].endings
+    assert ending.kind is Kind.UNDERWAY
+
+
+def test_the_steps_tell_what_was_held_released_and_marked() -> None:
+    steps = "\n".join(words.told(the("held-released")))
+    assert "put on hold: a document with macros" in steps
+    assert "released from hold, as 4jddbM6CdWzFdLP" in steps
+    assert "it has an archive with a password" in "\n".join(words.told(the("marked")))
+    assert "it has" not in "\n".join(words.told(the("sent")))
 
 
 def test_a_held_message_that_is_dropped() -> None:
