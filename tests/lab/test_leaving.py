@@ -174,6 +174,7 @@ def test_what_is_held_leaves_once_after_its_release(lab: Lab, ann: User) -> None
     assert not ours(got), mail.headers(got)
     assert "dkim=pass" in str(got["Authentication-Results"]), mail.headers(got)
     said = mail.headers(got)
+    assert "userid" not in said, "it tells who runs Postfix"
     assert not [it for it in mail.inside_names(lab) if it in said], said
     assert not held(lab, word, patience=0)
     (story,) = until(lab, name, "released, and sent to")

@@ -160,11 +160,9 @@ def _report(verdict: Verdict, decided: tuple[Decided, ...], as_json: bool) -> No
 
 def _complain(quarantine: Quarantine) -> None:
     """Says which machines did not answer, after what the others said."""
-    if quarantine.silent:
-        first, *rest = quarantine.silent.values()
-        raise MastioError(
-            "\n".join(it.message for it in (first, *rest)), hint=first.hint, code=first.code
-        )
+    if errors := quarantine.silent:
+        said = "\n".join(it.message for it in errors)
+        raise MastioError(said, hint=errors[0].hint, code=errors[0].code)
 
 
 def _quarantine(app: App) -> Quarantine:

@@ -130,8 +130,7 @@ class Quarantine:
 
     def __init__(self, site: Site, transport: Transport) -> None:
         self._transport = transport
-        self.silent: dict[str, MastioError] = {}
-        """The machines that did not answer so far, and why."""
+        self._silent: dict[_Place, MastioError] = {}
         store = site.carrying(Role.STORE)[0]
         as_its_user = ("runuser", "-u", store_holding.USER, "--", *calling(of_store(store)))
         self._places = (
@@ -141,6 +140,11 @@ class Quarantine:
                 for it in site.carrying(Role.GATEWAY_OUT)
             ),
         )
+
+    @property
+    def silent(self) -> tuple[MastioError, ...]:
+        """Who did not answer so far, and why."""
+        return tuple(self._silent.values())
 
     def find(self, which: Filter) -> tuple[Entry, ...]:
         """The messages that fit, oldest first."""
@@ -158,7 +162,7 @@ class Quarantine:
                 headers = tuple((str(key), str(value)) for key, value in it["headers"])
                 parts = tuple(Part(**part) for part in it["parts"])
                 return Details(_entry(place, it), headers, it["text"], parts)
-        for error in self.silent.values():
+        for error in self.silent:
             raise error
         raise MastioError(
             f"there is no message {name} in quarantine",
@@ -180,8 +184,7 @@ class Quarantine:
 
     def _fate(self, said: Decided) -> Decided:
         """Who did not answer may have what all others have not."""
-        may_have = [it.machine for it in self._places if it.may_have(said.id)]
-        away = ", ".join(it for it in may_have if it in self.silent)
+        away = ", ".join(it.machine for it in self._silent if it.may_have(said.id))
         return replace(said, why=f"{away} did not answer") if away and said.why == MISSING else said
 
     def _ask(self, place: _Place, action: str, **what: Any) -> list[dict[str, Any]]:
@@ -189,10 +192,10 @@ class Quarantine:
         try:
             done = self._transport.run(place.machine, place.command, request, timeout=_TIMEOUT)
         except MastioError as error:
-            self.silent[place.machine] = error
+            self._silent[place] = error
             return []
         if done.code:
-            self.silent[place.machine] = MastioError(
+            self._silent[place] = MastioError(
                 f"{place.machine}: the quarantine does not answer: "
                 f"{last_line(done.stderr) or ended(done.code)}",
                 hint="`mastio apply` puts its program there",

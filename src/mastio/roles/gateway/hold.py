@@ -257,9 +257,8 @@ def main() -> int:
     try:
         settings = Settings(**json.loads(SETTINGS.read_text()))
         with (FOLDER / "lock").open("w") as lock:
-            fcntl.flock(
-                lock, fcntl.LOCK_EX
-            )  # nobody is told twice, nothing is released while it expires
+            # Nobody is told twice, and nothing is released while it expires.
+            fcntl.flock(lock, fcntl.LOCK_EX)
             match words:
                 case ["serve"]:
                     json.dump(serve(settings, json.load(sys.stdin)), sys.stdout)
