@@ -17,7 +17,10 @@ from tests.lab.mail import CAROL, message, token
 from tests.lab.own import own_lab_of
 from tests.lab.sabotage import Sabotage, sabotaged
 from tests.lab.test_certificates import come_and_are_renewed
+from tests.lab.test_filter import FILED, attached
+from tests.lab.test_quarantine import held
 from tests.lab.test_verify import NOT_HERE, having, verify
+from tests.lab.tuned import tuned
 
 pytestmark = pytest.mark.lab
 
@@ -60,6 +63,22 @@ def test_what_a_users_script_answers_leaves_by_the_stores_postfix(lab: Lab) -> N
     (answer,) = mail.at_carols(lab, word)
     assert "at the sea" in str(answer.get_payload())
     assert lab.run(MACHINE, ["doveadm", "sieve", "deactivate", "-u", bob]).code == 0
+
+
+def test_what_waits_on_its_way_out_waits_in_the_gateways_postfix(lab: Lab) -> None:
+    alice, word = next(iter(lab.accounts.items())), token()
+    with tuned(lab, '[filter.leaving]\nmacro_documents = "quarantine"\n'):
+        letter = attached(*FILED["macros"], alice[0], CAROL, word)
+        assert mail.submit(lab, *alice, letter)[0] == 250
+        (entry,) = held(lab, word)
+        assert (entry["direction"], entry["machine"]) == ("leaving", MACHINE)
+        assert entry["id"] not in lab.mastio("outbound", "show", "--json")
+        told = mail.inbox(lab, *alice, "of yours not sent yet")
+        assert any(entry["id"] in str(it.get_payload(decode=True)) for it in told)
+        lab.mastio("quarantine", "release", entry["id"])
+    (left,) = mail.at_carols(lab, word)
+    assert not [name for name in mail.inside_names(lab) if name in mail.headers(left)]
+    assert not [name for name in left if name.startswith("X-Mastio")]
 
 
 def test_the_store_may_be_away_while_the_gateway_takes_mail(lab: Lab) -> None:

@@ -145,6 +145,13 @@ def test_a_verdict_that_fails_says_how_far_it_came(queue: Queue) -> None:
     assert said["why"] == "deleted, but its sender is not told: sendmail: no" and not queue.entries
 
 
+def test_a_queue_that_cannot_be_read_is_no_empty_one(queue: Queue) -> None:
+    (hold.HOLD / queue.put("4gOne")).touch()
+    queue.broken = "postcat"
+    with pytest.raises(subprocess.CalledProcessError):
+        queue.ask("list")
+
+
 def test_a_release_needs_no_haste(queue: Queue) -> None:
     queue.put("4gOne")
     queue.broken = "postkick"

@@ -92,6 +92,8 @@ def apart(items: list[Item], *, whole: bool = False) -> list[Item]:
         try:
             message = run("postcat", "-qhb" if whole else "-qh", item["id"])
         except subprocess.CalledProcessError:
+            if (HOLD / item["id"]).exists():
+                raise  # or the list would be empty, and look well
             continue
         taken.append([item, message.decode("latin-1")])
     if not taken:
