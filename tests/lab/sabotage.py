@@ -15,6 +15,7 @@ from mastio.roles.gateway.signing import SETTINGS
 from mastio.roles.ids import RULES
 from mastio.roles.restore import VERDICT
 from mastio.roles.webmail import WWW
+from mastio.verify.checks.content import SIGNATURES
 from tests.lab.conftest import LIMIT
 from tests.lab.conftest import TheLab as Lab
 
@@ -86,6 +87,24 @@ def postfix(name: str, fails: str, *settings: str) -> Sabotage:
     """Settings of the gateway's Postfix that are wrong."""
     script = "; ".join(f"postconf -e {shlex.quote(it)}" for it in settings)
     return Sabotage(name, "gateway", script, fails, (_MAIN,), _POSTFIX)
+
+
+def signatures(daily: int | None = None) -> str:
+    """A script that gives a scanner ClamAV's own signatures, as far as C5 reads them: their headers.
+
+    `main` is a year old, as it may be, `daily` so many days; without it both are gone again.
+    """
+    files = {} if daily is None else {"main": 365, "daily": daily}
+    header = "ClamAV-VDB:$(LC_ALL=C date -u -d '-{} days' '+%d %b %Y %H-%M +0000'):1:1:90:x:x:x:1:"
+    return "; ".join(
+        (
+            f"rm -f {SIGNATURES}/main.cvd {SIGNATURES}/daily.cvd",
+            *(
+                f'printf %s "{header.format(days)}" > {SIGNATURES}/{name}.cvd'
+                for name, days in files.items()
+            ),
+        )
+    )
 
 
 SABOTAGE = (
@@ -218,9 +237,7 @@ SABOTAGE = (
              "sed -i 's/soft reject/no action/' /etc/rspamd/local.d/force_actions.conf", "C4",
              ("/etc/rspamd/local.d/force_actions.conf",)),
     postfix("mail passes without the filter", "C4", "milter_default_action = accept"),
-    Sabotage("signatures of long ago", "gateway",
-             "printf 'ClamAV-VDB:15 Jul 2025 06-32 -0400:27701:1:90:x:x:x:1:' > /var/lib/clamav/daily.cvd", "C5",
-             undo="rm /var/lib/clamav/daily.cvd"),
+    Sabotage("signatures of long ago", "gateway", signatures(daily=9), "C5", undo=signatures()),
     Sabotage("a fix that waits", "watch",
              f"printf 'Origin: Debian\\nLabel: Debian-Security\\nSuite: stable-security\\n' > {_LISTS}_InRelease; "
              "printf 'Package: base-files\\nVersion: 99\\nArchitecture: amd64\\nMaintainer: x\\nDescription: x\\n"

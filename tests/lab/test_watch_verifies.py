@@ -19,7 +19,7 @@ from tests.lab.arrivals import talk
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import CAROL, at_carols, inbox, remote, the
-from tests.lab.sabotage import on
+from tests.lab.sabotage import on, signatures
 from tests.lab.test_status import metric
 from tests.lab.test_verify import NOT_HERE
 from tests.lab.tuned import tuned
@@ -118,6 +118,38 @@ def test_it_looks_from_every_machine_and_says_what_changed(lab: Lab) -> None:
     assert let_watch(lab, "fast")[0] == 0
     assert len(told(lab, f"[{lab.site.name}]")) == 2, "no news is no mail"
     assert alarms(lab) == (0, {})
+
+
+def test_signatures_that_grow_old_are_told_by_their_age(lab: Lab) -> None:
+    gateway = the(lab, Role.GATEWAY_IN).name
+
+    def seen() -> tuple[int, list[list[Any]]]:
+        done = mastio(lab.folder, "verify", "--only", "C5", "--json")
+        findings = json.loads(done.stdout)["findings"]
+        return done.returncode, [[it["verdict"], it["seen"]] for it in findings]
+
+    old = [f"{gateway}: the daily signatures are 9 days old"]
+    try:
+        on(lab, gateway, signatures(daily=2))
+        assert seen() == (0, [["passed", []]])
+        on(lab, gateway, signatures(daily=9))
+        assert seen() == (1, [["failed", old]])
+        assert let_watch(lab, "fast")[0] == 0
+        (found,) = [
+            it["seen"]
+            for it in scheduled(lab)[1]["fast"]["report"]["findings"]
+            if it["check"] == "C5"
+        ]
+        assert found == old
+        assert alarms(lab)[1]["verify fast"]["told"]
+        (mail,) = told(lab, f"[{lab.site.name}] NOT as it should be: C5")
+        assert old[0] in mail.get_payload(decode=True).decode()
+        on(lab, gateway, signatures(daily=2))
+        assert let_watch(lab, "fast")[0] == 0
+        assert told(lab, f"[{lab.site.name}] well again: C5"), scheduled(lab)
+        assert alarms(lab) == (0, {})
+    finally:
+        on(lab, gateway, signatures())
 
 
 def test_its_key_can_only_look(lab: Lab) -> None:
