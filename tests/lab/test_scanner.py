@@ -17,12 +17,13 @@ import pytest
 from mastio import services
 from mastio.context import Internet
 from mastio.lab import outside
+from mastio.roles.gateway.scanners import SCAN_SECONDS
 from mastio.site.model import Role
 from tests.lab import mail
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import CAROL, message, the, token
 from tests.lab.patience import at_last
-from tests.lab.sabotage import hung, on
+from tests.lab.sabotage import RSPAMD, hung, on
 from tests.lab.test_filter import EICAR, attached, returned
 from tests.lab.test_quarantine import held
 from tests.unit.roles.test_gateway import built, text
@@ -31,6 +32,10 @@ pytestmark = pytest.mark.lab
 
 CONF = "/etc/clamav/clamd.conf"
 CLAMD = "clamav-daemon.service"
+LUA = "/etc/rspamd/lua.local.d"
+ALLOWED = f"{SCAN_SECONDS}s"
+LIMITS = ("/etc/rspamd/local.d/options.inc", "/etc/rspamd/local.d/worker-proxy.inc")
+"""Where it stands how long a scan may take: ALLOWED."""
 
 
 @pytest.fixture
@@ -174,6 +179,36 @@ def test_who_hangs_lets_nothing_pass(
         assert 400 <= code < 500 and word in said, (code, said)
     soon(lab, letter, 250)
     soon(lab, message(CAROL, alice[0], token(), EICAR), 554)
+
+
+@contextmanager
+def slow(lab: Lab, kind: str, seconds: int, limit: str) -> Iterator[None]:
+    """A rule of Rspamd that waits so long with every message, where a scan may take `limit`."""
+    gateway, rule = the(lab, Role.GATEWAY_IN).name, f"{LUA}/zz_slow.lua"
+    lua = f"""rspamd_config:register_symbol {{
+      name = "LAB_SLOW", type = "{kind}", score = 0, flags = "empty,nostat",
+      callback = function(task) task:add_timer({seconds}.0, function() end) end,
+    }}"""
+    saved = on(lab, gateway, f"tar -cP {' '.join(LIMITS)} | base64")
+    try:
+        shorter = f"sed -i -E 's/^( *(task_)?timeout = ){ALLOWED};/\\1{limit};/' {' '.join(LIMITS)}"
+        on(lab, gateway, f"cat > {rule}; {shorter}; {RSPAMD}", lua.encode())
+        yield
+    finally:
+        on(lab, gateway, f"rm {rule}; base64 -d | tar -xP; {RSPAMD}", saved.encode())
+
+
+@pytest.mark.parametrize("kind", ["normal", "postfilter"])
+def test_a_scan_that_outlasts_its_time_lets_nothing_pass(
+    lab: Lab, alice: tuple[str, str], kind: str
+) -> None:
+    letter = message(CAROL, alice[0], token())
+    with slow(lab, kind, 12, "3s"):
+        code, said = mail.deliver(lab, letter)
+        assert code == 451 and "timeout" in said, (code, said)
+    # Its twin: the same rule, within its time.
+    with slow(lab, kind, 2, ALLOWED):
+        soon(lab, letter, 250)
 
 
 def waiting(lab: Lab) -> list[str]:

@@ -12,6 +12,7 @@ from mastio import pki, services
 from mastio.context import Context, Internet
 from mastio.flows import expand
 from mastio.roles import gateway
+from mastio.roles.gateway import scanners
 from mastio.roles.gateway.files import CLAMD, MILTER, VALKEY
 from mastio.site.filter import Filter, Leaning, Listing, Topic
 from mastio.site.model import Alarms, Outbound, Site
@@ -175,6 +176,11 @@ def test_nothing_passes_unseen() -> None:
     assert parameter(state, "milter_default_action") == "tempfail"
     assert "CLAM_VIRUS_FAIL" in text(state, "/etc/rspamd/local.d/force_actions.conf")
     assert "soft_reject_on_timeout = true" in text(state, "/etc/rspamd/local.d/options.inc")
+    # A proxy that scans by itself goes by the time-out of its upstream, whatever task_timeout is.
+    limit = f"timeout = {scanners.SCAN_SECONDS}s;"
+    assert f"\ntask_{limit}" in text(state, "/etc/rspamd/local.d/options.inc")
+    upstream = text(state, "/etc/rspamd/local.d/worker-proxy.inc").partition("upstream ")[2]
+    assert f"\n  {limit}" in upstream.partition("}")[0]
     drop_in = text(state, "/etc/systemd/system/rspamd.service.d/mastio.conf")
     assert "BindsTo=valkey-server.service" in drop_in
     assert f"until test -S {MILTER};" in drop_in

@@ -31,6 +31,8 @@ LOOKED_UP = ("rbl", "surbl", "asn", "phishing")
 UNUSED = ("neural", "history_redis")
 """Modules that write to Valkey for each message: a network that learns from verdicts nobody has checked,
 and a history for the web interface, which nobody can reach here."""
+SCAN_SECONDS = 30
+"""How long Rspamd may look at one message; then its sender comes again."""
 EICAR = "58354f2150254041505b345c505a58353428505e2937434329377d2445494341522d5354414e44415244"
 """The beginning of the antivirus test string (eicar.org), in hex, as clamav's .ndb format wants it."""
 
@@ -48,6 +50,7 @@ def _rspamd(ctx: Context) -> HostState:
     stores = [it for it in callers if ctx.site.machine(it.machine).has(Role.STORE)]
     values = {
         "sends": sends,
+        "scan_seconds": SCAN_SECONDS,
         "relay_addresses": _addresses(callers),
         "store_addresses": _addresses(stores),
         "domains": f"{RECIPIENTS}/domains",
