@@ -1,6 +1,9 @@
 """Authenticity: what the site publishes is in DNS to the letter, and what it sends proves who it is."""
 
 import json
+import os
+import shlex
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -131,6 +134,52 @@ def test_keys_rotate_without_a_gap(
 
 def test_nothing_is_due_after_a_rotation(lab: Lab) -> None:
     assert "nothing is due" in lab.mastio("dkim", "rotate", "--if-due")
+
+
+def by_timer(lab: Lab) -> subprocess.CompletedProcess[str]:
+    """What systemd starts where `mastio renew --timer` is switched on: its command line, in its environment."""
+    unit = lab.mastio("renew", "--timer").splitlines()
+    (command,) = [it.removeprefix("ExecStart=") for it in unit if it.startswith("ExecStart=")]
+    own = [it.removeprefix("Environment=") for it in unit if it.startswith("Environment=")]
+    settings = dict(shlex.split(it)[0].split("=", 1) for it in own)
+    base = {it: os.environ[it] for it in ("PATH", "HOME") if it in os.environ}
+    return subprocess.run(
+        shlex.split(command), cwd="/", env=base | settings, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def selectors(lab: Lab, state: str) -> set[str]:
+    rows = json.loads(lab.mastio("dkim", "list", "--json"))
+    return {it["selector"] for it in rows if it["state"] == state}
+
+
+def test_the_timer_alone_has_the_next_keys_sign_and_tells_whose_successors_are_not_in_dns(
+    lab: Lab, alice: tuple[str, str]
+) -> None:
+    def known(selector: str) -> bool:
+        said = mastio(lab.folder, "dns", "--check", "--json").stdout
+        same = [it["verdict"] == "same" for it in json.loads(said) if selector in it["owner"]]
+        return bool(same) and all(same)
+
+    # The gateway's resolver may still remember that they were not there.
+    coming = selectors(lab, "next")
+    assert at_last(lambda: all(map(known, coming)), rest=2)
+    signed_for(lab, lab.site.policy.dkim_days)
+    done = by_timer(lab)
+    assert done.returncode == 0, done.stdout + done.stderr
+    verdicts = signatures(lab, alice)
+    assert set(verdicts) == coming and set(verdicts.values()) == {"pass"}, verdicts
+
+    # Nobody has published what comes after the next, and half a year is left.
+    lab.mastio("dkim", "rotate", "--unchecked")
+    signed_for(lab, rings.PUBLISH_DAYS)
+    done = by_timer(lab)
+    assert done.returncode == 65, done.stdout + done.stderr
+    assert all(f"{it}._domainkey" in done.stderr for it in selectors(lab, "next")), done.stderr
+    # The lab's name servers have them by now: that run has brought the keys that sign.
+    done = at_last(lambda: by_timer(lab), lambda it: it.returncode == 0, rest=2)
+    assert (done.returncode, done.stdout) == (0, "nothing was due\n"), done.stderr
+    assert set(signatures(lab, alice).values()) == {"pass"}
 
 
 # --- how mail leaves

@@ -3,6 +3,7 @@
 import configparser
 import json
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,30 @@ def test_keys_whose_successors_nobody_published_stay_and_it_is_told(
     assert json.loads(result.stdout)["late"] == [f"{DOMAIN}: the next keys are not in DNS"]
     assert "→ publish them" in result.stderr
     assert (signing(app), brought) == (before, [])
+
+
+@pytest.mark.parametrize(("age", "asked"), [(6, False), (7, True)])
+def test_next_keys_that_nobody_has_published_for_a_week_are_told_long_before_they_are_due(
+    app: Fake, brought: list[str], monkeypatch: pytest.MonkeyPatch, age: int, asked: bool
+) -> None:
+    def missing(_: App, domains: list[str], __: str) -> None:
+        raise MastioError(f"the next keys of {domains} are not in DNS", hint="publish them")
+
+    app.days = 180
+    vault = Vault.open(Path(app.folder))
+    since = secrets.today() - timedelta(days=age)
+    ring = tuple(replace(it, since=since) for it in secrets.ring_of(vault, DOMAIN))
+    vault.put(rings.name(DOMAIN), rings.unparse(ring))
+    vault.save()
+    assert run(app).return_value == Exit.OK
+    assert brought == (["asked"] if asked else [])
+    monkeypatch.setattr(module, "must_be_published", missing)
+    before = signing(app)
+    result = run(app, "--json")
+    late = [f"{DOMAIN}: the next keys of {[DOMAIN]} are not in DNS"] if asked else []
+    assert result.return_value == (Exit.DATA if asked else Exit.OK)
+    assert (json.loads(result.stdout)["late"], signing(app)) == (late, before)
+    assert ("→ publish them" in result.stderr) is asked
 
 
 def test_a_timer_runs_it_each_day_on_this_site_with_this_identity(

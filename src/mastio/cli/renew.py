@@ -33,7 +33,8 @@ def renew(app: App, dry_run: bool, as_json: bool, resolver: str, timer: bool) ->
     certificates inside the site   in the last third of their life, for the same keys
     the internal authority         the same; a successor is believed everywhere before it signs,
                                    the former one until what it signed is gone (three applies)
-    DKIM keys                      after policy.dkim_days, if the next ones are in DNS
+    DKIM keys                      after policy.dkim_days, if the next ones are in DNS;
+                                   a week after these were made it is an error that they are not
 
     Public certificates from an authority on the internet are renewed by watch (`mastio certificates`).
 
@@ -129,16 +130,21 @@ def _waiting(app: App) -> bool:
 
 
 def _dkim(app: App, resolver: str, *, quiet: bool) -> tuple[list[str], list[str]]:
-    """Lets the next DKIM keys sign where that is due: what was done, and why some could not be."""
-    done, late = [], []
-    for domain in _dkim_due(app, app.vault):
-        try:
-            must_be_published(app, [domain], resolver)
-        except MastioError as error:
-            late.append(f"{domain}: {error.message}")
-            click.secho(f"warning: {late[-1]}", fg="yellow", err=True)
-            if error.hint:
-                click.echo(f"  → {error.hint}", err=True)
+    """Lets the next DKIM keys sign where that is due: what was done, and whose next keys DNS does not know.
+
+    Those that are not due are looked for as well: their record is put there by hand, once in `policy.dkim_days`,
+    and on the day that they are to sign it would be late to notice.
+    """
+    done: list[str] = []
+    due, today = _dkim_due(app, app.vault), secrets.today()
+    wanted = [
+        it
+        for it in app.site().domains
+        if it in due or rings.awaited(secrets.ring_of(app.vault, it), today)
+    ]
+    late = _unpublished(app, wanted, resolver)
+    for domain in due:
+        if domain in late:
             continue
         secrets.rotate_dkim(app.vault, app.site(), domain)
         done.append(f"dkim/{domain}")
@@ -147,7 +153,21 @@ def _dkim(app: App, resolver: str, *, quiet: bool) -> tuple[list[str], list[str]
     for domain in app.site().domains:
         secrets.tidy_dkim(app.vault, app.site(), domain)
     app.vault.save()
-    return done, late
+    return done, list(late.values())
+
+
+def _unpublished(app: App, domains: list[str], resolver: str) -> dict[str, str]:
+    """The domains whose next DKIM keys DNS does not answer with, and what is wrong, which is told as well."""
+    late: dict[str, str] = {}
+    for domain in domains:
+        try:
+            must_be_published(app, [domain], resolver)
+        except MastioError as error:
+            late[domain] = f"{domain}: {error.message}"
+            click.secho(f"warning: {late[domain]}", fg="yellow", err=True)
+            if error.hint:
+                click.echo(f"  → {error.hint}", err=True)
+    return late
 
 
 def _dkim_due(app: App, vault: Vault) -> list[str]:

@@ -20,6 +20,9 @@ from enum import StrEnum
 RETIRE_DAYS = 30
 """How long a key stays published after it has signed its last message."""
 
+PUBLISH_DAYS = 7
+"""So many days after the next key was made it should be in DNS; until then nobody is reminded."""
+
 
 class State(StrEnum):
     """What a generation of keys is at."""
@@ -98,6 +101,11 @@ def following(ring: Ring) -> Generation:
 def due(ring: Ring, today: date, days: int) -> bool:
     """Whether the signing keys have signed for `days` days."""
     return today - signing(ring).since >= timedelta(days=days)
+
+
+def awaited(ring: Ring, today: date) -> bool:
+    """Whether the next keys were made so long ago that DNS should know them, due or not."""
+    return today - following(ring).since >= timedelta(days=PUBLISH_DAYS)
 
 
 def rotate(ring: Ring, today: date, *, compromised: bool = False) -> Ring:

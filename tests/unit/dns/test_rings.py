@@ -47,6 +47,12 @@ def test_it_is_due_when_it_has_signed_its_days() -> None:
     assert rings.due(ring, START + timedelta(180), 180)
 
 
+def test_the_next_key_is_awaited_in_dns_a_week_after_it_was_made() -> None:
+    ring = rings.rotate(rings.begin(START), START + timedelta(180))
+    assert not rings.awaited(ring, START + timedelta(186))
+    assert rings.awaited(ring, START + timedelta(187))
+
+
 @given(st.lists(st.tuples(st.integers(0, 400), st.booleans()), max_size=12))
 def test_whatever_happens_one_signs_that_was_published_before(
     steps: list[tuple[int, bool]],
