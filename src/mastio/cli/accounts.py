@@ -3,8 +3,11 @@
 Every change is applied whole or refused whole (exit code 65).
 """
 
+from collections.abc import Callable
+
 import click
 
+from mastio.accounts.client import Domain
 from mastio.accounts.model import (
     AddAlias,
     AddDomain,
@@ -48,7 +51,10 @@ def domain_add(app: App, name: str, catch_all: str, as_json: bool) -> Exit:
     """Add a domain."""
     code = carry_out(app, [AddDomain(name, catch_all)], as_json)
     if canonical(values.domain, name) not in app.site().domains:
-        remark(f"mail from {name} is signed (DKIM) once it stands in the site file too: domains")
+        remark(
+            f"{name} gets mail now; DKIM, SPF, DMARC, MTA-STS and filter settings it has only once it stands in "
+            "the site file too: `domains` in site.toml, then `mastio apply`, and publish what `mastio dns` prints"
+        )
     return code
 
 
@@ -56,13 +62,26 @@ def domain_add(app: App, name: str, catch_all: str, as_json: bool) -> Exit:
 @json_flag
 @pass_app
 def domain_list(app: App, as_json: bool) -> None:
-    """List all domains."""
-    found = accounts(app).listing().domains
+    """List all domains, and mark those that are not in the site file: their mail is not signed."""
+    standing = _standing(app)
     print_rows(
-        found,
+        accounts(app).listing().domains,
         as_json,
-        lambda it: (it.name, f"{it.users} users", f"{it.aliases} aliases", it.catch_all),
+        lambda it: (
+            it.name,
+            f"{it.users} users",
+            f"{it.aliases} aliases",
+            it.catch_all,
+            "" if standing(it)["in_site_file"] else "not in the site file",
+        ),
+        standing,
     )
+
+
+def _standing(app: App) -> Callable[[Domain], dict[str, bool]]:
+    """Whether a domain has what only the site file gives."""
+    declared = app.site().domains
+    return lambda it: {"in_site_file": it.name in declared}
 
 
 @domain.command("show")
@@ -71,9 +90,8 @@ def domain_list(app: App, as_json: bool) -> None:
 @pass_app
 def domain_show(app: App, name: str, as_json: bool) -> None:
     """Show one domain."""
-    print_one(
-        find(accounts(app).listing().domains, canonical(values.domain, name), "domain"), as_json
-    )
+    found = find(accounts(app).listing().domains, canonical(values.domain, name), "domain")
+    print_one(found, as_json, _standing(app))
 
 
 @domain.command("change")

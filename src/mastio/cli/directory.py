@@ -1,7 +1,7 @@
 """What the accounts' commands share: carrying out changes, and printing what is in the directory."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TypeVar
 
@@ -90,9 +90,11 @@ def find(things: Sequence[Thing], key: str, what: str) -> Thing:
     )
 
 
-def print_one(thing: Domain | User | Alias, as_json: bool) -> None:
-    """Prints one thing."""
-    plain = asdict(thing)
+def print_one(
+    thing: Thing, as_json: bool, more: Callable[[Thing], Mapping[str, object]] = lambda _: {}
+) -> None:
+    """Prints one thing, and what else is known of it."""
+    plain = {**asdict(thing), **more(thing)}
     if as_json:
         click.echo(json.dumps(plain, indent=2, ensure_ascii=False))
         return
@@ -102,11 +104,15 @@ def print_one(thing: Domain | User | Alias, as_json: bool) -> None:
 
 
 def print_rows(
-    things: Sequence[Thing], as_json: bool, cells: Callable[[Thing], tuple[str, ...]]
+    things: Sequence[Thing],
+    as_json: bool,
+    cells: Callable[[Thing], tuple[str, ...]],
+    more: Callable[[Thing], Mapping[str, object]] = lambda _: {},
 ) -> None:
-    """Prints things, a line for each."""
+    """Prints things, a line for each; in JSON with what else is known of them."""
     if as_json:
-        click.echo(json.dumps([asdict(it) for it in things], indent=2, ensure_ascii=False))
+        plain = [{**asdict(it), **more(it)} for it in things]
+        click.echo(json.dumps(plain, indent=2, ensure_ascii=False))
         return
     rows = [cells(it) for it in things]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

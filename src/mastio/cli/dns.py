@@ -82,7 +82,8 @@ def _chosen(app: App, domains: tuple[str, ...]) -> dict[str, tuple[Record, ...]]
             known = ", ".join(name for name in groups if name)
             raise MastioError(
                 f"the site publishes nothing in {domain}",
-                hint=f"its zones are {known}",
+                hint=f"its zones are {known}; one that `mastio domain add` made comes with `domains` in site.toml, "
+                "then `mastio apply` and `mastio dns`",
                 code=Exit.USAGE,
             )
     return {name: group for name, group in groups.items() if not domains or name in domains}

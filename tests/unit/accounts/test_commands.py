@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from mastio.cli import accounts as commands
 from mastio.cli.common import App
@@ -33,12 +33,16 @@ class HouseApp(App):
         return self.house.transport
 
 
-def run(house: House, *words: str | Path, stdin: str = "", code: int = 0) -> str:
+def invoke(house: House, *words: str | Path, stdin: str = "") -> Result:
     noun, *rest = map(str, words)
-    done = CliRunner().invoke(
+    return CliRunner().invoke(
         getattr(commands, noun), rest, obj=HouseApp(house), input=stdin, catch_exceptions=False,
         standalone_mode=False,
     )  # fmt: skip
+
+
+def run(house: House, *words: str | Path, stdin: str = "", code: int = 0) -> str:
+    done = invoke(house, *words, stdin=stdin)
     assert int(done.return_value or 0) == code
     return done.stdout
 
@@ -76,6 +80,24 @@ def test_a_user_s_life(house: House) -> None:
     run(house, "user", "delete", "bob@fortress.test", "--purge")
     assert [it["address"] for it in json.loads(run(house, "user", "list", "--json"))] == [ALICE]
     assert run(house, "user", "list", "other.test") == ""
+
+
+def test_a_domain_that_is_data_alone_says_what_only_the_site_file_gives(house: House) -> None:
+    done = invoke(house, "domain", "add", "b.test")
+    for words in ("DKIM", "SPF", "DMARC", "MTA-STS", "filter", "`domains` in site.toml",
+                  "`mastio apply`", "`mastio dns`"):  # fmt: skip
+        assert words in done.stderr, words
+    rows = run(house, "domain", "list").splitlines()
+    marked = {row.split()[0]: "not in the site file" in row for row in rows}
+    assert marked == {"b.test": True, "fortress.test": False}
+    listed = json.loads(run(house, "domain", "list", "--json"))
+    assert {it["name"]: it["in_site_file"] for it in listed} == {
+        "b.test": False,
+        "fortress.test": True,
+    }
+    assert "in site file: False" in run(house, "domain", "show", "b.test")
+    run(house, "domain", "delete", "b.test")
+    assert "not in the site file" not in run(house, "domain", "list")
 
 
 def test_domains_and_aliases(house: House) -> None:
