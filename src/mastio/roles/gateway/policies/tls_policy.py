@@ -5,12 +5,17 @@
 
 Postfix asks by socketmap (socketmap_table(5)); MTA-STS is asked of mta-sts-daemon in the same protocol. That
 daemon knows nothing of DANE, and an MTA-STS policy must not override a failing DANE (RFC 8461, 2).
-Where both are published, only MXs with a TLSA record will do. Whatever cannot be found out is a
-temporary error: the mail waits. dnspython; the resolver on this machine validates.
+Where both are published, only MXs with a TLSA record will do.
+
+TLSA records are asked for only where the MX's addresses are signed (RFC 7672, 2.2.2): name servers of unsigned
+zones answer such a question badly, and that would hold up mail for nothing. An MX that cannot be looked up is as one
+that is down while another can be. What else cannot be found out is a temporary error: the mail waits, where Postfix
+does not itself leave out just the MX in question. dnspython; the resolver on this machine validates.
 """
 
 import asyncio
 import sys
+from enum import Enum
 from pathlib import Path
 
 import dns.asyncresolver
@@ -24,16 +29,33 @@ NONE = b"NOTFOUND "
 """No word on the domain: Postfix's own level, `dane`, stands."""
 ONLY_DANE = b"OK dane-only"
 LATER = b"TEMP "
-PATIENCE = 20.0
+PATIENCE = 40.0
 """For one answer, in seconds; Postfix waits 100 (socketmap_table(5))."""
+_QUESTIONS = 4
+"""So many names are asked one after the other at most: the MX, its addresses of both families, then TLSA or CNAME."""
 _LONGEST = 100_000
 
 
-def decide(dane: bool, sts: bytes) -> bytes:
-    """The answer to Postfix: whether an MX of the domain has a TLSA record, and what MTA-STS says."""
-    if not dane:
-        return sts
-    return ONLY_DANE if sts.startswith(b"OK ") else NONE
+class Dane(Enum):
+    """Whether an MX, or any MX of a domain, has a TLSA record that can be believed."""
+
+    NONE = "none"
+    SOME = "some"
+    UNKNOWN = "unknown"
+
+
+def decide(dane: Dane, sts: bytes) -> bytes:
+    """The answer to Postfix, from what DANE and what MTA-STS say of the domain.
+
+    A policy would override the DANE of which nothing is known. Without one, Postfix asks by itself, MX by MX.
+    """
+    match dane:
+        case Dane.NONE:
+            return sts
+        case Dane.SOME:
+            return ONLY_DANE if sts.startswith(b"OK ") else NONE
+        case Dane.UNKNOWN:
+            return NONE if sts.startswith(NONE) else LATER
 
 
 def encode(data: bytes) -> bytes:
@@ -52,6 +74,10 @@ async def decode(reader: asyncio.StreamReader) -> bytes:
     return data[:-1]
 
 
+def _complain(name: str, error: Exception) -> None:
+    print(f"{name}: {type(error).__name__} {error}", file=sys.stderr, flush=True)
+
+
 class Policy:
     """Answers Postfix."""
 
@@ -60,25 +86,59 @@ class Policy:
         self.resolver = dns.asyncresolver.Resolver()
         self.resolver.use_edns(0, dns.flags.DO, 1232)
         self.resolver.flags = dns.flags.RD | dns.flags.AD
-        self.resolver.lifetime = PATIENCE / 2
+        self.resolver.lifetime = PATIENCE / _QUESTIONS
 
-    async def secure(self, name: str, kind: str) -> list[str]:
-        """The validated records' data; [] when there are none or they are not signed."""
+    async def ask(self, name: str, kind: str) -> tuple[list[str], bool]:
+        """The records' data, and whether they are validated."""
         try:
             found = await self.resolver.resolve(name, kind, raise_on_no_answer=False, search=False)
         except dns.resolver.NXDOMAIN:
-            return []
-        if not found.response.flags & dns.flags.AD:
-            return []
-        return [it.to_text() for it in found.rrset or ()]
+            return [], False
+        return [it.to_text() for it in found.rrset or ()], bool(found.response.flags & dns.flags.AD)
 
-    async def has_dane(self, domain: str) -> bool:
-        """Whether any MX of the domain has a TLSA record that can be believed (RFC 7672, 2.2)."""
-        hosts = [it.split()[1] for it in await self.secure(f"{domain}.", "MX")]
-        for host in hosts:
-            if host != "." and await self.secure(f"_25._tcp.{host}", "TLSA"):
-                return True
+    async def secure(self, name: str, kind: str) -> list[str]:
+        """The validated records' data; [] when there are none or they are not signed."""
+        data, signed = await self.ask(name, kind)
+        return data if signed else []
+
+    async def is_signed(self, host: str) -> bool:
+        """Whether the host's addresses are signed, or at least the alias that leads to them (RFC 7672, 2.2.2)."""
+        failure: dns.exception.DNSException | None = None
+        for kind in ("A", "AAAA"):
+            try:
+                data, signed = await self.ask(host, kind)
+            except dns.exception.DNSException as error:
+                failure = error
+                continue
+            # Both families are in one zone: what one says holds for the other.
+            if data:
+                return signed or bool(await self.secure(host, "CNAME"))
+        if failure:
+            raise failure
         return False
+
+    async def of_host(self, host: str) -> Dane | None:
+        """How one MX stands; None when its addresses cannot be looked up, so that nobody can reach it either."""
+        try:
+            if not await self.is_signed(host):
+                return Dane.NONE
+        except dns.exception.DNSException as error:
+            _complain(host, error)
+            return None
+        try:
+            return Dane.SOME if await self.secure(f"_25._tcp.{host}", "TLSA") else Dane.NONE
+        except dns.exception.DNSException as error:
+            _complain(host, error)
+            return Dane.UNKNOWN
+
+    async def of_domain(self, domain: str) -> Dane:
+        """How its MXs stand together (RFC 7672, 2.2)."""
+        hosts = [it.split()[1] for it in await self.secure(f"{domain}.", "MX")]
+        each = await asyncio.gather(*(self.of_host(it) for it in hosts if it != "."))
+        for one in (Dane.SOME, Dane.UNKNOWN, Dane.NONE):
+            if one in each:
+                return one
+        return Dane.UNKNOWN if each else Dane.NONE
 
     async def ask_sts(self, request: bytes) -> bytes:
         """What mta-sts-daemon says."""
@@ -98,9 +158,9 @@ class Policy:
             return NONE
         try:
             async with asyncio.timeout(PATIENCE):
-                dane, sts = await asyncio.gather(self.has_dane(domain), self.ask_sts(request))
+                dane, sts = await asyncio.gather(self.of_domain(domain), self.ask_sts(request))
         except (OSError, ValueError, EOFError, TimeoutError, dns.exception.DNSException) as error:
-            print(f"{domain}: {type(error).__name__} {error}", file=sys.stderr, flush=True)
+            _complain(domain, error)
             return LATER
         return decide(dane, sts)
 
