@@ -14,6 +14,7 @@ from mastio.context import ALARMS, PKI
 from mastio.lab import internet, outside
 from mastio.roles.inspection import FOLDER, METRICS
 from mastio.site.model import Role
+from mastio.verify.checks.content import SIGNATURES
 from mastio.verify.scheduled import LOOKING
 from tests.lab.arrivals import talk
 from tests.lab.conftest import TheLab as Lab
@@ -134,6 +135,13 @@ def test_signatures_that_grow_old_are_told_by_their_age(lab: Lab) -> None:
         assert seen() == (0, [["passed", []]])
         on(lab, gateway, signatures(daily=9))
         assert seen() == (1, [["failed", old]])
+        # What stands there is no signature that clamd could load; two hours long that may be so.
+        on(lab, gateway, f"{signatures(daily=2)}; touch -d '-3 hours' {SIGNATURES}/daily.cvd")
+        unloaded = (
+            f"{gateway}: the scanner has not loaded the daily signatures 1, which came 3 h ago"
+        )
+        assert seen() == (1, [["failed", [unloaded]]])
+        on(lab, gateway, signatures(daily=9))
         assert let_watch(lab, "fast")[0] == 0
         (found,) = [
             it["seen"]

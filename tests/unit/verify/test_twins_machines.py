@@ -1,8 +1,10 @@
 """Broken twins of machines: C4, C5, P1, P3; and of what other people's tools say: X1, X2, X3."""
 
 import json
+import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -89,9 +91,60 @@ def test_c5(
         [f"{it}.cvd", f"{now - timedelta(days=days):%d %b %Y %H-%M +0000}"]
         for it, days in made.items()
     ]
-    answering(monkeypatch, lambda *_: rows)
+    answering(monkeypatch, lambda ask, *_: rows if ask is host_probe.signatures else [1, 0, 1])
     here = at("gateway")
     assert len(list(content.signatures(here))) == faults
+
+
+@pytest.mark.parametrize(("file", "hours", "loaded", "faults"), [
+    (27701, 9, 27701, 0),
+    (27701, 9, 27702, 0),  # a version that was taken back
+    (27701, 1, 27700, 0),  # it may still be at it
+    (27701, 3, 27700, 1),
+    (27701, 3, 0, 1),
+    (27701, 3, None, 0),  # it does not answer: C1 and the gateway's pulse say so
+])  # fmt: skip
+def test_c5_what_has_come_must_be_loaded(
+    monkeypatch: pytest.MonkeyPatch, file: int, hours: int, loaded: int | None, faults: int
+) -> None:
+    built = f"{datetime.now(UTC):%d %b %Y %H-%M +0000}"
+    rows = [[f"{it}.cvd", built] for it in ("main", "daily")]
+    state = [file, hours * 3600 + 60, loaded]
+    answering(monkeypatch, lambda ask, *_: rows if ask is host_probe.signatures else state)
+    found = list(content.signatures(at("gateway")))
+    assert len(found) == faults
+    assert all(f"has not loaded the daily signatures {file}" in it for it in found)
+
+
+@pytest.mark.parametrize(("says", "loaded"), [
+    (b"ClamAV 1.4.6/27701/Tue Jul 15 10:32:00 2025\0", 27701),
+    (b"ClamAV 1.4.6\0", 0),
+    (b"UNKNOWN COMMAND\0", None),
+    (b"", None),
+])  # fmt: skip
+def test_c5_asks_the_scanner_what_it_has_loaded(
+    tmp_path: Path, says: bytes, loaded: int | None
+) -> None:
+    (tmp_path / "daily.cld").write_text("ClamAV-VDB:15 Jul 2025 06-32 -0400:27701:1:90:x:x:x:1:")
+    path = str(tmp_path / "clamd.ctl")
+    heard = []
+    with socket.socket(socket.AF_UNIX) as server, ThreadPoolExecutor() as pool:
+        server.bind(path)
+        server.listen()
+
+        def clamd() -> None:
+            conversation = server.accept()[0]
+            with conversation:
+                heard.append(conversation.recv(100))
+                conversation.sendall(says)
+
+        answered = pool.submit(clamd)
+        version, seconds, found = host_probe.daily(str(tmp_path), path)
+        answered.result()
+    assert (version, found, heard) == (27701, loaded, [b"zVERSION\0"])
+    assert seconds is not None and 0 <= seconds < 600
+    assert host_probe.daily(str(tmp_path), f"{path}x")[2] is None
+    assert host_probe.daily(f"{tmp_path}/none", path)[:2] == (0, 0)
 
 
 def test_c5_the_lab_has_no_way_to_signatures(monkeypatch: pytest.MonkeyPatch) -> None:

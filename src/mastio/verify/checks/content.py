@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mastio import services
+from mastio.roles.gateway.files import CLAMD
 from mastio.site.model import Reach, Role
 from mastio.verify import commands
 from mastio.verify.checks.delivery import settings
@@ -127,6 +128,10 @@ _OLDEST_DAILY = timedelta(days=3)
 """ClamAV's daily signatures come out once a day."""
 
 
+_RELOADED = timedelta(hours=2)
+"""freshclam tells clamd at once what has come, and each hour clamd looks by itself (SelfCheck)."""
+
+
 def signatures(vantage: Vantage) -> Iterator[str]:
     """The virus scanner knows what is new."""
     site = vantage.site
@@ -146,6 +151,11 @@ def signatures(vantage: Vantage) -> Iterator[str]:
         when = datetime.strptime(made["daily"], "%d %b %Y %H-%M %z")
         if (age := datetime.now(UTC) - when) > _OLDEST_DAILY:
             yield f"{vantage.name}: the daily signatures are {age.days} days old"
+        version, seconds, loaded = vantage.ask(host.daily, SIGNATURES, CLAMD)
+        # A scanner that does not answer, or is just beginning, is for C1 and the gateway's own pulse.
+        if loaded is not None and loaded < version and seconds > _RELOADED.total_seconds():
+            came = f"{version}, which came {seconds // 3600} h ago"
+            yield f"{vantage.name}: the scanner has not loaded the daily signatures {came}"
 
 
 def viruses(vantage: Vantage) -> Iterator[str]:
@@ -194,8 +204,9 @@ CHECKS = (
     ),
     Check(
         "C5", Family.CONTENT, "Virus signatures are fresh", (Role.GATEWAY_IN, Role.GATEWAY_OUT), Severity.HIGH,
-        f"the build times in the headers of the signature files in {SIGNATURES}",
-        f"main and daily are there, daily at most {_OLDEST_DAILY.days} days old", "freshclam(1); sigtool(1)",
+        f"the headers of the signature files in {SIGNATURES}, and what clamd says that it has loaded (VERSION)",
+        f"main and daily are there, daily at most {_OLDEST_DAILY.days} days old, and loaded within "
+        f"{_RELOADED.total_seconds() / 3600:.0f} hours", "freshclam(1); sigtool(1); clamd(8)",
         "See `journalctl -u clamav-freshclam` on the gateway, and watch's proxy.", signatures,
     ),
 )  # fmt: skip

@@ -150,6 +150,33 @@ def signatures(folder: str) -> list[list[str]]:
     return found
 
 
+def daily(folder: str, scanner: str) -> tuple[int, int, int | None]:
+    """Of ClamAV's daily signatures: the version in `folder`, for how many seconds it is there, and which version clamd
+    has loaded, that listens at the socket `scanner` (clamd(8), VERSION): 0 for none, None when it does not say.
+    """
+    version, since = 0, time.time()
+    for path in glob.glob(f"{folder}/daily.c[vl]d"):
+        with open(path, "rb") as file:
+            fields = file.read(512).decode("ascii", "replace").split(":")
+        if len(fields) > 2 and fields[2].isdigit() and int(fields[2]) > version:
+            version, since = int(fields[2]), os.stat(path).st_mtime
+    said = b""
+    try:
+        with socket.socket(socket.AF_UNIX) as clamd:
+            clamd.settimeout(10)
+            clamd.connect(scanner)
+            clamd.sendall(b"zVERSION\0")
+            while (part := clamd.recv(1000)) and b"\0" not in said:
+                said += part
+    except OSError:
+        said = b""
+    words = said.decode("ascii", "replace").strip("\0\n").split("/")
+    loaded = None
+    if words[0].startswith("ClamAV "):
+        loaded = int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+    return version, int(time.time() - since), loaded
+
+
 def package_lists(folder: str = "/var/lib/apt/lists") -> dict[str, object]:
     """What apt knows of its archives: their lists, and how many seconds ago they were fetched."""
     names = [it for it in os.listdir(folder) if it.endswith(("Release", "Packages", ".lz4"))]
