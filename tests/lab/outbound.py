@@ -6,9 +6,10 @@ from contextlib import contextmanager
 from email.message import Message
 from typing import Any
 
+from mastio.site.model import Role
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
-from tests.lab.mail import at_carols, token
+from tests.lab.mail import at_carols, the, token
 from tests.lab.patience import PATIENCE, at_last
 from tests.lab.tuned import tuned
 
@@ -20,8 +21,9 @@ def users(lab: Lab) -> Iterator[Callable[..., User]]:
     """Makes users; at the end they are gone, and what is held of them too."""
     made: list[str] = []
 
-    def make(name: str = "") -> User:
-        address, password = f"{name or token()}@{lab.site.domains[0]}", token() + token()
+    def make(name: str = "", domain: str = "") -> User:
+        address = f"{name or token()}@{domain or lab.site.domains[0]}"
+        password = token() + token()
         made.append(address)
         lab.mastio("user", "add", address, "--password-stdin", stdin=password + "\n")
         return address, password
@@ -32,6 +34,13 @@ def users(lab: Lab) -> Iterator[Callable[..., User]]:
             lab.mastio("outbound", "drop", it["message"], "--yes")
         mastio(lab.folder, "outbound", "release", address)
         lab.mastio("user", "delete", address, "--purge")
+
+
+def script(lab: Lab, user: User, text: str) -> None:
+    """Gives a user this Sieve script."""
+    put = ["doveadm", "sieve", "put", "-u", user[0], "-a", "rules"]
+    done = lab.run(the(lab, Role.STORE).name, put, text.encode())
+    assert done.code == 0, done.stderr
 
 
 @contextmanager

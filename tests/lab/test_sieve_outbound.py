@@ -26,7 +26,7 @@ from tests.lab.mail import (
     the,
     token,
 )
-from tests.lab.outbound import User, carols, held, limited, numbers, paused, users
+from tests.lab.outbound import User, carols, held, limited, numbers, paused, script, users
 from tests.lab.patience import eventually
 
 pytestmark = pytest.mark.lab
@@ -44,12 +44,6 @@ def small_limits(lab: Lab) -> Iterator[None]:
 def new_user(lab: Lab) -> Iterator[Callable[..., User]]:
     with users(lab) as make:
         yield make
-
-
-def script(lab: Lab, user: User, text: str) -> None:
-    put = ["doveadm", "sieve", "put", "-u", user[0], "-a", "rules"]
-    done = lab.run(the(lab, Role.STORE).name, put, text.encode())
-    assert done.code == 0, done.stderr
 
 
 def comes(lab: Lab, user: User, subject: str) -> None:

@@ -234,7 +234,11 @@ def test_only_the_stores_mail_is_signed_and_all_relayed_mail_is_the_sites_own() 
     state = built(split_site(), "gateway-out")
     signed = text(state, "/etc/rspamd/local.d/dkim_signing.conf")
     assert 'sign_networks = ["10.77.3.10", "fd6d:6173:7469:3::a"];' in signed
-    assert "allow_envfrom_empty = false;" in signed
+    assert "allow_hdrfrom_mismatch = false;" in signed
+    # Of what has the null sender, what users' scripts write alone.
+    assert 'add_condition("DKIM_SIGNED"' in text(
+        state, "/etc/rspamd/lua.local.d/sender_is_author.lua"
+    )
     assert signed.count("selector = ") == 2
     assert 'selector = "k3r"; path = "/etc/rspamd/dkim/fortress.test.k3r.key";' in signed
     assert 'selector = "k3e"; path = "/etc/rspamd/dkim/fortress.test.k3e.key";' in signed

@@ -32,7 +32,18 @@ def test_a_message_ends_where_it_ends() -> None:
     assert b"".join(lines([])) == b".\r\n"
 
 
-def talk(*replies: str) -> list[str]:
+PASSED_ON = [
+    b"X-Sieve: Pigeonhole\n", b"X-Sieve-Redirected-From: bob@x.test\n", b"From: carol@y.test\n", b"\n", b".dot\n",
+]  # fmt: skip
+
+
+def written(*lines: str) -> list[bytes]:
+    """What a script writes, with these lines in its header."""
+    head = ("X-Sieve: Pigeonhole", "Message-ID: <1@x.test>", *lines, "", ".dot")
+    return [f"{it}\r\n".encode() for it in head]
+
+
+def talk(message: list[bytes], *replies: str) -> list[str]:
     """What is said to a server that answers so; SMTPResponseException when it does not take the message."""
     ours, theirs = socket.socketpair()
     said: list[str] = []
@@ -41,7 +52,7 @@ def talk(*replies: str) -> list[str]:
         with theirs, theirs.makefile("rwb", buffering=0) as wire:
             for reply in replies:
                 said.append(wire.readline().decode().strip())
-                if said[-1] == "Subject: x":
+                if said[-1].startswith(("X-Sieve", "From: ")):
                     while (line := wire.readline()) not in (b".\r\n", b""):
                         said.append(line.decode().strip())
                 wire.write(f"{reply}\r\n".encode())
@@ -51,7 +62,7 @@ def talk(*replies: str) -> list[str]:
     door = smtplib.SMTP()
     door.sock = ours
     try:
-        sieve_send.send(door, BOB, "", ["a@y.test"], [b"Subject: x\n", b"\n", b".dot\n"])
+        sieve_send.send(door, BOB, "carol@y.test", ["a@y.test"], iter(message))
     finally:
         ours.close()
         door.close()
@@ -59,17 +70,72 @@ def talk(*replies: str) -> list[str]:
     return said
 
 
-TAKEN = ("250 store", "220 store", "250 store", "250 Ok", "250 Ok", "354 go on", "250 queued")
+NAMED = ("250 store", "220 store", "250 store")
+TAKEN = ("250 Ok", "250 Ok", "354 go on", "250 queued")
 
 
-def test_the_user_is_named_before_the_message() -> None:
-    assert talk(*TAKEN) == [
-        "EHLO sieve", f"XCLIENT LOGIN={BOB}", "EHLO sieve", "MAIL FROM:<>", "RCPT TO:<a@y.test>",
-        "DATA", "Subject: x", "", "..dot",
+def named(name: str) -> list[str]:
+    return [f"EHLO {name}", f"XCLIENT LOGIN={BOB}", f"EHLO {name}"]
+
+
+def test_what_is_passed_on_keeps_its_sender_and_author() -> None:
+    assert talk(PASSED_ON, *NAMED, *TAKEN) == [
+        *named("sieve"), "MAIL FROM:<carol@y.test>", "RCPT TO:<a@y.test>", "DATA",
+        "X-Sieve: Pigeonhole", "X-Sieve-Redirected-From: bob@x.test", "From: carol@y.test", "", "..dot",
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("step", range(len(TAKEN)))
-def test_what_is_not_taken_is_an_error(step: int) -> None:
-    with pytest.raises(smtplib.SMTPResponseException, match="451"):
-        talk(*TAKEN[:step], "451 nobody can count")
+def test_what_a_script_writes_has_no_sender_and_an_author_that_its_user_owns() -> None:
+    said = talk(
+        written('From: "Sales" <Sales+x@x.test>'), *NAMED, "250 Ok", "250 Ok", "250 Ok", *TAKEN
+    )
+    assert said == [
+        *named("answer"), "MAIL FROM:<sales@x.test>", "RCPT TO:<a@y.test>", "RSET",
+        "MAIL FROM:<>", "RCPT TO:<a@y.test>", "DATA",
+        "X-Sieve: Pigeonhole", "Message-ID: <1@x.test>", 'From: "Sales" <Sales+x@x.test>', "", "..dot",
+    ]  # fmt: skip
+
+
+def test_who_is_not_its_user_is_replaced() -> None:
+    said = talk(
+        written("From: boss@x.test", "To: a"), *NAMED, "250 Ok", "553 not yours", "250 Ok", *TAKEN
+    )
+    assert said[-7:] == [
+        "DATA", f"From: {BOB}", "X-Sieve: Pigeonhole", "Message-ID: <1@x.test>", "To: a", "", "..dot",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (),
+        ("From:",),
+        ("From: bob@x.test", "From: bob@x.test"),
+        ("From: bob@x.test", "from : boss@x.test"),
+        ("From: bob@x.test, boss@x.test",),
+        ('From: "boss@x.test" <bob@x.test>',),
+        ("From: bob@x.test (boss@x.test)",),
+        ("From: bob@x.test,", "\tboss@x.test"),
+        ("From: =?utf-8?q?boss=40x.test?= <bob@x.test>",),
+        ("From: =?no-such?q?boss?= <bob@x.test>",),
+    ],
+)
+def test_an_author_of_whom_readers_may_differ_is_replaced(fields: tuple[str, ...]) -> None:
+    said = talk(written(*fields), *NAMED, *TAKEN)  # nobody is asked whose it is
+    head = said[said.index("DATA") + 1 : said.index("")]
+    assert [it for it in head if "@" in it] == [f"From: {BOB}", "Message-ID: <1@x.test>"]
+
+
+@pytest.mark.parametrize(
+    ("message", "taken"),
+    [
+        (PASSED_ON, (*NAMED, *TAKEN)),
+        (written(f"From: {BOB}"), (*NAMED, "250 Ok", "250 Ok", "250 Ok", *TAKEN)),
+    ],
+)
+def test_what_is_not_taken_is_an_error(message: list[bytes], taken: tuple[str, ...]) -> None:
+    for step in range(len(taken)):
+        asking = len(taken) > len(NAMED + TAKEN) and step in (3, 4)
+        after = ("250 Ok",) if asking else ()  # what has begun is taken back
+        with pytest.raises(smtplib.SMTPResponseException, match="451"):
+            talk(message, *taken[:step], "451 nobody can count", *after)

@@ -5,19 +5,36 @@
 
 sendmail(1) would say nobody's name, and ask no policy. This speaks SMTP with a door that only Dovecot's mail user and
 Postfix may touch, and says there who the user is (XCLIENT LOGIN, XCLIENT_README): so outbound.py holds it while that
-user is paused. Ends with EX_TEMPFAIL when the message was not taken: Dovecot then defers the
-delivery whose script it was. A line at a time, since Dovecot's processes have little memory. Standard library only.
+user is paused.
+
+What a script passes on (`redirect`) stays as it is. What it writes itself (`vacation`, `notify`, `reject`), users write
+only as themselves: From: must be one address that Postfix says is the user's, or it becomes the user's. It leaves with
+the null sender, so that nothing answers it (RFC 3834, 3.3), and by the word `ANSWER` the gateway knows that it may
+sign it.
+
+Ends with EX_TEMPFAIL when the message was not taken: Dovecot then defers the delivery whose script it was. A body goes
+a line at a time, since Dovecot's processes have little memory. Standard library only.
 """
 
+import re
 import smtplib
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+from itertools import chain, islice
 from typing import Any
 
 DOOR = "/run/mastio-sieve.sock"
 """Led into Postfix by systemd-socket-proxyd(8)."""
 EX_USAGE, EX_TEMPFAIL = 64, 75
+PASSED_ON, ANSWER = "sieve", "answer"
+"""What the client calls itself (EHLO): Postfix asks more of an answer (main.cf). The trace line that Postfix writes on
+top has the word, and the gateway looks for it there (sender_is_author.lua)."""
+_REDIRECTED = (b"x-sieve:", b"x-sieve-redirected-from:")
+"""How a message begins that Dovecot passes on. Of what a script writes itself, Dovecot writes both first lines."""
+_ADDRESS = re.compile(r'[^\s<>()",:;]+@[^\s<>()",:;]+')
 PATIENCE = 100
 """Seconds that an answer may take; Dovecot's submission_timeout is longer, or a message that has been taken could be
 sent again."""
@@ -57,25 +74,107 @@ def lines(message: Iterable[bytes]) -> Iterable[bytes]:
     yield b".\r\n"
 
 
+def is_passed_on(head: list[bytes]) -> bool:
+    """Whether a message with these first two lines is one that came in."""
+    return len(head) == len(_REDIRECTED) and all(
+        line.lower().startswith(name) for line, name in zip(head, _REDIRECTED, strict=True)
+    )
+
+
+def fields(message: Iterator[bytes]) -> list[list[bytes]]:
+    """A message's header: the lines of each field. Stops after the empty line, which is the last of them."""
+    found: list[list[bytes]] = []
+    for line in message:
+        if found and line.startswith((b" ", b"\t")) and line.strip():
+            found[-1].append(line)
+        else:
+            found.append([line])
+        if not line.strip(b"\r\n"):
+            break
+    return found
+
+
+def is_from(field: list[bytes]) -> bool:
+    """Whether it is a From:, in any spelling that a reader may take for one."""
+    return field[0].partition(b":")[0].strip().lower() == b"from"
+
+
+def author(header: list[list[bytes]]) -> str:
+    """Whom readers take for the author, without a tag; empty when they may differ."""
+    found = [b"".join(it) for it in header if is_from(it)]
+    if len(found) != 1:
+        return ""
+    text = found[0].partition(b":")[2].decode(errors="replace")
+    try:
+        shown = str(make_header(decode_header(text)))
+    except (HeaderParseError, LookupError, ValueError):
+        return ""
+    # The same look as the gateway's at what users submit (sender_is_author.lua): all of it that looks like an address.
+    people = {plain(it) for it in (*_ADDRESS.findall(text), *_ADDRESS.findall(shown))}
+    return people.pop() if len(people) == 1 else ""
+
+
+def plain(address: str) -> str:
+    """An address as the directory has it: lower case, no tag."""
+    name, at, domain = address.lower().rpartition("@")
+    return name.partition("+")[0] + at + domain
+
+
+def written_by(user: str, header: list[list[bytes]]) -> list[list[bytes]]:
+    """The header with this user's address as From:, and no other."""
+    return [[f"From: {user}\r\n".encode()], *(it for it in header if not is_from(it))]
+
+
+class Sending:
+    """A user's turn at the door; SMTPResponseException when something is not taken."""
+
+    def __init__(self, door: smtplib.SMTP, user: str, name: str) -> None:
+        self.door = door
+        self.say(250, "EHLO", name)
+        self.say(220, "XCLIENT", f"LOGIN={xtext(user)}")
+        self.say(250, "EHLO", name)
+
+    def say(self, expected: int, *words: str) -> None:
+        _heard(expected, *self.door.docmd(*words))
+
+    def owns(self, address: str, recipient: str) -> bool:
+        """Whether the user may write as this, by a transaction that is not finished."""
+        try:
+            self.say(250, "MAIL", f"FROM:<{address}>")
+            self.say(250, "RCPT", f"TO:<{recipient}>")
+        except smtplib.SMTPResponseException as refusal:
+            if refusal.smtp_code < 500:
+                raise
+            return False
+        finally:
+            self.say(250, "RSET")
+        return True
+
+    def send(self, sender: str, recipients: list[str], message: Iterable[bytes]) -> None:
+        self.say(250, "MAIL", f"FROM:<{sender}>")
+        for recipient in recipients:
+            self.say(250, "RCPT", f"TO:<{recipient}>")
+        self.say(354, "DATA")
+        wire: Any = self.door.sock
+        with wire.makefile("wb") as out:
+            out.writelines(lines(message))
+        _heard(250, *self.door.getreply())
+
+
 def send(
-    door: smtplib.SMTP, user: str, sender: str, recipients: list[str], message: Iterable[bytes]
+    door: smtplib.SMTP, user: str, sender: str, recipients: list[str], message: Iterator[bytes]
 ) -> None:
     """Hands the message over; SMTPResponseException when it is not taken."""
-
-    def say(expected: int, *words: str) -> None:
-        _heard(expected, *door.docmd(*words))
-
-    say(250, "EHLO", "sieve")
-    say(220, "XCLIENT", f"LOGIN={xtext(user)}")
-    say(250, "EHLO", "sieve")
-    say(250, "MAIL", f"FROM:<{sender}>")
-    for recipient in recipients:
-        say(250, "RCPT", f"TO:<{recipient}>")
-    say(354, "DATA")
-    wire: Any = door.sock
-    with wire.makefile("wb") as out:
-        out.writelines(lines(message))
-    _heard(250, *door.getreply())
+    head = list(islice(message, len(_REDIRECTED)))
+    message = chain(head, message)
+    if is_passed_on(head):
+        Sending(door, user, PASSED_ON).send(sender, recipients, message)
+        return
+    header, turn = fields(message), Sending(door, user, ANSWER)
+    shown = author(header)
+    if not shown or not turn.owns(shown, recipients[0]):
+        header = written_by(user, header)
+    turn.send("", recipients, chain(*header, message))
 
 
 def _heard(expected: int, code: int, words: bytes) -> None:

@@ -3,7 +3,8 @@
 -- the same one, in any case of letters, with any +tag.
 --
 -- Only for mail from the store whose envelope sender is in a domain of the site: null senders (RFC 5321,
--- 4.5.5) and what Sieve or a forward passes on for strangers go through.
+-- 4.5.5) and what Sieve or a forward passes on for strangers go through. Of what a user's script writes itself, which
+-- has the null sender too, the store has looked at From: (sieve_send.py); of such mail, this alone is signed.
 local rspamd_ip = require "rspamd_ip"
 local rspamd_util = require "rspamd_util"
 
@@ -55,3 +56,15 @@ rspamd_config:register_symbol({
     end
   end,
 })
+
+-- Whether the store says, in its own trace line, that a user's script wrote it (ANSWER in sieve_send.py). That line is
+-- on top, whatever came before; only what users submit has none, and that has a sender.
+local function is_answer(task)
+  local trace = (task:get_header_full("Received") or {})[1]
+  return trace ~= nil and trace.decoded:match("^%s*from answer %(") ~= nil
+end
+
+rspamd_config:add_condition("DKIM_SIGNED", function(task)
+  local sender = (task:get_from({ "smtp", "orig" }) or {})[1]
+  return (sender ~= nil and (sender.addr or "") ~= "") or is_answer(task)
+end)
