@@ -334,7 +334,7 @@ class Told:
             self._hold(hop, line, text)
         elif text.startswith("filter: header X-Mastio-Quarantine: "):
             hop.quarantine = text.partition("Quarantine: ")[2].rpartition(" from ")[0]
-        elif "notification: " in text:
+        elif text.startswith("sender ") and "notification: " in text:  # not the store's own copy
             hop.notice = text.rpartition(" ")[2]
         elif program == "postsuper":
             self._postsuper(hop, line, text)

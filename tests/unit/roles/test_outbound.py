@@ -1,12 +1,14 @@
 """What one user may send: counted, held, released from zero; told of once. Whom users have written to."""
 
 import hashlib
+from email import message_from_string
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mastio.roles.store.outbound import DAY, HOUR, Book, Policy, requests
+from mastio.roles.store.outbound import DAY, HOUR, Book, Policy, came_back, requests
 
 LIMITS = {
     "messages_per_hour": 3, "recipients_per_hour": 6, "new_recipients_per_day": 4,
@@ -74,6 +76,61 @@ def test_bounces_count_up_to_what_was_written(book: Book) -> None:
         book.bounced(BOB, now)
     assert reason(book) == "3 bounces in a day, more than 2"
     assert book.alarm
+
+
+def notice(message: str) -> Message:
+    """What Postfix's bounce(8) tells of a message."""
+    return message_from_string(f"""From: MAILER-DAEMON@x.test
+Subject: Postmaster Copy: Undelivered Mail
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=delivery-status; boundary="b"
+
+--b
+Content-Type: text/plain
+
+<carol@y.test>: host gateway said: 554 5.7.1 Virus
+X-Postfix-Queue-ID: Q9
+
+--b
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; store
+X-Postfix-Queue-ID: {message}
+X-Postfix-Sender: rfc822; bob@x.test
+
+Final-Recipient: rfc822; carol@y.test
+Action: failed
+
+--b
+Content-Type: text/rfc822-headers
+
+X-Postfix-Queue-ID: Q9
+--b--
+""")
+
+
+def test_what_our_own_gateway_refuses_counts_for_who_submitted_it(book: Book) -> None:
+    for now in (1, 2, 3):
+        send(book, now)
+        send(book, now + 0.5, user="alice@x.test")
+    for number in (1, 2):
+        book.returned(came_back(notice(f"Q{number}")), 4)
+    assert book.paused() == []
+    book.returned(came_back(notice("Q3")), 5)
+    assert reason(book) == "3 bounces in a day, more than 2"
+    assert [it["user"] for it in book.paused()] == [BOB] and book.alarm
+
+
+def test_a_notice_of_what_nobody_submitted_counts_for_nobody(book: Book) -> None:
+    """What a script has passed on; and a notice that comes again counts no further than what was written."""
+    send(book, 1)
+    for now in range(2, 20):
+        book.returned(came_back(notice("Q7")), now)
+        book.returned(came_back(notice("Q1")), now)
+        book.returned(
+            came_back(message_from_string("Subject: transcript\n\nX-Postfix-Queue-ID: Q1\n")), now
+        )
+    assert book.paused() == []
 
 
 def digest(address: str) -> str:

@@ -142,6 +142,10 @@ def test_the_notice_is_linked_and_told_after() -> None:
     assert f"    the sender was told: {notice.message}" in words.told(bounced)
 
 
+def test_the_stores_own_copy_of_a_notice_is_not_what_the_sender_was_told() -> None:
+    assert the("virus-out").notices == ("<4jYyXc4p25zGwkF@store.logs.internal>",)
+
+
 def test_the_words_tell_every_machine() -> None:
     told = "\n".join(words.told(the("delivered")))
     for word in ("postscreen", "gateway", "filter: no action", "over TLSv1.3", "store", "Sieve"):

@@ -246,7 +246,8 @@ def _postfix(ctx: Context) -> tuple[File, ...]:
         _file(
             ctx, f"{config}/main.cf", "main.cf.j2",
             gateways=gateways, trusted=trusted, quarantine_user=holding.USER, report_names=REPORTS,
-            reports=f"reports.{ctx.site.name}.internal", answer=sieve_send.ANSWER,
+            reports=f"reports.{ctx.site.name}.internal", returned=f"returned.{ctx.site.name}.internal",
+            answer=sieve_send.ANSWER,
         ),
         _file(
             ctx, f"{config}/master.cf", "master.cf.j2",

@@ -2,6 +2,7 @@
 """How much a user may send: Postfix's policy, and the list of what is held. Runs on the store.
 
     mastio-outbound policy            answer Postfix (SMTPD_POLICY_README); started by spawn(8)
+    mastio-outbound returned          count a message that our own gateway refused; Postfix's notice of it by stdin
     mastio-outbound notify            mail what happened to the administrator and to the user
     mastio-outbound show              who is paused and what is held, as JSON
     mastio-outbound release WHAT      let a user write again and send what is held, or send one message
@@ -17,7 +18,9 @@ how much that is, others decide, who write to the user. Nor is it dropped with t
 the only copy of what somebody else has written.
 
 A bounce counts only against addresses that have lately written to more recipients than have come back, so
-forged bounces cannot pause somebody who hardly writes.
+forged bounces cannot pause somebody who hardly writes. What our own gateway refuses never leaves the store, whose
+bounce(8) tells the user; Postfix hands a copy of that notice to us (notify_classes), and whose message it was is known
+by its queue id.
 
 It also keeps whom users have written to, as digests, for `learn tell` to bring to the gateways: the filter does not
 delay these people's answers. Mail that is held counts when it is released; what a script sends never does. Standard
@@ -32,7 +35,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from email.message import EmailMessage
+from email import message_from_binary_file
+from email.message import EmailMessage, Message
 from email.utils import formatdate, make_msgid
 from pathlib import Path
 from typing import Any, TextIO
@@ -44,7 +48,7 @@ ALARM = Path("/var/lib/mastio/outbound/alarm")
 NEWS = Path("/var/lib/mastio/outbound/news")
 """There while gateways have not been told whom users have written to; the same."""
 HOUR, DAY = 3600, 86_400
-UNKNOWN = 3
+UNKNOWN, TEMPFAIL = 3, 75
 SIEVE = "sieve"
 """Postfix's policy context for what users' scripts send (master.cf)."""
 SCHEMA = """
@@ -55,6 +59,8 @@ CREATE INDEX IF NOT EXISTS sent_as ON sent (sender, at);
 CREATE TABLE IF NOT EXISTS met (user TEXT NOT NULL, recipient TEXT NOT NULL, at REAL NOT NULL,
   PRIMARY KEY (user, recipient)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS met_by ON met (user, at);
+CREATE TABLE IF NOT EXISTS submitted (message TEXT PRIMARY KEY, user TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS submitted_by ON submitted (user, at);
 CREATE TABLE IF NOT EXISTS bounce (user TEXT NOT NULL, at REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS bounce_of ON bounce (user, at);
 CREATE TABLE IF NOT EXISTS held (message TEXT PRIMARY KEY, user TEXT NOT NULL, at REAL NOT NULL);
@@ -91,6 +97,8 @@ class Book:
             self.db.execute("INSERT OR IGNORE INTO user (name) VALUES (?)", (user,))
             self.db.execute("DELETE FROM sent WHERE user = ? AND at < ?", (user, now - DAY))
             self.db.execute("INSERT INTO sent VALUES (?, ?, ?, ?)", (user, sender, now, count))
+            self.db.execute("DELETE FROM submitted WHERE user = ? AND at < ?", (user, now - DAY))
+            self.db.execute("INSERT OR REPLACE INTO submitted VALUES (?, ?, ?)", (name, user, now))
             self.db.executemany(
                 "INSERT OR IGNORE INTO met VALUES (?, ?, ?)",
                 [(user, it.lower(), now) for it in recipients],
@@ -137,10 +145,25 @@ class Book:
                 (address.lower(), now - DAY),
             ).fetchall()
             for user, wrote in rows:
-                self.db.execute("DELETE FROM bounce WHERE user = ? AND at < ?", (user, now - DAY))
-                if self._count("count(*) FROM bounce", user, now - DAY) < wrote:
-                    self.db.execute("INSERT INTO bounce VALUES (?, ?)", (user, now))
-                    self._judge(user, now)
+                self._bounced(user, wrote, now)
+
+    def returned(self, message: str, now: float) -> None:
+        """Counts a submitted message that came back from the store's own queue; others' are nobody's. `message` is its
+        queue id."""
+        with self._change():
+            rows = self.db.execute(
+                "SELECT user, (SELECT sum(recipients) FROM sent WHERE user = it.user AND at > ?)"
+                " FROM submitted AS it WHERE message = ?",
+                (now - DAY, message),
+            ).fetchall()
+            for user, wrote in rows:
+                self._bounced(user, wrote or 0, now)
+
+    def _bounced(self, user: str, wrote: int, now: float) -> None:
+        self.db.execute("DELETE FROM bounce WHERE user = ? AND at < ?", (user, now - DAY))
+        if self._count("count(*) FROM bounce", user, now - DAY) < wrote:
+            self.db.execute("INSERT INTO bounce VALUES (?, ?)", (user, now))
+            self._judge(user, now)
 
     def _judge(self, user: str, now: float) -> bool:
         """Whether the user is paused, from now on if a limit is passed."""
@@ -298,6 +321,16 @@ def policy(config: dict[str, Any]) -> None:
             book.news = False
 
 
+def came_back(notice: Message) -> str:
+    """The queue id of the message that a notice of Postfix's tells of (RFC 3464, 2.2); empty when it tells of none."""
+    # The parser makes a part of each of the status' blocks; the first tells of the message.
+    for part in notice.walk():
+        if part.get_content_type() == "message/delivery-status":
+            head: Any = part.get_payload(0)
+            return str(next((it for name, it in head.items() if name.endswith("-Queue-ID")), ""))
+    return ""
+
+
 def queue() -> list[dict[str, Any]]:
     """What is in Postfix's hold queue (postqueue(1), -j)."""
     output = subprocess.run(["postqueue", "-j"], capture_output=True, text=True, check=True).stdout
@@ -409,6 +442,16 @@ def main() -> int:
     if not STATE.exists() and os.geteuid() == 0:
         STATE.touch(0o640)
         os.chown(STATE, STATE.parent.stat().st_uid, STATE.parent.stat().st_gid)
+    if verb == "returned":
+        try:
+            book = Book(str(STATE), config)
+            book.returned(came_back(message_from_binary_file(sys.stdin.buffer)), time.time())
+        except sqlite3.Error as error:
+            print(f"not counted: {error}", file=sys.stderr)
+            return TEMPFAIL  # Postfix comes again
+        if book.alarm:
+            ALARM.touch()
+        return 0
     book = Book(str(STATE), config)
     if verb == "notify":
         ALARM.unlink(missing_ok=True)  # first: who is paused meanwhile raises it anew
