@@ -12,7 +12,7 @@ from mastio.site.model import Role
 from tests.lab.arrivals import arrived, talk, write
 from tests.lab.conftest import Quiet, mastio
 from tests.lab.conftest import TheLab as Lab
-from tests.lab.mail import CAROL, deliver, inbox, message, the, token
+from tests.lab.mail import CAROL, await_known, deliver, inbox, message, submit, the, token
 
 pytestmark = pytest.mark.lab
 
@@ -28,11 +28,16 @@ def rebuilt(lab: Lab, role: Role) -> str:
 
 @pytest.mark.parametrize("role", [Role.FIREWALL, Role.GATEWAY_IN, Role.WEBMAIL])
 def test_it_does_its_work_again(lab: Lab, role: Role, monkeypatch: pytest.MonkeyPatch) -> None:
+    user, known = next(iter(lab.accounts)), CAROL.replace("@", f"+{token()}@")
+    code, reply = submit(lab, user, lab.accounts[user], message(user, known, token()))
+    assert code == 250, reply
+    await_known(lab, known)
     rebuilt(lab, role)
+    await_known(lab, known)  # younger than any archive
     with monkeypatch.context() as over_ssh:
         over_ssh.setenv(OVER_SSH, "1")
         assert "Nothing to do" in lab.mastio("plan"), "ssh knows it by its former host key"
-    user, word = next(iter(lab.accounts)), token()
+    word = token()
     code, reply = deliver(lab, message(CAROL, user, word))
     assert code == 250, reply
     assert inbox(lab, user, lab.accounts[user], word)

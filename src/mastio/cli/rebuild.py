@@ -16,6 +16,7 @@ from mastio.errors import Exit, MastioError
 from mastio.report.words import span
 from mastio.restoring.client import Archive, Restoring
 from mastio.restoring.whole import everything, state
+from mastio.roles.store.learning import PROGRAMS
 from mastio.site.model import Machine, Role
 from mastio.transport import Transport, last_line
 
@@ -99,6 +100,8 @@ def rebuild(app: App, machine: str, yes: bool, without_archive: bool, as_json: b
         late = (
             gateways_told(app) if target.has(Role.STORE, Role.GATEWAY_IN, Role.GATEWAY_OUT) else []
         )
+        if target.has(Role.GATEWAY_IN):
+            late += _told_again(app, machine)
     done = Rebuilt(
         machine, archive.name if archive else "", mailboxes, messages, files,
         round(time.monotonic() - clock, 1), round(began - archive.at, 1) if archive else None,
@@ -214,6 +217,18 @@ def gateways_told(app: App) -> list[str]:
     ]
     told = Greylist(app.site(), app.transport(), app.folder).push()
     return late + [it.why for it in told if it.why]
+
+
+def _told_again(app: App, gateway: str) -> list[str]:
+    """Whom users have written to, a gateway knows as of its archive, or not at all; the store thinks that it knows
+    everything. Why it is not told."""
+    (store,) = app.site().carrying(Role.STORE)
+    argv = [f"{PROGRAMS}/learn", "retell", app.site().internal_name(gateway)]
+    try:
+        _must(app.transport(), store.name, *argv)
+    except MastioError as error:
+        return [f"{gateway} is not told whom users have written to: {error.message}"]
+    return []
 
 
 def _measured(app: App, machine: str) -> None:

@@ -142,6 +142,18 @@ def test_each_gateway_is_told_what_it_does_not_know_and_for_how_long(book: Book)
     assert len(new.learned[0][1].splitlines()) == 3, "a new gateway hears of everybody"
 
 
+def test_a_gateway_that_was_rebuilt_hears_of_everybody_again(book: Book) -> None:
+    for now, person in enumerate("ab", 1):
+        wrote(book, now, person)
+    for gateway in ("a", "b"):
+        assert learn.tell(book.db, gateway, Rspamd(200), 3) == ""
+    learn.retell(book.db, "a")
+    again, other = Rspamd(200), Rspamd()
+    assert learn.tell(book.db, "a", again, 3) == ""
+    assert len(again.learned[0][1].splitlines()) == 2
+    assert learn.tell(book.db, "b", other, 3) == "" and not other.learned
+
+
 @pytest.mark.parametrize(
     ("codes", "told"), [((), 0), ((503,), 0), ((200,), 2), ((200, 403), 2), ((200, 200), 3)]
 )

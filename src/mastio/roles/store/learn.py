@@ -4,6 +4,7 @@
     learn take spam USER < MESSAGE     Dovecot has seen a user move a message; never waits for a network
     learn hand-over                    gives what waits to each gateway; what it does not take waits on
     learn tell                         tells each gateway whom users have written to since it last heard
+    learn retell GATEWAY               has this one told everything: it is new, or knows no more than its archive did
 
 Between the two lies a spool, a folder for each gateway: SPOOL/GATEWAY/SHA256.VERDICT. A message is one
 file there however often it is moved, and its last verdict counts. The gateway speaks the learning part of
@@ -145,6 +146,11 @@ def forget(book: sqlite3.Connection, gateways: list[str], now: float) -> None:
     book.execute(f"DELETE FROM told WHERE gateway NOT IN ({names})", gateways)  # noqa: S608 — marks only
 
 
+def retell(book: sqlite3.Connection, gateway: str) -> None:
+    """What a gateway has been told counts no more."""
+    book.execute("DELETE FROM told WHERE gateway = ?", (gateway,))
+
+
 def connection(settings: dict[str, Any], gateway: str) -> http.client.HTTPSConnection:
     """A gateway's door; the key is systemd's to give (LoadCredential=)."""
     context = ssl.create_default_context(cafile=settings["authority"])
@@ -155,7 +161,7 @@ def connection(settings: dict[str, Any], gateway: str) -> http.client.HTTPSConne
 
 
 def main() -> int:
-    """One of the three uses above; 1 when a message could not be kept."""
+    """One of the uses above; 1 when a message could not be kept."""
     syslog.openlog("mastio-learn", syslog.LOG_PID, syslog.LOG_MAIL)
     settings = json.loads(SETTINGS.read_text())
     spool, gateways = Path(settings["spool"]), list(settings["gateways"])
@@ -187,8 +193,15 @@ def main() -> int:
                 for gateway in gateways:
                     if why := tell(book, gateway, connection(settings, gateway), time.time()):
                         syslog.syslog(syslog.LOG_WARNING, f"{gateway}: whom users wrote to: {why}")
+        case ["retell", gateway]:
+            if waits(file := Path(settings["wrote"])):
+                with closing(sqlite3.connect(file, timeout=20, isolation_level=None)) as book:
+                    retell(book, gateway)
+                Path(settings["news"]).touch()
         case _:
-            sys.stderr.write("usage: learn take spam|ham USER < MESSAGE; learn hand-over | tell\n")
+            sys.stderr.write(
+                "usage: learn take spam|ham USER < MESSAGE; learn hand-over | tell | retell GATEWAY\n"
+            )
             return 64
     return 0
 
