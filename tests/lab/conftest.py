@@ -8,6 +8,7 @@
 All need root. Images come from the usual cache, so a second run is quick.
 """
 
+import atexit
 import json
 import os
 import secrets
@@ -17,6 +18,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import ip_interface
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -30,6 +32,7 @@ from mastio.lab.transport import NspawnTransport
 from mastio.site.model import Role, Site
 from mastio.transport import Result, Transport
 from tests.lab.patience import eventually
+from tests.lab.ready import Ready
 
 REPOSITORY = Path(__file__).parent.parent.parent
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
@@ -157,22 +160,26 @@ def mastio(
     folder: Path, *argv: str, stdin: str = "", timeout: float | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run mastio on the site in `folder`, as from the command line."""
-    return subprocess.run(
-        _argv(folder, argv), input=stdin, capture_output=True, text=True, check=False, cwd=REPOSITORY,
-        timeout=timeout, env={**_environment(), **environment},
-    )  # fmt: skip
+    return _ready().run(_argv(folder, argv), {**_environment(), **environment}, stdin, timeout)
+
+
+@cache
+def _ready() -> Ready:
+    ready = Ready(REPOSITORY, _environment())
+    atexit.register(ready.close)
+    return ready
 
 
 def mastio_begun(folder: Path, *argv: str) -> subprocess.Popen[str]:
     """The same, while it runs."""
     return subprocess.Popen(
-        _argv(folder, argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        cwd=REPOSITORY, env=_environment(),
+        [sys.executable, "-m", "mastio", *_argv(folder, argv)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, cwd=REPOSITORY, env=_environment(),
     )  # fmt: skip
 
 
 def _argv(folder: Path, argv: Sequence[str]) -> list[str]:
-    return [sys.executable, "-m", "mastio", "--site", str(folder), *argv]
+    return ["--site", str(folder), *argv]
 
 
 def _environment() -> dict[str, str]:
