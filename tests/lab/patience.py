@@ -33,8 +33,9 @@ def at_last(
     end = time.monotonic() + patience
     while True:
         # A look takes seconds on a busy box: the last one begins when patience has ended.
-        last = time.monotonic() >= end
+        began = time.monotonic()
         seen = look()
-        if good(seen) or last:
+        if good(seen) or began >= end:
             return seen
-        time.sleep(rest)
+        # At least half of the time is left to what is waited for.
+        time.sleep(max(rest, time.monotonic() - began))
