@@ -76,7 +76,7 @@ def verify(
     if of_watch:
         return _show_scheduled(app, as_json)
     ground = ground_of(app, full=not fast)
-    with progress(as_json) as tell, spared(ground):
+    with progress(as_json) as tell, spared(ground, checks):
         run = runner.run(ground, checks, tell)
     before = history.load(app.folder)
     if not (only or zones or severities):
