@@ -32,8 +32,8 @@ _ANYWHERE = (
     ("vault key", rb"AGE-SECRET-KEY-1[A-Z0-9]{50}"),
     # crypt(5), with and without the scheme's name that Dovecot writes in front
     ("password hash", rb"\$(?:argon2(?:id|i|d)\$v=\d+|y|gy|7|6|5|2[aby]|1)\$[./A-Za-z0-9=,$+]{20}"),
-    # wg(8)
-    ("wireguard key", rb"(?m)^[ \t]*PrivateKey[ \t]*=[ \t]*[A-Za-z0-9+/]{43}="),
+    # wg(8); a pattern that began with what may be there or not would be tried at every octet
+    ("wireguard key", rb"PrivateKey[ \t]*=[ \t]*[A-Za-z0-9+/]{43}="),
     ("session key", rb"des_key'\] = '(?!rcmail-!)[^'\n]{8}"),
 )  # fmt: skip
 _AT_THE_START = (

@@ -1,14 +1,15 @@
-"""What a machine knows about itself, read from /proc and /etc."""
+"""What a machine knows about itself, read from /proc and /etc.
+
+Each question is a Python of its own, and there are many: what only one needs, and is dear to load, it loads itself.
+"""
 
 from __future__ import annotations
 
 import glob
-import hashlib
 import os
 import socket
 import stat
 import struct
-import subprocess
 import time
 
 _TAIL = 1_000_000
@@ -122,6 +123,8 @@ def exists(paths: list[str]) -> list[str]:
 
 def digest(path: str) -> str:
     """SHA-256 of a file that everybody may read; ValueError for any other: a short secret could be guessed by it."""
+    import hashlib
+
     with open(path, "rb") as file:
         _public(file.fileno(), path)
         return hashlib.sha256(file.read()).hexdigest()
@@ -192,6 +195,8 @@ def kernels(folder: str = "/boot") -> dict[str, object]:
 
 def log(words: str) -> None:
     """A line in the machine's log (logger(1))."""
+    import subprocess
+
     subprocess.run(["logger", "--tag", "mastio-verify", "--", words], check=True, timeout=10)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import ssl
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 _SIDE_BY_SIDE = 16
 
@@ -68,6 +67,8 @@ def relayed(
     address: str, port: int, senders: list[str], recipients: list[str], tls: str
 ) -> list[list[str]]:
     """`[sender, recipient, reply]` for every pair, a new connection each, many at a time."""
+    # Dear to load, and all else here does without.
+    from concurrent.futures import ThreadPoolExecutor
 
     def one(pair: tuple[str, str]) -> list[str]:
         lines = ["EHLO probe.test", f"MAIL FROM:{pair[0]}", f"RCPT TO:{pair[1]}", "QUIT"]
