@@ -13,11 +13,9 @@ PACKAGES: Command = ("dpkg", "--verify")
 PROTOCOLS: Command = ("doveconf", "-h", "protocols")
 UPDATES: Command = ("apt-get", "-s", "-o", "Debug::NoLocking=1", "dist-upgrade")
 """What an upgrade would install; nothing is."""
-FILTER: dict[str, Command] = {
-    section: ("rspamadm", "configdump", "-j", section)
-    for section in ("antivirus", "force_actions", "options")
-}
-"""Sections of Rspamd's configuration, as it understands them."""
+FILTER_SECTIONS = ("antivirus", "force_actions", "options")
+FILTER: Command = ("rspamadm", "configdump", "-j", *FILTER_SECTIONS)
+"""Sections of Rspamd's configuration, as it understands them: a JSON object each, in this order."""
 ROUNDCUBE_KEYS = (
     "use_https", "session_samesite", "display_product_info", "enable_installer", "login_rate_limit",
 )  # fmt: skip
@@ -30,5 +28,5 @@ ROUNDCUBE: Command = (
 """What Roundcube's switches are, as PHP reads them, a line each."""
 
 ALL: tuple[Command, ...] = (
-    HELLO, SSHD, CLOCK, PACKAGES, PROTOCOLS, UPDATES, ROUNDCUBE, *FILTER.values(),
+    HELLO, SSHD, CLOCK, PACKAGES, PROTOCOLS, UPDATES, ROUNDCUBE, FILTER,
 )  # fmt: skip

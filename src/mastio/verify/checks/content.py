@@ -90,7 +90,8 @@ def no_way_around(vantage: Vantage) -> Iterator[str]:
 
 def scanner_away(vantage: Vantage) -> Iterator[str]:
     """When the filter or its virus scanner is away, the sender tries again; nothing passes unseen."""
-    found = {it: json.loads(vantage.output(*commands.FILTER[it])) for it in commands.FILTER}
+    said = vantage.output(*commands.FILTER)
+    found = dict(zip(commands.FILTER_SECTIONS, _objects(said), strict=True))
     forced = found["force_actions"].get("rules", {}).values()
     scanners = {key: it for key, it in found["antivirus"].items() if isinstance(it, dict)}
     if found["antivirus"].get("enabled") is False or not scanners:
@@ -106,6 +107,15 @@ def scanner_away(vantage: Vantage) -> Iterator[str]:
             yield f"{vantage.name}: milter_default_action is {value or 'not set'} in {where}: mail passes unseen"
     if not settings(vantage).main.get("smtpd_milters"):
         yield f"{vantage.name}: Postfix asks no filter (smtpd_milters)"
+
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a text, one after the other."""
+    decoder, rest = json.JSONDecoder(), text.strip()
+    while rest:
+        found, end = decoder.raw_decode(rest)
+        yield found
+        rest = rest[end:].lstrip()
 
 
 def defers(rule: Mapping[str, Any], symbol: str) -> bool:
