@@ -29,10 +29,10 @@ NONE = b"NOTFOUND "
 """No word on the domain: Postfix's own level, `dane`, stands."""
 ONLY_DANE = b"OK dane-only"
 LATER = b"TEMP "
-PATIENCE = 40.0
+PATIENCE = 50.0
 """For one answer, in seconds; Postfix waits 100 (socketmap_table(5))."""
-_QUESTIONS = 4
-"""So many names are asked one after the other at most: the MX, its addresses of both families, then TLSA or CNAME."""
+_QUESTIONS = 5
+"""So many are asked one after the other at most: the MX, its addresses of both families, its alias, TLSA."""
 _LONGEST = 100_000
 
 
