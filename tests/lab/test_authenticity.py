@@ -178,7 +178,7 @@ def test_the_timer_alone_has_the_next_keys_sign_and_tells_whose_successors_are_n
     assert all(f"{it}._domainkey" in done.stderr for it in selectors(lab, "next")), done.stderr
     # The lab's name servers have them by now: that run has brought the keys that sign.
     done = at_last(lambda: by_timer(lab), lambda it: it.returncode == 0, rest=2)
-    assert (done.returncode, done.stdout) == (0, "nothing was due\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "nothing was due\n"), done.stdout + done.stderr
     assert set(signatures(lab, alice).values()) == {"pass"}
 
 

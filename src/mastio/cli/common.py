@@ -100,7 +100,8 @@ class App:
 
     def states(self, vault: Mapping[str, str] | None = None) -> dict[str, HostState]:
         """The desired state of each machine, with the site's vault or another; in the lab, of `outside` too."""
-        site, vault = self.site(), self.vault if vault is None else vault
+        site, own = self.site(), vault is None
+        vault = self.vault if vault is None else vault
         if site.reach is not Reach.LAB:
             from mastio.build import build
             from mastio.verify.kit import kit
@@ -108,7 +109,7 @@ class App:
             return build(site, vault, self._internet(), kit())
         from mastio.lab import ground, outside
 
-        states = ground.states(site, vault)
+        states = ground.states(site, vault, keep=own)
         if not self.in_lab:  # ssh leads to the site alone
             del states[outside.MACHINE]
         return states

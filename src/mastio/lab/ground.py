@@ -28,19 +28,23 @@ def with_admin(site: Site) -> Site:
     )
 
 
-def _secrets(site: Site, vault: Mapping[str, str]) -> dict[str, str]:
-    """The site's secrets and those of `outside`, which are made when they are missing."""
+def _secrets(site: Site, vault: Mapping[str, str], keep: bool) -> dict[str, str]:
+    """The site's secrets and those of `outside`, which are made when they are missing, and kept if they are to be."""
     own = Vault.open(paths.state(site.name))
     both = {**vault, **own}
     for name, value in outside.ensure(both).items():
         own.put(name, value)
-    own.save()
+    if keep:
+        own.save()
     return {**vault, **own}
 
 
-def states(site: Site, vault: Mapping[str, str]) -> dict[str, HostState]:
-    """The desired state of every machine of the site in the lab's internet, and of `outside`."""
-    known = _secrets(site, vault)
+def states(site: Site, vault: Mapping[str, str], *, keep: bool = True) -> dict[str, HostState]:
+    """The desired state of every machine of the site in the lab's internet, and of `outside`.
+
+    Unless `keep`, the vault is one that only might be: what `outside` would get by it is remembered by nobody.
+    """
+    known = _secrets(site, vault, keep)
     # Nobody wants a scan to begin by itself in the middle of a trial.
     states = build(site, vault, outside.internet(site, known), kit(awake=False))
     return {**states, outside.MACHINE: outside.build(site, known)}
