@@ -1,6 +1,7 @@
 """The quarantine's program: what it keeps, shows, lets out and forgets. No daemon is needed for these."""
 
 import json
+import os
 import smtplib
 import sqlite3
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import time
 from email.message import EmailMessage
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -30,7 +32,9 @@ Letters = list[tuple[str, str, bytes]]
 def held(tmp_path: Path) -> Quarantine:
     with sqlite3.connect(tmp_path / "directory") as base:
         base.executescript(
-            "CREATE TABLE domain (name TEXT PRIMARY KEY); INSERT INTO domain VALUES ('a.test')"
+            "CREATE TABLE domain (name TEXT PRIMARY KEY); INSERT INTO domain VALUES ('a.test');"
+            "CREATE TABLE account (address TEXT PRIMARY KEY);"
+            "INSERT INTO account VALUES ('ann@a.test'), ('bob@a.test'), ('full@a.test')"
         )
     base.close()
     (tmp_path / "q").mkdir()
@@ -141,6 +145,29 @@ def test_each_recipient_is_told_once_and_in_harmless_words(
     assert names[2].encode() not in message
     assert b"Auto-Submitted: auto-generated" in message and b"2 messages held back" in message
     assert len(ask(held, "list")) == 3
+
+
+def test_an_alias_that_leads_elsewhere_is_told_nothing(held: Quarantine, letters: Letters) -> None:
+    name = take(held, "ann@elsewhere.test", "info@a.test")
+    quarantine.daily(held)
+    assert not letters and (held.folder / "told" / name).exists()
+
+
+def test_on_a_full_disk_the_oldest_that_was_told_makes_room(
+    held: Quarantine, letters: Letters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = take(held), take(held, "bob@a.test")
+    quarantine.daily(held)
+    os.utime(held.folder / "told" / first, (1, 1))
+    new = take(held, "cid@a.test")
+
+    def two_fit(_: object) -> SimpleNamespace:
+        return SimpleNamespace(f_blocks=100, f_bavail=9 + (len(held.paths("new", "told")) < 3))
+
+    monkeypatch.setattr(os, "statvfs", two_fit)
+    last = take(held, "dan@a.test")
+    assert {it["id"] for it in ask(held, "list")} == {second, new, last}
+    assert len(letters) == 2, "both had been told"
 
 
 def test_who_cannot_be_told_is_told_another_day(held: Quarantine, letters: Letters) -> None:

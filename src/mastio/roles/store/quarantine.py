@@ -48,6 +48,8 @@ except (
     sys.exit(TEMPFAIL)
 
 SETTINGS = Path("/etc/mastio/quarantine.json")
+FREE = 0.1
+"""On a disk with less than this part free, what has been told makes room for what comes."""
 MARK = "X-Mastio-Quarantine"
 """The gateway's header; its value is the reason."""
 MARKS = re.compile(rb"^(?:X-Mastio-Quarantine|X-Spam)[ \t]*:.*\n(?:[ \t].*\n)*", re.I | re.M)
@@ -102,12 +104,29 @@ class Quarantine:
             (self.folder / state).mkdir(mode=0o700, exist_ok=True)
         if self.find(entry.id):
             return entry.id
+        self.make_room()
         with tempfile.NamedTemporaryFile(dir=self.folder, delete=False) as file:
             file.write(json.dumps(asdict(entry)).encode() + b"\n" + message)
             file.flush()
             os.fsync(file.fileno())
         Path(file.name).replace(self.folder / "new" / entry.id)
         return entry.id
+
+    def make_room(self) -> None:
+        """While the disk is nearly full, deletes what people were told of, the oldest first: mailboxes are on it."""
+        if not self._is_scarce():
+            return
+        with self.alone():
+            for path in sorted(self.paths("told"), key=lambda it: it.stat().st_mtime):
+                entry, _ = read(path)
+                path.unlink()
+                expired(entry, "the disk is nearly full")
+                if not self._is_scarce():
+                    return
+
+    def _is_scarce(self) -> bool:
+        disk = os.statvfs(self.folder)
+        return disk.f_bavail < FREE * disk.f_blocks
 
     def find(self, name: str) -> Path | None:
         """The file of an entry, wherever it is."""
@@ -134,6 +153,11 @@ def read(path: Path) -> tuple[Entry, bytes]:
     return Entry(**json.loads(line)), message
 
 
+def expired(entry: Entry, why: str) -> None:
+    """Says that an entry is gone."""
+    syslog.syslog(f"expired: {entry.id} from <{entry.sender}> to <{entry.recipient}>: {why}")
+
+
 def summary(path: Path) -> dict[str, Any]:
     """An entry as a list shows it."""
     entry, message = read(path)
@@ -143,10 +167,20 @@ def summary(path: Path) -> dict[str, Any]:
 def is_ours(settings: Settings, address: str) -> bool:
     """Whether an address is in a domain of this store."""
     domain = address.rpartition("@")[2].lower()
-    with contextlib.closing(
-        sqlite3.connect(f"file:{settings.directory}?mode=ro", uri=True)
-    ) as base:
-        return bool(base.execute("SELECT 1 FROM domain WHERE name = ?", (domain,)).fetchone())
+    return _known(settings, "SELECT 1 FROM domain WHERE name = ?", domain)
+
+
+def has_mailbox(settings: Settings, address: str) -> bool:
+    """Whether an address, with a tag or without, is a mailbox of this store."""
+    name, _, domain = address.lower().rpartition("@")
+    plain = f"{name.partition('+')[0]}@{domain}"
+    return _known(settings, "SELECT 1 FROM account WHERE address = ?", plain)
+
+
+def _known(settings: Settings, question: str, name: str) -> bool:
+    uri = f"file:{settings.directory}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as base:
+        return base.execute(question, (name,)).fetchone() is not None
 
 
 def deliver(settings: Settings, sender: str, recipient: str, message: bytes) -> None:
@@ -229,12 +263,13 @@ def daily(quarantine: Quarantine) -> None:
         entry, _ = read(path)
         if entry.arrived < limit:
             path.unlink()
-            syslog.syslog(f"expired: {entry.id} from <{entry.sender}> to <{entry.recipient}>")
+            expired(entry, f"{settings.days} days")
     told: dict[str, list[Path]] = {}
     for path in quarantine.paths("new"):
         entry, _ = read(path)
-        # An address elsewhere is told nothing; the one here that leads there is.
-        who = next((it for it in (entry.recipient, entry.original) if is_ours(settings, it)), "")
+        # An address elsewhere is told nothing, nor is an alias that leads there; a mailbox that forwards is.
+        people = (entry.recipient, entry.original)
+        who = next((it for it in people if has_mailbox(settings, it)), "")
         told.setdefault(who, []).append(path)
     for who, paths in told.items():
         try:
