@@ -1,9 +1,9 @@
-"""Scanners die and starve while a thousand messages come in: none is lost, none passes unseen.
+"""Scanners die and starve while a thousand messages come in, and some go out: none is lost, none passes unseen.
 
 A stream of small messages, over IPv4 and IPv6 at once, one in ten with the antivirus test string, from
 a sender that tries again as any MTA does. Meanwhile each helper of the gateway is killed, then is stopped for a while,
 and then gets no more memory. Whoever sent a message must know in the end: it was accepted and is in the mailbox
-with the filter's marks, or it was refused.
+with the filter's marks, or it was refused. Beside it a user submits messages: each arrives signed, or comes back.
 
 Of the faults that cannot go unnoticed, each must have been felt while it lasted.
 """
@@ -24,7 +24,8 @@ from mastio.lab.cage import Cage
 from mastio.roles.gateway.files import VALKEY
 from mastio.site.model import Role
 from tests.lab.conftest import TheLab as Lab
-from tests.lab.mail import CAROL, message, remote, the, token
+from tests.lab.mail import CAROL, inbox, message, remote, the, token
+from tests.lab.outbound import User, carols, numbers
 from tests.lab.patience import at_last, eventually
 from tests.lab.sabotage import on
 
@@ -33,6 +34,8 @@ pytestmark = pytest.mark.lab
 COUNT = 1000
 PACE = 0.34
 """Seconds between two messages of one address family: the stream lasts as long as the faults."""
+OUT, OUT_PACE = 50, 3.4
+"""So many are submitted meanwhile, and the seconds between two of them."""
 EVERY = 10
 """One in so many has the test virus."""
 WAITS = [1, 1, 2, 2, 3, 3, 5, 5, 5, 10, 10, 10, 10, 10, 10, 10]
@@ -113,6 +116,61 @@ def stream(lab: Lab, recipient: str, version: int, count: int) -> tuple[list[Out
         )
     ]
     return outcomes, sent["vain"]
+
+
+def submit_all(
+    host: str, port: int, user: str, password: str, recipient: str, mails: list[str], pace: float
+) -> list[Any]:
+    """Submit messages as a user, one after the other; who of them did not hear 250."""
+    import smtplib
+    import ssl
+    import time
+
+    context, refused = ssl.create_default_context(cafile="/etc/mastio/pki/ca.pem"), []
+    with smtplib.SMTP_SSL(host, port, timeout=120, context=context) as client:
+        client.login(user, password)
+        for number, mail in enumerate(mails):
+            try:
+                client.sendmail(user, recipient, mail)
+            except smtplib.SMTPResponseException as why:
+                refused.append([number, why.smtp_code])
+            time.sleep(pace)
+    return refused
+
+
+def outgoing(lab: Lab, user: User, word: str) -> list[Any]:
+    """The stream that goes out, each with its number in the subject."""
+    mails = [message(user[0], CAROL, f"{word} {it}", text_of(it)).as_string() for it in range(OUT)]
+    return list(
+        remote(
+            lab, the(lab, Role.WEBMAIL).name, submit_all,
+            host=lab.site.internal_name(the(lab, Role.STORE).name), port=services.SUBMISSIONS.port,
+            user=user[0], password=user[1], recipient=CAROL, mails=mails, pace=OUT_PACE,
+        )
+    )  # fmt: skip
+
+
+def left_signed_or_came_back(lab: Lab, user: User, word: str, since: int) -> None:
+    """What the faults held up was put off, and in the end nothing of it is lost, unsigned or unseen."""
+    store = the(lab, Role.STORE).name
+    for machine in (store, the(lab, Role.GATEWAY_OUT).name):
+        on(lab, machine, "postqueue -f")
+    viruses = {str(it) for it in range(OUT) if has_virus(it)}
+    arrived = carols(lab, word, OUT - len(viruses), SETTLED)
+    assert {*numbers(arrived)} == {str(it) for it in range(OUT)} - viruses
+    unsigned = [
+        it["Subject"] for it in arrived if "dkim=pass" not in str(it["Authentication-Results"])
+    ]
+    assert not unsigned, f"not signed: {unsigned}"
+    notices = inbox(lab, *user, "Undelivered Mail", count=len(viruses), patience=SETTLED)
+    back = {
+        it for it in viruses for mail in notices if f"Subject: {word} {it}\n" in mail.as_string()
+    }
+    assert back == viruses, f"viruses that did not come back: {viruses - back}"
+    put_off = f"journalctl --quiet --since=@{since} --grep='status=deferred' | wc -l"
+    done = lab.run(store, ["sh", "-c", put_off])
+    assert int(done.stdout), "no fault was felt on the way out, so that the test does not test it"
+    print(f"{len(arrived)} left signed, {len(back)} came back, put off {int(done.stdout)} times")
 
 
 def has_virus(number: int) -> bool:
@@ -209,11 +267,14 @@ def headers_of(folder: str, count: int, patience: float) -> list[Any]:
     return read
 
 
-def test_no_message_is_lost_or_unseen_while_scanners_die_and_starve(lab: Lab) -> None:
-    user = f"{token()}@{lab.site.domains[0]}"
+def test_no_message_is_lost_or_unseen_while_scanners_die_and_starve(
+    lab: Lab, somebody: User
+) -> None:
+    user, word, since = f"{token()}@{lab.site.domains[0]}", token(), int(time.time())
     lab.mastio("user", "add", user, "--generate")
     try:
         with ThreadPoolExecutor() as pool:
+            out = pool.submit(outgoing, lab, somebody, word)
             streams = [pool.submit(stream, lab, user, version, COUNT // 2) for version in (4, 6)]
             suffered = faults(lab)
             outcomes = [it for one in streams for it in one.result()[0]]
@@ -250,6 +311,8 @@ def test_no_message_is_lost_or_unseen_while_scanners_die_and_starve(lab: Lab) ->
         unseen = [subject for subject, marks, _ in there if len(marks) < 2]
         assert not unseen, f"{len(unseen)} messages were not scanned"
         recovered(lab)
+        assert out.result() == [], "the store takes what users submit"
+        left_signed_or_came_back(lab, somebody, word, since)
     finally:
         lab.mastio("user", "delete", "--purge", user)
 
