@@ -20,7 +20,7 @@ from mastio.flows import expand
 from mastio.roles.gateway import learnd, learning
 from mastio.roles.store import learn
 from mastio.roles.store import learning as store_learning
-from mastio.roles.store.outbound import DAY, Book
+from mastio.roles.store.book import DAY, Book
 from mastio.site.model import Site
 from mastio.vault import Vault
 from tests.sites import demo_site, split_site, v4_site

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from mastio.roles.store.outbound import DAY, HOUR, Book, Policy, came_back, requests
+from mastio.roles.store.book import DAY, HOUR, Book
+from mastio.roles.store.outbound import Policy, came_back, requests
 
 LIMITS = {
     "messages_per_hour": 3, "recipients_per_hour": 6, "new_recipients_per_day": 4,

@@ -24,7 +24,7 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from mastio import services
+from mastio import heldmail, services
 from mastio.context import PKI, Context, bracketed
 from mastio.instances import ONLY, Instance, of_store
 from mastio.pki import fingerprint
@@ -38,6 +38,7 @@ DIRECTORY = "/var/lib/mastio/directory/directory.sqlite"
 """The accounts: SQLite, owned by `OWNER`, readable by its group, journal_mode=DELETE."""
 OUTBOUND = "/usr/local/lib/mastio/mastio-outbound"
 """The program that counts what users send, and lists, releases and drops what is held."""
+_BOOK = f"{heldmail.PLACE}/mastio/roles/store/book.py"
 _COUNTER = "mastio-outbound"
 _LIMITS = "/etc/mastio/outbound.json"
 _COUNTS = "/var/lib/mastio/outbound"
@@ -284,6 +285,7 @@ def _outbound(ctx: Context) -> tuple[File, ...]:
     unit = f"{_UNITS}/mastio-outbound-notify"
     return (
         File(OUTBOUND, _beside("outbound.py"), mode=0o755),
+        File(_BOOK, _beside("book.py")),
         File(_LIMITS, json.dumps(limits, indent=1) + "\n"),
         _file(ctx, f"{unit}.path", "notify.path.j2", counts=_COUNTS),
         _file(ctx, f"{unit}.service", "notify.service.j2", program=OUTBOUND, counts=_COUNTS),
