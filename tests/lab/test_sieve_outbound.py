@@ -5,13 +5,14 @@ Mail comes in as the gateway brings it; limits are small for the module.
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mastio.roles.store.outbound import CONFIG
 from mastio.roles.store.outbound import STATE as COUNTS
-from mastio.roles.store.sieve_send import DOOR
+from mastio.roles.store.sieve_send import DOOR, MEMORY
 from mastio.site.model import Role
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import (
@@ -46,8 +47,8 @@ def new_user(lab: Lab) -> Iterator[Callable[..., User]]:
         yield make
 
 
-def comes(lab: Lab, user: User, subject: str) -> None:
-    hand_in(lab, message(CAROL, user[0], subject))
+def comes(lab: Lab, user: User, subject: str, kib: int = 0) -> None:
+    hand_in(lab, message(CAROL, user[0], subject, ("x" * 63 + "\n") * 16 * kib))
 
 
 def beyond_the_limit(lab: Lab, user: User) -> None:
@@ -202,3 +203,59 @@ def test_while_nobody_can_count_a_redirect_waits_in_the_queue(
     assert len(carols(lab, word, 1)) == 1
     eventually(lambda: waiting(lab, user) == [], "still in the queue")
     assert len(carols(lab, word, 2, patience=3)) == 1, "exactly once"
+
+
+def test_a_message_that_does_not_fit_is_redirected_once(
+    lab: Lab, new_user: Callable[..., User]
+) -> None:
+    """Each try to store it runs the script again."""
+    word, user, store = token(), new_user(), the(lab, Role.STORE).name
+    lab.mastio("user", "change", user[0], "--quota", "1")
+    comes(lab, user, f"{word} before", 900)
+    assert inbox(lab, *user, word)
+    script(lab, user, f'require "copy"; redirect :copy "{CAROL}"; keep;')
+    comes(lab, user, f"{word} large", 300)
+    assert numbers(carols(lab, word, 1)) == ["large"]
+    for tries in (1, 2, 3):
+        eventually(lambda: deferred(lab, user), "it fits")
+        assert lab.run(store, ["postqueue", "-f"]).code == 0
+        eventually(lambda n=tries: passed_on_already(lab, user) >= n, f"no try {tries}")  # type: ignore[misc]
+    comes(lab, user, f"{word} small")
+    assert numbers(carols(lab, word, 2)) == ["large", "small"]
+    assert numbers(inbox(lab, *user, word, count=2)) == ["before", "small"]
+    lab.mastio("user", "change", user[0], "--quota", "0")
+    assert lab.run(store, ["postqueue", "-f"]).code == 0
+    assert numbers(inbox(lab, *user, word, count=3)) == ["before", "large", "small"]
+    assert waiting(lab, user) == []
+    assert numbers(carols(lab, word, 3, patience=3)) == ["large", "small"], "each exactly once"
+
+
+def test_a_redirect_leaves_although_nobody_can_remember_it(
+    lab: Lab, new_user: Callable[..., User]
+) -> None:
+    word, user, store = token(), new_user(), the(lab, Role.STORE).name
+    folder = str(Path(MEMORY).parent)
+    script(lab, user, f'redirect "{CAROL}";')
+    argv = ["journalctl", "-q", "-o", "cat", "-t", "dovecot", "-g", "cannot be remembered"]
+    before = lab.run(store, argv).stdout
+    assert lab.run(store, ["chmod", "0", folder]).code == 0
+    try:
+        comes(lab, user, word)
+        assert len(carols(lab, word, 1)) == 1
+        eventually(lambda: lab.run(store, argv).stdout != before, "the log does not say so")
+    finally:
+        assert lab.run(store, ["chmod", "0700", folder]).code == 0
+
+
+def deferred(lab: Lab, user: User) -> bool:
+    """Whether mail for a user waits because there is no room for it."""
+    return any(
+        it["queue_name"] == "deferred" and "4.2.2" in it["recipients"][0]["delay_reason"]
+        for it in waiting(lab, user)
+    )
+
+
+def passed_on_already(lab: Lab, user: User) -> int:
+    """How often a redirect of a user's was not sent again."""
+    argv = ["journalctl", "-q", "-o", "cat", "-t", "mastio-sieve-send"]
+    return lab.run(the(lab, Role.STORE).name, argv).stdout.count(f"{user[0]}: ".encode())

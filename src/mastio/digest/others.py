@@ -381,5 +381,5 @@ _MAKERS: dict[bytes, Callable[[str, Reader], Program]] = {
     b"mastio-pulse": _pulse,
     b"nginx": _nginx,
     intrusion.TAG.encode(): intrusion.program,
-    **dict.fromkeys((b"learnd", b"mastio-learn"), _silent),
+    **dict.fromkeys((b"learnd", b"mastio-learn", b"mastio-sieve-send"), _silent),
 }

@@ -141,6 +141,12 @@ def test_a_mailbox_that_is_full_and_one_that_nearly_is() -> None:
     assert found.top("nearly full") == [("bob@fortress.test", 1)]
 
 
+def test_a_redirect_that_is_not_sent_again_is_no_news() -> None:
+    words = "bob@fortress.test: passed on already: b'<1@outside.test>'"
+    assert read(line("store", "mastio-sieve-send", words)).news == {}
+    assert read(line("store", "mastio-anything", words)).news
+
+
 def report(**more: object) -> Summary:
     """What a report of others comes to, as the store's reader tells it (`reports.read.figures`)."""
     found = {"org": "outside.test", "verified": True, "domain": "fortress.test", **more}

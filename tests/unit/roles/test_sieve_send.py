@@ -2,6 +2,9 @@
 
 import smtplib
 import socket
+import subprocess
+import sys
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -9,7 +12,7 @@ import pytest
 from mastio.roles.store import sieve_send
 from mastio.roles.store.sieve_send import asked, lines, xtext
 
-BOB = "bob@x.test"
+BOB, SENT_TO = "bob@x.test", ("a@y.test",)
 
 
 def test_dovecots_words_are_understood_and_no_others() -> None:
@@ -43,7 +46,9 @@ def written(*lines: str) -> list[bytes]:
     return [f"{it}\r\n".encode() for it in head]
 
 
-def talk(message: list[bytes], *replies: str) -> list[str]:
+def talk(
+    message: list[bytes], *replies: str, user: str = BOB, to: tuple[str, ...] = SENT_TO
+) -> list[str]:
     """What is said to a server that answers so; SMTPResponseException when it does not take the message."""
     ours, theirs = socket.socketpair()
     said: list[str] = []
@@ -51,7 +56,9 @@ def talk(message: list[bytes], *replies: str) -> list[str]:
     def serve() -> None:
         with theirs, theirs.makefile("rwb", buffering=0) as wire:
             for reply in replies:
-                said.append(wire.readline().decode().strip())
+                if not (line := wire.readline()):
+                    break
+                said.append(line.decode().strip())
                 if said[-1].startswith(("X-Sieve", "From: ")):
                     while (line := wire.readline()) not in (b".\r\n", b""):
                         said.append(line.decode().strip())
@@ -62,7 +69,7 @@ def talk(message: list[bytes], *replies: str) -> list[str]:
     door = smtplib.SMTP()
     door.sock = ours
     try:
-        sieve_send.send(door, BOB, "carol@y.test", ["a@y.test"], iter(message))
+        sieve_send.send(door, user, "carol@y.test", [*to], iter(message))
     finally:
         ours.close()
         door.close()
@@ -139,3 +146,115 @@ def test_what_is_not_taken_is_an_error(message: list[bytes], taken: tuple[str, .
         after = ("250 Ok",) if asking else ()  # what has begun is taken back
         with pytest.raises(smtplib.SMTPResponseException, match="451"):
             talk(message, *taken[:step], "451 nobody can count", *after)
+
+
+ONE, TWO = "Message-ID: <1@y.test>", "message-id : <2@y.test>"
+
+
+@pytest.fixture
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "passed-on.sqlite"
+    monkeypatch.setattr(sieve_send, "MEMORY", str(file))
+    return file
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Lines that go to syslog."""
+    found: list[str] = []
+    monkeypatch.setattr(sieve_send.syslog, "syslog", lambda _, line: found.append(line))
+    return found
+
+
+def redirect(*named: str, user: str = BOB, to: tuple[str, ...] = SENT_TO, code: str = "") -> bool:
+    """Passes on a message that has these lines in its header; whether it was sent."""
+    head, taken = [f"{it}\n".encode() for it in named], list(TAKEN)
+    taken[1:1] = ["250 Ok"] * (len(to) - 1)
+    if code:
+        taken[-1] = code
+    return bool(talk([*PASSED_ON[:3], *head, *PASSED_ON[3:]], *NAMED, *taken, user=user, to=to))
+
+
+def test_what_was_passed_on_is_not_sent_again(memory: Path, logged: list[str]) -> None:
+    assert redirect(ONE) and logged == []
+    for same in (ONE, "MESSAGE-ID:\n <1@y.test>"):
+        assert not redirect(same)
+    assert logged == ["bob@x.test: passed on already: b'<1@y.test>'"] * 2
+    assert redirect(TWO) and not redirect(TWO)
+    assert redirect(ONE, user="dan@x.test"), "another user's script"
+    assert redirect(ONE, to=("b@y.test",)) and redirect(ONE, to=("a@y.test", "b@y.test"))
+    assert b"y.test" not in memory.read_bytes(), "digests alone"
+
+
+def test_a_message_that_is_not_sent_is_read_to_its_end(memory: Path, logged: list[str]) -> None:
+    assert redirect(ONE)
+    message = iter([*PASSED_ON[:3], f"{ONE}\n".encode(), *PASSED_ON[3:]])
+    sieve_send.send(smtplib.SMTP(), BOB, "carol@y.test", [*SENT_TO], message)
+    assert next(message, b"") == b"" and logged
+
+
+def test_what_was_not_taken_is_sent_again(memory: Path) -> None:
+    with pytest.raises(smtplib.SMTPResponseException, match="451"):
+        redirect(ONE, code="451 full")
+    assert redirect(ONE)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        (),
+        ("Message-ID:",),
+        ("Message-ID: <1@y.test> <2@y.test>",),
+        (ONE, TWO),
+        (ONE, ONE),
+        (*["X: y"] * sieve_send._LONGEST, ONE),
+    ],
+)
+def test_without_one_message_id_all_is_sent(memory: Path, named: tuple[str, ...]) -> None:
+    assert redirect(*named) and redirect(*named)
+    assert not memory.exists()
+
+
+def test_what_a_script_writes_is_not_remembered(memory: Path) -> None:
+    for _ in range(2):
+        assert talk(written(f"From: {BOB}"), *NAMED, "250 Ok", "250 Ok", "250 Ok", *TAKEN)[-1]
+    assert not memory.exists()
+
+
+def test_the_memory_ends(memory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1e9]
+    monkeypatch.setattr(sieve_send.time, "time", lambda: now[0])
+    assert redirect(ONE)
+    now[0] += sieve_send.LASTS - 1
+    assert redirect(TWO) and not redirect(ONE)
+    now[0] += 1
+    assert redirect(ONE) and not redirect(TWO)
+    now[0] += sieve_send.LASTS
+    assert redirect(TWO)
+    assert sieve_send.remember("SELECT count(*) FROM passed") == [(1,)], "old rows go"
+
+
+@pytest.mark.parametrize("broken", ["no folder", "no database", "no right"])
+def test_without_a_memory_all_is_sent(
+    memory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], broken: str
+) -> None:
+    if broken == "no folder":
+        monkeypatch.setattr(sieve_send, "MEMORY", str(memory / "none" / "x"))
+    elif broken == "no database":
+        memory.write_text("This is no database, and long enough for SQLite to see it.\n" * 9)
+    else:
+        memory.mkdir()
+    assert redirect(ONE) and redirect(ONE)
+    assert "what is passed on cannot be remembered: " in capsys.readouterr().err
+
+
+def test_only_who_passes_on_pays_for_a_memory() -> None:
+    there = str(Path(sieve_send.__file__).parent)
+    look = (
+        f"import sys; sys.path.insert(0, {there!r}); import sieve_send; "
+        "print('sqlite3' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-IS", "-c", look], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"

@@ -55,6 +55,7 @@ _PASSWORD_SOCKET = "/run/mastio-password.sock"  # noqa: S105 — a path
 _SCHEMA = "/usr/local/share/mastio/directory.sql"
 _QUOTA_WARNING = "/usr/local/lib/mastio/mastio-quota-warning"
 _SIEVE_SEND = "/usr/local/lib/mastio/mastio-sieve-send"
+_PASSED_ON = str(Path(sieve_send.MEMORY).parent)
 _SENDMAIL = "/usr/local/lib/mastio/sendmail-of-store"
 _SIEVE = "/etc/dovecot/sieve/spam"
 _UNITS = "/etc/systemd/system"
@@ -94,6 +95,7 @@ def build(ctx: Context) -> HostState:
             Directory(str(Path(DIRECTORY).parent), OWNER, OWNER, 0o750),
             Directory(VMAIL, "vmail", "vmail", 0o750),
             Directory(_COUNTS, _COUNTER, _COUNTER, 0o750),
+            Directory(_PASSED_ON, "vmail", "vmail", 0o700),
             Directory(REPORT_FOLDER, REPORTER, REPORTER, 0o750),
             *_beside_the_gateway(postfix), *lessons.directories, *held.directories,
         ),
@@ -209,7 +211,7 @@ def _dovecot(ctx: Context) -> tuple[File, ...]:
         File(f"{_SIEVE}.sieve", _beside("spam.sieve")),
         _file(
             ctx, f"{_UNITS}/dovecot.service.d/mastio.conf", "dovecot.service.j2",
-            vmail=VMAIL, spool=learning.SPOOL,
+            vmail=VMAIL, spool=learning.SPOOL, passed_on=_PASSED_ON,
         ),
         *(
             _file(ctx, f"{_UNITS}/mastio-index.{kind}", f"index.{kind}.j2", vmail=VMAIL)

@@ -12,6 +12,11 @@ only as themselves: From: must be one address that Postfix says is the user's, o
 the null sender, so that nothing answers it (RFC 3834, 3.3), and by the word `ANSWER` the gateway knows that it may
 sign it.
 
+A delivery that is deferred later on (the mailbox has no room for the message) runs the script again at each try, for
+days, and Pigeonhole remembers what it sent only when all went well. So what was passed on is remembered here, as a
+digest, and not sent again to the same people for the same user. When nobody can remember, it is: better twice than
+never.
+
 Ends with EX_TEMPFAIL when the message was not taken: Dovecot then defers the delivery whose script it was. A body goes
 a line at a time, since Dovecot's processes have little memory. Standard library only.
 """
@@ -20,20 +25,34 @@ import re
 import smtplib
 import socket
 import sys
+import syslog
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
+from hashlib import sha256
 from itertools import chain, islice
 from typing import Any
 
 DOOR = "/run/mastio-sieve.sock"
 """Led into Postfix by systemd-socket-proxyd(8)."""
+MEMORY = "/var/lib/mastio/passed-on/passed-on.sqlite"
+"""What has been passed on: digests, and when."""
+LASTS = 6 * 24 * 3600
+"""Seconds: longer than Postfix tries to deliver (maximal_queue_lifetime, 5 days unless main.cf says otherwise)."""
 EX_USAGE, EX_TEMPFAIL = 64, 75
 PASSED_ON, ANSWER = "sieve", "answer"
 """What the client calls itself (EHLO): Postfix asks more of an answer (main.cf). The trace line that Postfix writes on
 top has the word, and the gateway looks for it there (sender_is_author.lua)."""
 _REDIRECTED = (b"x-sieve:", b"x-sieve-redirected-from:")
 """How a message begins that Dovecot passes on. Of what a script writes itself, Dovecot writes both first lines."""
+_LONGEST = 1000
+"""Lines of a header in which a Message-ID is looked for: no message may take all of Dovecot's memory."""
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS passed (mark BLOB PRIMARY KEY, at REAL NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS passed_at ON passed (at);
+"""
 _ADDRESS = re.compile(r'[^\s<>()",:;]+@[^\s<>()",:;]+')
 PATIENCE = 100
 """Seconds that an answer may take; Dovecot's submission_timeout is longer, or a message that has been taken could be
@@ -168,13 +187,57 @@ def send(
     head = list(islice(message, len(_REDIRECTED)))
     message = chain(head, message)
     if is_passed_on(head):
-        Sending(door, user, PASSED_ON).send(sender, recipients, message)
+        pass_on(door, user, sender, recipients, message)
         return
     header, turn = fields(message), Sending(door, user, ANSWER)
     shown = author(header)
     if not shown or not turn.owns(shown, recipients[0]):
         header = written_by(user, header)
     turn.send("", recipients, chain(*header, message))
+
+
+def pass_on(
+    door: smtplib.SMTP, user: str, sender: str, recipients: list[str], message: Iterator[bytes]
+) -> None:
+    """Hands over a message that came in, unless that has been done; SMTPResponseException when it is not taken."""
+    top = list(islice(message, _LONGEST))
+    name = message_id(fields(iter(top)))
+    mark = sha256(repr((user, recipients, name)).encode()).digest()
+    if name and remember("SELECT 1 FROM passed WHERE mark = ? AND at > ?", mark, _oldest()):
+        syslog.openlog("mastio-sieve-send", syslog.LOG_PID, syslog.LOG_MAIL)
+        syslog.syslog(syslog.LOG_INFO, f"{user}: passed on already: {name[:200]!r}")
+        for _ in message:  # Dovecot takes it amiss when nobody reads
+            pass
+        return
+    Sending(door, user, PASSED_ON).send(sender, recipients, chain(top, message))
+    if name:
+        remember("DELETE FROM passed WHERE at <= ?", _oldest())
+        remember("INSERT OR REPLACE INTO passed VALUES (?, ?)", mark, time.time())
+
+
+def message_id(header: list[list[bytes]]) -> bytes:
+    """What tells this message from all others; empty when it has none, or several."""
+    found = [it for it in header if it[0].partition(b":")[0].strip().lower() == b"message-id"]
+    ids = [word for it in found for word in b"".join(it).partition(b":")[2].split()]
+    return ids[0] if len(found) == len(ids) == 1 else b""
+
+
+def remember(what: str, *values: Any) -> list[Any]:
+    """Asks or tells the memory, in SQL. When that cannot be done, it says so and knows nothing."""
+    try:
+        import sqlite3  # only those who pass on pay for it
+
+        # A lock held longer than this would bring the whole near Dovecot's submission_timeout.
+        with closing(sqlite3.connect(MEMORY, timeout=3, isolation_level=None)) as book:
+            book.executescript(_SCHEMA)
+            return book.execute(what, values).fetchall()
+    except Exception as error:  # whatever it is, the mail goes
+        print(f"what is passed on cannot be remembered: {error}", file=sys.stderr)
+        return []
+
+
+def _oldest() -> float:
+    return time.time() - LASTS
 
 
 def _heard(expected: int, code: int, words: bytes) -> None:
