@@ -117,11 +117,12 @@ def test_nobody_outside_is_one_of_us(
 
 OUTSIDE, STRANGE = outside.DOMAIN, outside.CAUTIOUS
 PASS, FAIL = (f"dmarc={it} header.from=fortress.test" for it in ("pass", "fail"))
+DKIM = "dkim=pass header.d=fortress.test"
 SEALS: dict[str, tuple[int, list[tuple[str, str]]]] = {
     "sealed": (250, [(OUTSIDE, PASS)]),
     "by-a-comment-too": (250, [(OUTSIDE, "dmarc=pass (p=reject dis=none)\r\n header.from=fortress.test")]),
-    "only-dkim": (250, [(OUTSIDE, "spf=fail smtp.mailfrom=x@plain.test; dkim=pass header.d=fortress.test")]),
-    "only-spf": (250, [(OUTSIDE, 'spf=pass (a "b) c" d) smtp.mailfrom=bob@fortress.test')]),
+    "only-dkim": (250, [(OUTSIDE, f"spf=fail smtp.mailfrom=x@plain.test; {DKIM}")]),
+    "only-spf": (250, [(OUTSIDE, "spf=pass (a (b \\) c) d) smtp.mailfrom=bob@fortress.test")]),
     "trusted-over-untrusted": (250, [(STRANGE, "dmarc=fail"), (OUTSIDE, PASS)]),
     "untrusted-over-trusted": (550, [(OUTSIDE, PASS), (STRANGE, PASS)]),
     "untrusted": (550, [(STRANGE, PASS)]),
@@ -133,6 +134,8 @@ SEALS: dict[str, tuple[int, list[tuple[str, str]]]] = {
     "in-a-name": (550, [(OUTSIDE, f"spf=pass smtp.mailfrom=dmarc=pass@plain.test; {FAIL}")]),
     "in-a-comment": (550, [(OUTSIDE, f"spf=pass (; {PASS};) smtp.mailfrom=x@plain.test")]),
     "in-quotes": (550, [(OUTSIDE, f'spf=pass smtp.mailfrom="x; {PASS}; "@plain.test')]),
+    "quotes-in-comments": (550, [(OUTSIDE, f'spf=pass (a"b) smtp.mailfrom=x; {FAIL}; {DKIM} (a"b)')]),
+    "never-closed": (550, [(OUTSIDE, f'spf=pass (a smtp.mailfrom=x; {PASS}')]),
     "twice": (550, [(OUTSIDE, f"spf=pass smtp.mailfrom=x; {PASS}; x@plain.test; {FAIL}")]),
 }  # fmt: skip
 """Forwarders' seals: (what becomes of the message, who says what, the first one first)."""

@@ -103,7 +103,13 @@ def test_what_a_script_passes_on_has_its_author_and_no_signature_of_ours(
     """Nobody has proven who wrote it, even if it names one of us and has the null sender."""
     word, user, boss = token(), new_user(), lab.site.admin_mail
     script(lab, user, f'redirect "{CAROL}";')
-    bring(lab, "", user[0], message(boss, user[0], f"{word} empty"))
+    # Nor if it calls itself, in a trace line of its own, what the store calls its users' answers.
+    forged = Message()
+    forged["Received"] = "from answer (localhost [127.0.0.1]) by store (Postfix) with ESMTP id 4jd"
+    for name, value in (letter := message(boss, user[0], f"{word} empty")).items():
+        forged[name] = value
+    forged.set_payload(letter.get_payload())
+    bring(lab, "", user[0], forged)
     hand_in(lab, message(f"dave@{CAROL.partition('@')[2]}", user[0], f"{word} stranger"))
     for mail in carols(lab, word, 2):
         empty = str(mail["Subject"]).endswith("empty")

@@ -16,6 +16,7 @@ from mastio.errors import Exit, MastioError
 from mastio.report.words import span
 from mastio.restoring.client import Archive, Restoring
 from mastio.restoring.whole import everything, state
+from mastio.roles.store import COUNTER
 from mastio.roles.store.learning import PROGRAMS
 from mastio.site.model import Machine, Role
 from mastio.transport import Transport, last_line
@@ -223,7 +224,9 @@ def _told_again(app: App, gateway: str) -> list[str]:
     """Whom users have written to, a gateway knows as of its archive, or not at all; the store thinks that it knows
     everything. Why it is not told."""
     (store,) = app.site().carrying(Role.STORE)
-    argv = [f"{PROGRAMS}/learn", "retell", app.site().internal_name(gateway)]
+    # As the program's own user: what root makes there, it could not write.
+    argv = ["runuser", "-u", COUNTER, "--", f"{PROGRAMS}/learn", "retell"]
+    argv.append(app.site().internal_name(gateway))
     try:
         _must(app.transport(), store.name, *argv)
     except MastioError as error:

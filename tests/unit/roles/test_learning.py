@@ -154,6 +154,22 @@ def test_a_gateway_that_was_rebuilt_hears_of_everybody_again(book: Book) -> None
     assert learn.tell(book.db, "b", other, 3) == "" and not other.learned
 
 
+def test_who_is_rebuilt_while_it_is_told_hears_all_again(book: Book) -> None:
+    """What it was told first, it heard before."""
+
+    class Rebuilt(Rspamd):
+        def getresponse(self) -> http.client.HTTPResponse:
+            learn.retell(book.db, "a")
+            return super().getresponse()
+
+    wrote(book, 1, "a")
+    assert learn.tell(book.db, "a", Rspamd(200), 3) == ""
+    wrote(book, 2, "b")
+    rebuilt = Rebuilt(200, 200)
+    assert learn.tell(book.db, "a", rebuilt, 3) == ""
+    assert [len(it[1].splitlines()) for it in rebuilt.learned] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("codes", "told"), [((), 0), ((503,), 0), ((200,), 2), ((200, 403), 2), ((200, 200), 3)]
 )

@@ -125,6 +125,7 @@ def test_who_is_not_its_user_is_replaced() -> None:
         ("From: bob@x.test,", "\tboss@x.test"),
         ("From: =?utf-8?q?boss=40x.test?= <bob@x.test>",),
         ("From: =?no-such?q?boss?= <bob@x.test>",),
+        ("From: b\u00f6b@x.test",),
     ],
 )
 def test_an_author_of_whom_readers_may_differ_is_replaced(fields: tuple[str, ...]) -> None:
@@ -148,6 +149,7 @@ def test_what_is_not_taken_is_an_error(message: list[bytes], taken: tuple[str, .
             talk(message, *taken[:step], "451 nobody can count", *after)
 
 
+CAME = ("Received: a try",)
 ONE, TWO = "Message-ID: <1@y.test>", "message-id : <2@y.test>"
 
 
@@ -182,6 +184,10 @@ def test_what_was_passed_on_is_not_sent_again(memory: Path, logged: list[str]) -
     assert logged == ["bob@x.test: passed on already: b'<1@y.test>'"] * 2
     assert redirect(TWO) and not redirect(TWO)
     assert redirect(ONE, user="dan@x.test"), "another user's script"
+    assert redirect(ONE, *CAME, "Received: b") and redirect(ONE, *CAME, "Received: c"), (
+        "it came twice"
+    )
+    assert not redirect(ONE, "Received: another try", "Received: b"), "only the top line is LMTP's"
     assert redirect(ONE, to=("b@y.test",)) and redirect(ONE, to=("a@y.test", "b@y.test"))
     assert b"y.test" not in memory.read_bytes(), "digests alone"
 

@@ -39,7 +39,8 @@ DIRECTORY = "/var/lib/mastio/directory/directory.sqlite"
 OUTBOUND = "/usr/local/lib/mastio/mastio-outbound"
 """The program that counts what users send, and lists, releases and drops what is held."""
 _BOOK = f"{heldmail.PLACE}/mastio/roles/store/book.py"
-_COUNTER = "mastio-outbound"
+COUNTER = "mastio-outbound"
+"""The user as whom what users have sent is counted."""
 _LIMITS = "/etc/mastio/outbound.json"
 _COUNTS = "/var/lib/mastio/outbound"
 OWNER = "mastio-directory"
@@ -78,7 +79,7 @@ _NOBODY = (
 def build(ctx: Context) -> HostState:
     """Everything that is the store on its machine."""
     postfix = of_store(ctx.machine)
-    lessons = learning.build(ctx, VMAIL, _COUNTER)
+    lessons = learning.build(ctx, VMAIL, COUNTER)
     held = holding.build(ctx, DIRECTORY, OWNER)
     return HostState(
         packages=(
@@ -94,12 +95,12 @@ def build(ctx: Context) -> HostState:
         directories=(
             Directory(str(Path(DIRECTORY).parent), OWNER, OWNER, 0o750),
             Directory(VMAIL, "vmail", "vmail", 0o750),
-            Directory(_COUNTS, _COUNTER, _COUNTER, 0o750),
+            Directory(_COUNTS, COUNTER, COUNTER, 0o750),
             Directory(_PASSED_ON, "vmail", "vmail", 0o700),
             Directory(REPORT_FOLDER, REPORTER, REPORTER, 0o750),
             *_beside_the_gateway(postfix), *lessons.directories, *held.directories,
         ),
-        users=(User("vmail", home=VMAIL), User(OWNER), User(_COUNTER), User(REPORTER), *held.users),
+        users=(User("vmail", home=VMAIL), User(OWNER), User(COUNTER), User(REPORTER), *held.users),
         units=(
             Unit("mastio-directory.service", (_SCHEMA, f"{_UNITS}/mastio-directory.service")),
             Unit(
@@ -259,7 +260,7 @@ def _postfix(ctx: Context) -> tuple[File, ...]:
             proxies=[bracketed(it) for it in _proxies(ctx, services.SUBMISSIONS)],
             peoples=[f"{bracketed(it)}:{port}" for it, port in ctx.peoples(services.SUBMISSIONS)],
             quarantine_user=holding.USER, quarantine_program=holding.PROGRAM,
-            counter=_COUNTER, outbound=OUTBOUND,
+            counter=COUNTER, outbound=OUTBOUND,
             reporter=REPORTER, report_program=_REPORT_PROGRAM, report_folder=REPORT_FOLDER,
             report_size=_LARGEST_REPORT,
         ),

@@ -109,17 +109,23 @@ def tell(
     """Tells a gateway all that it does not know, in the order of writing; what stopped it, or ""."""
     try:
         while rows := book.execute(
-            "SELECT n, person, at FROM wrote"
-            " WHERE n > coalesce((SELECT n FROM told WHERE gateway = ?), 0) ORDER BY n LIMIT ?",
+            "SELECT n, person, at, known FROM wrote,"
+            " (SELECT coalesce((SELECT n FROM told WHERE gateway = ?), 0) AS known)"
+            " WHERE n > known ORDER BY n LIMIT ?",
             (gateway, BATCH),
         ).fetchall():
-            lines = (f"{person} {max(1, int(at + MEMORY - now))}\n" for _, person, at in rows)
+            lines = (f"{person} {max(1, int(at + MEMORY - now))}\n" for _, person, at, _ in rows)
             door.request("POST", "/wrote", "".join(lines).encode())
             reply = door.getresponse()
             words = reply.read().decode(errors="replace").strip()[:200]
             if reply.status != 200:
                 return f"{reply.status} {words}"
-            book.execute("INSERT OR REPLACE INTO told VALUES (?, ?)", (gateway, rows[-1][0]))
+            # Not when it was forgotten meanwhile what the gateway knows (`retell`).
+            book.execute(
+                "INSERT OR REPLACE INTO told SELECT ?1, ?2"
+                " WHERE coalesce((SELECT n FROM told WHERE gateway = ?1), 0) = ?3",
+                (gateway, rows[-1][0], rows[-1][3]),
+            )
     except (OSError, http.client.HTTPException) as error:
         return f"{type(error).__name__}: {error}"
     finally:

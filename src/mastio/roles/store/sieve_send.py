@@ -130,7 +130,8 @@ def author(header: list[list[bytes]]) -> str:
         return ""
     # The same look as the gateway's at what users submit (sender_is_author.lua): all of it that looks like an address.
     people = {plain(it) for it in (*_ADDRESS.findall(text), *_ADDRESS.findall(shown))}
-    return people.pop() if len(people) == 1 else ""
+    found = people.pop() if len(people) == 1 else ""
+    return found if found.isascii() else ""  # no address of ours is another (RFC 6531)
 
 
 def plain(address: str) -> str:
@@ -201,8 +202,9 @@ def pass_on(
 ) -> None:
     """Hands over a message that came in, unless that has been done; SMTPResponseException when it is not taken."""
     top = list(islice(message, _LONGEST))
-    name = message_id(fields(iter(top)))
-    mark = sha256(repr((user, recipients, name)).encode()).digest()
+    header = fields(iter(top))
+    name = message_id(header)
+    mark = sha256(repr((user, recipients, name, way(header))).encode()).digest()
     if name and remember("SELECT 1 FROM passed WHERE mark = ? AND at > ?", mark, _oldest()):
         syslog.openlog("mastio-sieve-send", syslog.LOG_PID, syslog.LOG_MAIL)
         syslog.syslog(syslog.LOG_INFO, f"{user}: passed on already: {name[:200]!r}")
@@ -220,6 +222,12 @@ def message_id(header: list[list[bytes]]) -> bytes:
     found = [it for it in header if it[0].partition(b":")[0].strip().lower() == b"message-id"]
     ids = [word for it in found for word in b"".join(it).partition(b":")[2].split()]
     return ids[0] if len(found) == len(ids) == 1 else b""
+
+
+def way(header: list[list[bytes]]) -> list[bytes]:
+    """The trace of how it came into this queue (RFC 5321, 4.4): another message of that name came by itself. Each try
+    of LMTP's writes another line on top."""
+    return [b"".join(it) for it in header if it[0].lower().startswith(b"received:")][1:]
 
 
 def remember(what: str, *values: Any) -> list[Any]:

@@ -13,17 +13,37 @@ local NAME = "AUTHENTICITY"
 local trusted = {}
 for _, domain in ipairs(house.rules.trusted_forwarders) do trusted[domain] = true end
 
+-- A structured field without its comments, a "?" for each quoted string (RFC 5322, 3.2), from left to right: a quote in a
+-- comment is none, nor is a bracket in quotes. What does not end as it began says nothing: "".
+local function plain(line)
+  local out, depth, quoted, at = {}, 0, false, 1
+  while at <= #line do
+    local char = line:sub(at, at)
+    if char == "\\" then
+      at = at + 1
+    elseif quoted then
+      quoted = char ~= '"'
+    elseif char == "(" then
+      depth = depth + 1
+    elseif char == ")" then
+      depth = depth - 1
+      if depth < 0 then return "" end
+      table.insert(out, " ")
+    elseif depth == 0 then
+      quoted = char == '"'
+      table.insert(out, quoted and "?" or char)
+    end
+    at = at + 1
+  end
+  return (depth == 0 and not quoted) and table.concat(out) or ""
+end
+
 -- What an authentication server says it has found (RFC 8601, 2.2): each method's result, and the names it is about.
 -- A sender chooses parts of such a line: what stands in comments or quotes says nothing, nor does what only looks like
 -- a result within another one's name ("smtp.mailfrom=dmarc=pass@…").
 local function verdicts(line)
   local found = {}
-  local plain = line:lower():gsub("\\.", ""):gsub('"[^"]*"', "?")
-  local before
-  repeat
-    before, plain = plain, plain:gsub("%([^()]*%)", " ")
-  until plain == before
-  for part in plain:gmatch("[^;]+") do
+  for part in plain(line:lower()):gmatch("[^;]+") do
     local method, result, rest = part:match("^%s*([%w-]+)%s*=%s*([a-z]+)(.*)$")
     if method then
       local names = {}
