@@ -45,7 +45,7 @@ _WRITTEN = re.compile(
 )
 """Roundcube's log of what it sent (`smtp_log`)."""
 _BANNED = re.compile(r"^banned ([0-9a-f.:]+/\d+) for (\d+) seconds: (.*)$")
-_EXPIRED = re.compile(rf"^expired: {_ID} ")
+_EXPIRED = re.compile(rf"^expired: {_ID} .*?(: the disk is nearly full)?$")
 """postsuper(1) has deleted it for mastio-held, whose unit logs nothing so slight."""
 _ANEW = re.compile(rf" orig_id={_ID}$")
 """pickup(8), of what postsuper(1) has queued anew."""
@@ -207,8 +207,8 @@ class Hop:
     again: str = ""
     """Its queue id after its release, where that is another."""
     deleted: datetime | None = None
-    expired: bool = False
-    """Nobody looked at it, and it was deleted."""
+    expired: str = ""
+    """Why it was deleted though no administrator said so."""
     ended: datetime | None = None
     notice: str = ""
     """The queue id of the notice that went to the sender."""
@@ -264,7 +264,8 @@ class Told:
             self._rspamd(line)
         elif line.program == "mastio-held" and (match := _EXPIRED.match(line.text)):
             hop = self._hop(line, match[1])
-            hop.deleted, hop.expired = line.written, True
+            hop.deleted = line.written
+            hop.expired = "the disk was nearly full" if match[2] else "nobody released it"
         elif line.program == "roundcube" and (match := _WRITTEN.match(line.text)):
             user, address, message, queue = match.groups()
             self.written.append(Written(line.written, line.machine, message, user, address, queue))

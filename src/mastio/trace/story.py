@@ -197,7 +197,7 @@ def _endings(known: Told, hop: Hop, filings: list[Filing], depth: int) -> Iterat
 def _dropped(hop: Hop) -> str:
     """How it was taken from the queue."""
     if hop.held_content:
-        who = "since nobody released it" if hop.expired else "by an administrator"
+        who = f"since {hop.expired}" if hop.expired else "by an administrator"
         return f"held on {hop.machine} ({hop.held_why}), then deleted unsent {who}"
     how = "held by the outbound limits, then dropped" if hop.held else "dropped from the queue"
     return f"{how} by an administrator"

@@ -1,10 +1,12 @@
 """What waits on its way out: what is shown, who is told, what is let out, what is forgotten. No Postfix is needed."""
 
 import json
+import os
 import subprocess
 import time
 from email import message_from_bytes
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,10 +30,13 @@ class Queue:
         self.entries: dict[str, dict[str, Any]] = {}
         self.sent: list[tuple[str, str, str]] = []
         self.settings = Settings(str(domains), 30, 'A "B" Ltd', "admin@a.test", "postmaster@a.test")
-        self.broken = ""
+        self.broken = self.slow = ""
+        self.deaf: set[str] = set()
+        self.asked: list[str] = []
 
     def put(self, name: str, text: str = WHOLE, sender: str = "ann@a.test", age: float = 0) -> str:
         self.messages[name] = text
+        (hold.HOLD / name).touch()
         self.entries[name] = {
             "queue_id": name, "queue_name": "hold", "sender": sender, "message_size": 999,
             "arrival_time": int(time.time() - age * 86400),
@@ -40,8 +45,11 @@ class Queue:
         return name
 
     def run(self, *argv: str, words: bytes = b"") -> bytes:
-        if argv[0] == self.broken:
+        self.asked.append(argv[0])
+        if argv[0] == self.broken or argv[-1] in self.deaf:
             raise subprocess.CalledProcessError(1, argv, stderr=b"\x1bno\n")
+        if argv[0] == self.slow:
+            raise subprocess.TimeoutExpired(argv, 120)
         match argv:
             case ("postqueue", "-j"):
                 return "\n".join(map(json.dumps, self.entries.values())).encode()
@@ -51,7 +59,9 @@ class Queue:
                 text = self.messages[name]
                 return (text if "b" in option else text.partition("\n\n")[0] + "\n").encode()
             case ("postsuper", "-r" | "-d", "-"):
-                del self.entries[words.decode().strip()]
+                name = words.decode().strip()
+                del self.entries[name]
+                (hold.HOLD / name).unlink()
             case ("postkick", *_):
                 pass
             case ("sendmail", "-i", "-f", sender, "--", who):
@@ -76,12 +86,12 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Queue:
     (tmp_path / "domains").write_text("a.test OK\nb.test OK\n")
     (tmp_path / "held").mkdir()
     (tmp_path / "hold").mkdir()
-    (tmp_path / "hold" / "one").touch()
     found = Queue(tmp_path / "domains")
     monkeypatch.setattr(hold, "run", found.run)
     monkeypatch.setattr(hold, "FOLDER", tmp_path / "held")
     monkeypatch.setattr(hold, "HOLD", tmp_path / "hold")
     monkeypatch.setattr(hold, "read_apart", read)
+    monkeypatch.setattr(hold, "shortage", lambda: 0)
     return found
 
 
@@ -140,13 +150,26 @@ def test_a_verdict_that_fails_says_how_far_it_came(queue: Queue) -> None:
         "done": False,
         "why": "postsuper: no",
     }
+    queue.broken, queue.slow = "", "postsuper"
+    assert "timed out" in queue.ask("release", ids=["4gOne"])[0]["why"]
+
+
+def test_what_its_sender_cannot_be_told_is_not_deleted(queue: Queue) -> None:
+    queue.put("4gOne")
+    queue.put("4gOld", age=31)
     queue.broken = "sendmail"
     (said,) = queue.ask("delete", ids=["4gOne"])
-    assert said["why"] == "deleted, but its sender is not told: sendmail: no" and not queue.entries
+    assert (said["done"], said["why"]) == (False, "sendmail: no")
+    with pytest.raises(subprocess.CalledProcessError):
+        tell(queue.settings)
+    assert set(queue.entries) == {"4gOne", "4gOld"}
+    queue.broken = ""
+    tell(queue.settings)
+    assert set(queue.entries) == {"4gOne"}
 
 
 def test_a_queue_that_cannot_be_read_is_no_empty_one(queue: Queue) -> None:
-    (hold.HOLD / queue.put("4gOne")).touch()
+    queue.put("4gOne")
     queue.broken = "postcat"
     with pytest.raises(subprocess.CalledProcessError):
         queue.ask("list")
@@ -166,7 +189,7 @@ def test_each_message_is_told_of_once(queue: Queue) -> None:
         tell(queue.settings)
     assert queue.told("ann@a.test") == ["2 messages of yours not sent yet"]
     assert queue.told("admin@a.test") == ["2 messages held on the way out"]
-    text = queue.sent[0][2]
+    text = next(text for who, _, text in queue.sent if who == "admin@a.test")
     assert "4gOne" in text and "mastio quarantine release" in text and "http://" not in text
     assert "To:       x@out[.]test, bob@a[.]test" in text
     queue.put("4gThree")
@@ -182,6 +205,76 @@ def test_while_nobody_can_be_told_it_is_tried_again(queue: Queue) -> None:
     queue.broken = ""
     tell(queue.settings)
     assert len(queue.sent) == 2
+
+
+def test_one_letter_that_fails_repeats_no_other(queue: Queue) -> None:
+    queue.put("4gOne")
+    queue.put("4gBob", sender="bob@a.test")
+    queue.put("4gEve", sender="eve@a.test")
+    queue.deaf = {"bob@a.test"}
+    for _ in range(3):
+        with pytest.raises(subprocess.CalledProcessError):
+            tell(queue.settings)
+    people = ["ann@a.test", "eve@a.test", "admin@a.test"]
+    assert [who for who, *_ in queue.sent] == people
+    queue.deaf = set()
+    tell(queue.settings)
+    assert [who for who, *_ in queue.sent] == [*people, "bob@a.test", "admin@a.test"]
+    assert "4gBob" in queue.sent[-1][2] and "4gOne" not in queue.sent[-1][2]
+
+
+def test_the_administrators_letter_is_tried_again_alone(queue: Queue) -> None:
+    queue.put("4gOne")
+    queue.deaf = {"admin@a.test"}
+    with pytest.raises(subprocess.CalledProcessError):
+        tell(queue.settings)
+    queue.deaf = set()
+    for _ in range(2):
+        tell(queue.settings)
+    assert [who for who, *_ in queue.sent] == ["ann@a.test", "admin@a.test"]
+
+
+def test_the_queue_is_listed_when_something_is_new(queue: Queue) -> None:
+    queue.put("4gOne")
+    queue.put("4gHand", OTHERS)
+    tell(queue.settings)
+    assert "postqueue" in queue.asked
+    queue.asked.clear()
+    tell(queue.settings)
+    assert not queue.asked
+    os.utime(hold.FOLDER / "4gOne", (1, 1))
+    os.utime(hold.FOLDER / "4gHand", (1, 1))
+    tell(queue.settings)
+    assert "postqueue" in queue.asked
+
+
+def test_while_the_disk_is_nearly_full_the_oldest_make_room(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(hold.syslog, "syslog", lambda _, words: said.append(words))
+    for age, name in enumerate(("4gNew", "4gYoung", "4gOlder", "4gOldest")):
+        queue.put(name, age=age)
+    queue.put("4gHand", OTHERS, age=9)
+    tell(queue.settings)
+    queue.sent.clear()
+    monkeypatch.setattr(hold, "shortage", lambda: 1000)
+    tell(queue.settings)
+    assert set(queue.entries) == {"4gNew", "4gYoung", "4gHand"}
+    (letter,) = queue.sent
+    assert letter[:2] == ("ann@a.test", "2 messages of yours were not sent")
+    assert "no more room to keep them: the disk is nearly full" in letter[2]
+    line = next(it for it in said if it.startswith("expired: 4gOldest "))
+    assert line.endswith(": the disk is nearly full")
+
+
+@pytest.mark.parametrize(("free", "short"), [(30, 0), (10, 0), (4, 6 * 512)])
+def test_a_tenth_of_the_disk_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, short: int
+) -> None:
+    disk = SimpleNamespace(f_blocks=100, f_bavail=free, f_frsize=512)
+    monkeypatch.setattr(hold.os, "statvfs", lambda _: disk)
+    assert hold.shortage() == short
 
 
 @pytest.mark.parametrize("sender", ["", "carol@out.test", "ann@sub.a.test"])
@@ -224,9 +317,8 @@ def test_it_is_not_remembered_for_ever_who_was_told(queue: Queue) -> None:
 
 
 def test_an_empty_queue_costs_nothing(queue: Queue) -> None:
-    (hold.HOLD / "one").unlink()
-    queue.broken = "postqueue"
     tell(queue.settings)
+    assert not queue.asked
 
 
 def test_nobody_has_an_account_yet(queue: Queue) -> None:

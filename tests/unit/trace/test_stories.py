@@ -34,6 +34,10 @@ TOLD = {
         Kind.DROPPED,
         "(a document with macros), then deleted unsent since nobody released it",
     ),
+    "held-crowded": (
+        Kind.DROPPED,
+        "(a document with macros), then deleted unsent since the disk was nearly full",
+    ),
     "marked": (Kind.SENT, "sent to mx.outside.test, which answered: 250 OK"),
     "virus-out": (Kind.VIRUS, "refused by gateway: it contains a virus"),
     "down": (Kind.WAITING, "waiting on gateway: the store was down (connect to store"),

@@ -12,7 +12,9 @@ is one entry, however many it is for.
 What is released is queued anew (postsuper(1), -r): it passes header_checks, so that it loses what the gateway has said
 of it, and no filter; and it has the whole queue's time to be delivered, however long it was held. Its sender is told
 when it is held and when it will never be sent, if it is one of us: strangers, whose mail a user's script passes on,
-are not. Settings: /etc/mastio/held.json. Standard library and heldmail.py.
+are not. A letter goes first, and what it says is done after: a second letter is better than none.
+
+Settings: /etc/mastio/held.json. Standard library and heldmail.py.
 """
 
 import fcntl
@@ -22,10 +24,11 @@ import subprocess
 import sys
 import syslog
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from email.message import EmailMessage
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -34,14 +37,28 @@ from mastio import heldmail
 
 SETTINGS = Path("/etc/mastio/held.json")
 FOLDER = Path("/var/lib/mastio/held")
-"""An empty file for each message of which its sender has been told."""
+"""A file for each message on hold that is known, as old as the message; in it, how far it is: a `Told`."""
 HOLD = Path("/var/spool/postfix/hold")
+FREE = 0.1
+"""On a disk with less than this part free, the oldest make room: Postfix takes no mail at all without any."""
 MARK = "X-Mastio-Held"
 """The filter's header; its value is the reason."""
 READER = "mastio-held"
 """The user who owns nothing, and takes messages apart."""
 SECONDS = 120
 Item = dict[str, Any]
+Failed = list[subprocess.SubprocessError]
+"""What went wrong for one, and kept no other from what is theirs."""
+
+
+class Told(StrEnum):
+    """Who knows of a message."""
+
+    ALL = ""
+    SENDER = "sender"
+    """The administrator does not."""
+    NOBODY = "nobody"
+    """It is on hold for another reason, and not ours."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +74,7 @@ class Settings:
 
 
 def run(*argv: str, words: bytes = b"") -> bytes:
-    """A command's output; CalledProcessError when it fails."""
+    """A command's output; SubprocessError when it fails or takes too long."""
     done = subprocess.run(argv, input=words, capture_output=True, timeout=SECONDS, check=True)
     return done.stdout
 
@@ -141,70 +158,149 @@ def decide(settings: Settings, action: str, name: str, item: Item | None) -> Ite
     """Releases or deletes one message: {"id", "done", "why"}."""
     if item is None:
         return {"id": name, "done": False, "why": heldmail.MISSING}
-    why = ""
     try:
-        take("-r" if action == "release" else "-d", name)
-        note(f"{action}d", item)
         if action == "delete":
-            why = "deleted, but its sender is not told: "
-            unsent(settings, item, "An administrator has looked at it and deleted it.")
-    except subprocess.CalledProcessError as error:
-        return {"id": name, "done": False, "why": why + complaint(error)}
+            for who, its in by_sender(settings, [item]).items():
+                unsent(settings, who, its, "An administrator has looked at {it} and deleted {it}.")
+        take("-r" if action == "release" else "-d", name)
+    except subprocess.SubprocessError as error:
+        return {"id": name, "done": False, "why": complaint(error)}
+    note(f"{action}d", item, item["reason"])
     if action == "release":
-        with suppress(subprocess.CalledProcessError):  # then it is taken up within a minute
+        with suppress(subprocess.SubprocessError):  # then it is taken up within a minute
             run("postkick", "public", "pickup", "W")
     return {"id": name, "done": True, "why": "", "recipient": item["recipient"]}
 
 
-def complaint(error: subprocess.CalledProcessError) -> str:
+def complaint(error: subprocess.SubprocessError) -> str:
     """What a command said."""
+    if not isinstance(error, subprocess.CalledProcessError):
+        return str(error)
     words = heldmail.shown((error.stderr or b"").decode(errors="replace"), 300)
     return f"{error.cmd[0]}: {words or f'exit code {error.returncode}'}"
 
 
-def note(verb: str, item: Item) -> None:
+def note(verb: str, item: Item, why: str) -> None:
     """A line in the log."""
-    words = (
-        f"{verb}: {item['id']} from <{item['sender']}> to <{item['recipient']}>: {item['reason']}"
-    )
+    words = f"{verb}: {item['id']} from <{item['sender']}> to <{item['recipient']}>: {why}"
     syslog.syslog(syslog.LOG_NOTICE, words)  # what is less, the unit that tells does not log
 
 
 def tell(settings: Settings) -> None:
-    """Deletes what is old, and tells of what is new, once."""
-    told = {path.name for path in FOLDER.iterdir() if path.name != "lock"}
-    if not told and not any(HOLD.iterdir()):
-        return  # as nearly always; this is asked each minute
-    items = queued()
-    for name in told - {it["id"] for it in items}:
-        (FOLDER / name).unlink()
+    """Deletes what is old or too much, and tells of what is new, once; what failed is raised after all else."""
+    marks = {path.name: path for path in FOLDER.iterdir() if path.name != "lock"}
+    there = {path.name for path in HOLD.iterdir()}
+    for name in marks.keys() - there:
+        marks.pop(name).unlink()
+    told = {name: Told(path.read_text()) for name, path in marks.items()}
     limit = time.time() - settings.days * 86400
-    old = apart([it for it in items if it["arrived"] < limit])
-    for item in old:
-        take("-d", item["id"])
-        note("expired", item)
-        unsent(settings, item, f"Nobody has released it within {settings.days} days.")
-    new = apart([it for it in items if it["arrived"] >= limit and it["id"] not in told])
-    if not new:
-        return
-    send(settings, waiting(settings, new))
-    for who, its in by_sender(settings, new).items():
-        send(settings, delayed(settings, who, its))
-    for item in new:
-        (FOLDER / item["id"]).touch()
-        note("held", item)
+    ours = [name for name in told if told[name] is not Told.NOBODY]
+    due = any(told[it] is Told.SENDER or marks[it].stat().st_mtime < limit for it in ours)
+    if there <= told.keys() and not due and not (ours and shortage()):
+        return  # as nearly always; this is asked each minute, and a whole queue takes long to list
+    items = [it for it in queued() if told.get(it["id"]) is not Told.NOBODY]
+    new = {it["id"]: it for it in apart([it for it in items if it["id"] not in told])}
+    for item in items:
+        known = item["id"] in told or item["id"] in new
+        if not known and (HOLD / item["id"]).exists():  # it may have left meanwhile
+            mark(item, Told.NOBODY)
+    items = [it for it in items if it["id"] in told or it["id"] in new]
+    old = [it for it in items if it["arrived"] < limit]
+    why = f"Nobody has released {{it}} within {settings.days} days."
+    failed = expire(settings, old, why, f"{settings.days} days")
+    young = [it for it in items if it["arrived"] >= limit]
+    much = oldest(young, shortage())
+    why = "There was no more room to keep {it}: the disk is nearly full."
+    failed += expire(settings, much, why, "the disk is nearly full")
+    rest = [it for it in young if it not in much]
+    half = apart([it for it in rest if told.get(it["id"]) is Told.SENDER])
+    failed += announce(settings, [new[it["id"]] for it in rest if it["id"] in new], half)
+    if failed:
+        raise failed[0]
+
+
+def mark(item: Item, told: Told) -> None:
+    """Remembers who knows of a message."""
+    path = FOLDER / item["id"]
+    path.write_text(told)
+    os.utime(path, (item["arrived"], item["arrived"]))
+
+
+def shortage() -> int:
+    """So many bytes are too few on the queue's disk."""
+    disk = os.statvfs(HOLD)
+    return max(0, int(FREE * disk.f_blocks - disk.f_bavail) * disk.f_frsize)
+
+
+def oldest(items: list[Item], octets: int) -> list[Item]:
+    """The oldest that are as large together."""
+    found = []
+    for item in sorted(items, key=lambda it: it["arrived"]):
+        if octets <= 0:
+            break
+        octets -= item["size"]
+        found.append(item)
+    return found
+
+
+def expire(settings: Settings, items: list[Item], why: str, short: str) -> Failed:
+    """Deletes messages whose senders have been told; `why` is for them, `short` for the log."""
+
+    def step(who: str, its: list[Item]) -> None:
+        unsent(settings, who, its, why)
+        for item in its:
+            take("-d", item["id"])
+            note("expired", item, short)
+
+    return for_each(settings, apart(items), step)
+
+
+def announce(settings: Settings, new: list[Item], half: list[Item]) -> Failed:
+    """Tells senders of what is new, and the administrator of that and of what only its senders know (`half`)."""
+    known = list(half)
+
+    def step(who: str, its: list[Item]) -> None:
+        if who:
+            send(settings, delayed(settings, who, its))
+        for item in its:
+            mark(item, Told.SENDER)
+            note("held", item, item["reason"])
+        known.extend(its)
+
+    failed = for_each(settings, new, step)
+    if known:
+        try:
+            send(settings, waiting(settings, known))
+        except subprocess.SubprocessError as error:
+            return [*failed, error]
+        for item in known:
+            mark(item, Told.ALL)
+    return failed
+
+
+def for_each(
+    settings: Settings, items: Iterable[Item], step: Callable[[str, list[Item]], None]
+) -> Failed:
+    """Does something for each sender, as `by_sender` names them."""
+    failed: Failed = []
+    for who, its in by_sender(settings, items).items():
+        try:
+            step(who, its)
+        except subprocess.SubprocessError as error:
+            failed.append(error)
+    return failed
 
 
 def by_sender(settings: Settings, items: Iterable[Item]) -> dict[str, list[Item]]:
-    """The senders who may be told, each with what is theirs."""
+    """The senders, each with what is theirs; all who may not be told are one, without a name."""
     domains: set[str] = set()
     with suppress(FileNotFoundError):  # nobody has an account yet
         text = Path(settings.domains).read_text()
         domains = {line.split()[0] for line in text.splitlines() if line.split()}
     found: dict[str, list[Item]] = {}
     for item in items:
-        if item["sender"].rpartition("@")[2].lower() in domains:
-            found.setdefault(item["sender"], []).append(item)
+        ours = item["sender"].rpartition("@")[2].lower() in domains
+        found.setdefault(item["sender"] if ours else "", []).append(item)
     return found
 
 
@@ -212,7 +308,7 @@ def waiting(settings: Settings, items: list[Item]) -> EmailMessage:
     """What the administrator is told of new messages."""
     subject = f"{heldmail.messages(len(items))} held on the way out"
     return heldmail.letter(settings, settings.admin, subject, [
-        "Held, because of what is attached. Nothing is lost, and nothing leaves before you have looked:", "",
+        "Held on the gateway, because of what is attached; nothing leaves before you have looked:", "",
         *heldmail.listed(items, to=True),
         "  mastio quarantine show NUMBER       what is in it",
         "  mastio quarantine release NUMBER    send it, without another look of the filter",
@@ -233,18 +329,22 @@ def delayed(settings: Settings, who: str, items: list[Item]) -> EmailMessage:
     ])  # fmt: skip
 
 
-def unsent(settings: Settings, item: Item, why: str) -> None:
-    """Tells its sender that a message will never arrive."""
-    for who, its in by_sender(settings, [item]).items():
-        send(settings, heldmail.letter(settings, who, "1 message of yours was not sent", [
-            "It was held on its way out, because of what is attached, and was not sent to anybody:", "",
-            *heldmail.listed(its, to=True),
-            f"{why} If you do not know why, ask {settings.admin}: answer this mail.",
-        ]))  # fmt: skip
+def unsent(settings: Settings, who: str, items: list[Item], why: str) -> None:
+    """Tells a sender, if there is one to tell, that messages will never arrive; in `why`, {it} are they."""
+    if not who:
+        return
+    one = len(items) == 1
+    was = "was" if one else "were"
+    subject = f"{heldmail.messages(len(items))} of yours {was} not sent"
+    send(settings, heldmail.letter(settings, who, subject, [
+        f"Held on the way out, because of what is attached; {'it' if one else 'they'} {was} not sent to anybody:", "",
+        *heldmail.listed(items, to=True),
+        f"{why.format(it='it' if one else 'them')} If you do not know why, ask {settings.admin}: answer this mail.",
+    ]))  # fmt: skip
 
 
 def send(settings: Settings, mail: EmailMessage) -> None:
-    """By Postfix here, which gives it to the store; CalledProcessError when it does not take it."""
+    """By Postfix here, which gives it to the store; SubprocessError when it does not take it."""
     run("sendmail", "-i", "-f", settings.sender, "--", str(mail["To"]), words=mail.as_bytes())
 
 
@@ -269,7 +369,7 @@ def main() -> int:
                 case _:
                     sys.stderr.write("usage: mastio-held serve | tell\n")
                     return 64
-    except subprocess.CalledProcessError as error:
+    except subprocess.SubprocessError as error:
         sys.stderr.write(f"{complaint(error)}\n")
         return 75
     return 0
