@@ -13,8 +13,9 @@ import click
 from mastio.apply import Planned, apply_all, plan_all, site_lock
 from mastio.cli.common import App, pass_app
 from mastio.errors import Exit, MastioError
+from mastio.heldmail import shown
 from mastio.report.words import span
-from mastio.restoring.client import Archive, Restoring
+from mastio.restoring.client import Archive, OnHold, Restoring
 from mastio.restoring.whole import everything, state
 from mastio.roles.store import COUNTER
 from mastio.roles.store.learning import PROGRAMS
@@ -58,7 +59,8 @@ def rebuild(app: App, machine: str, yes: bool, without_archive: bool, as_json: b
 
     In the lab the machine is thrown away and made anew; elsewhere, first put a fresh Debian 13 in its place, with
     root's ssh key, at its addresses. A store takes no mail before all that was archived is back; until then the
-    gateways keep what comes. A gateway gets back what its filter has learned, the webmail its users' settings.
+    gateways keep what comes. A gateway gets back what its filter has learned, the webmail its users' settings. Of mail
+    that a gateway held on its way out, only whose it was comes back: a warning says so, for you to tell them.
 
     Of watch nothing is archived: logs, references and archives that were on it alone are gone. Killed in between,
     run it again: what came back stays.
@@ -86,6 +88,7 @@ def rebuild(app: App, machine: str, yes: bool, without_archive: bool, as_json: b
         gone = " What it holds now is thrown away." if app.in_lab else ""
         click.confirm(f"Rebuild {machine} {came}?{gone}", abort=True, err=True)
     began, clock = time.time(), time.monotonic()
+    lost: list[str] = []
     with site_lock(app.folder), _mail_waits(app, target, tell):
         if app.in_lab:
             tell(f"{machine}: made anew")
@@ -103,6 +106,9 @@ def rebuild(app: App, machine: str, yes: bool, without_archive: bool, as_json: b
         )
         if target.has(Role.GATEWAY_IN):
             late += _told_again(app, machine)
+        if archive and target.has(Role.GATEWAY_OUT):
+            lost, unknown = _lost(restoring, archive)
+            late += unknown
     done = Rebuilt(
         machine, archive.name if archive else "", mailboxes, messages, files,
         round(time.monotonic() - clock, 1), round(began - archive.at, 1) if archive else None,
@@ -112,9 +118,25 @@ def rebuild(app: App, machine: str, yes: bool, without_archive: bool, as_json: b
         click.echo(json.dumps(asdict(done), indent=2))
     else:
         _print(done)
-    for why in late:
+    for why in (*lost, *late):
         click.secho(f"warning: {why}", fg="yellow", err=True)
     return Exit.UNAVAILABLE if late else Exit.OK
+
+
+def _lost(restoring: Restoring, archive: Archive) -> tuple[list[str], list[str]]:
+    """Of what was on hold, words for each; and why they are not known."""
+    try:
+        return [was_on_hold(it) for it in restoring.on_hold(archive)], []
+    except MastioError as error:
+        return [], [f"whose mail was on hold is not known: {error.message}"]
+
+
+def was_on_hold(it: OnHold) -> str:
+    """What its sender should hear."""
+    return (
+        f"gone unless it had left: mail of <{shown(it.sender)}> to {shown(', '.join(it.recipients))}, "
+        f"on hold since {_day(it.arrived)}; tell its sender"
+    )
 
 
 def _newest(restoring: Restoring, target: Machine, without: bool) -> Archive | None:

@@ -53,6 +53,16 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class OnHold:
+    """A message that waited in a gateway's hold queue."""
+
+    sender: str
+    recipients: tuple[str, ...]
+    arrived: float
+    """Seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """A row of the accounts directory that the archive has, and the directory lacks or has otherwise."""
 
@@ -144,6 +154,13 @@ class Restoring:
     def paths(self, archive: Archive) -> list[str]:
         """All files in an archive."""
         return list(self._one("paths", self._order(archive))["paths"])
+
+    def on_hold(self, archive: Archive) -> list[OnHold]:
+        """What an archived gateway held; the messages themselves are nowhere else."""
+        return [
+            OnHold(it["sender"], tuple(it["recipients"]), it["arrived"])
+            for it in self._ask("on_hold", self._order(archive))
+        ]
 
     def state(self, archive: Archive, paths: Sequence[str], units: Sequence[str]) -> int:
         """Files of a machine to where they were, while its `units` stand still; how many."""

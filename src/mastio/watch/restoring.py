@@ -8,6 +8,7 @@
 | `search` | the paths of messages of `user` whose Message-ID is `id` |
 | `homes` | who has a mailbox in it |
 | `paths` | all files in it |
+| `on_hold` | of a gateway: what was on hold in its queue, one line each |
 | `bring` | sends `paths` to `machine` as the archive has them, for `ticket`; `exact`: just these files |
 
 Each prints lines of JSON. Nothing can be brought without a ticket, which an administrator has drawn on the machine.
@@ -25,6 +26,7 @@ from typing import IO, Any
 
 from mastio.errors import Exit, MastioError
 from mastio.restoring.maildir import validity_of
+from mastio.roles.backup.door import FOLDER as HERE
 from mastio.roles.restore import SETTINGS
 from mastio.roles.store import VMAIL
 from mastio.transport import last_line
@@ -35,6 +37,8 @@ _HEAD = 1 << 18
 _CHUNK = 1 << 20
 _EACH = 64 << 20
 """Octets between two words about how far it is."""
+QUEUE = f"{HERE}/dumps/queue.json".lstrip("/")
+"""What postqueue(1), -j, said on a gateway, in its archives."""
 
 
 def home(user: str) -> str:
@@ -112,6 +116,15 @@ def _copied(source: IO[bytes], target: IO[bytes]) -> Iterator[int]:
     yield sent
 
 
+def on_hold(archives: Archives, order: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Whose mail was on hold, for whom, and since when: the messages themselves are not archived."""
+    for text in archives.text(order["archive"], [QUEUE]).values():
+        for it in map(json.loads, text.splitlines()):
+            if it["queue_name"] == "hold":
+                people = [to["address"] for to in it["recipients"]]
+                yield {"sender": it["sender"], "recipients": people, "arrived": it["arrival_time"]}
+
+
 def say(what: Any) -> None:
     """A line of JSON."""
     sys.stdout.write(json.dumps(what) + "\n")
@@ -139,6 +152,9 @@ def _answer(what: str, order: dict[str, Any], archives: Archives) -> None:
             say({"homes": archives.homes(order["archive"], VMAIL.lstrip("/"))})
         case "paths":
             say({"paths": [path for path, _ in archives.entries(order["archive"], [])]})
+        case "on_hold":
+            for found in on_hold(archives, order):
+                say(found)
         case "bring":
             ssh = json.loads(Path(SETTINGS).read_text())["ssh"]
             for event in bring(archives, ssh[order["machine"]], order):
@@ -160,8 +176,7 @@ def main(what: str) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] not in [
-        [it] for it in ("archives", "choose", "mailbox", "search", "homes", "paths", "bring")
-    ]:
-        sys.exit("archives, choose, mailbox, search, homes, paths or bring?")
+    known = ("archives", "choose", "mailbox", "search", "homes", "paths", "on_hold", "bring")
+    if sys.argv[1:] not in [[it] for it in known]:
+        sys.exit(f"one of: {', '.join(known)}")
     sys.exit(main(sys.argv[1]))

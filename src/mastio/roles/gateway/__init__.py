@@ -51,7 +51,8 @@ KEPT = Kept(
         ("queue.json", ("postqueue", "-j")),
     )
 )
-"""What the filter has learned and whom it knows (Bayes, greylist); what is on its way, for people."""
+"""What the filter has learned and whom it knows (Bayes, greylist); what is on its way, for people: `mastio rebuild`
+says whose mail was on hold."""
 
 
 def build(ctx: Context) -> HostState:
