@@ -286,22 +286,30 @@ def test_what_else_is_on_hold_is_left_alone(lab: Lab, ann: User) -> None:
     """An administrator's own `postsuper -h`."""
     word = token()
     letter = f"From: {ann[0]}\nTo: {CAROL}\nSubject: {word}\n\nGood day.\n"
-    put = f"sendmail -f {ann[0]} {CAROL} && sleep 1 && postsuper -h ALL"
     stop = ["postconf", "-e", "defer_transports=smtp"]
     on = gateway(lab)
     assert lab.run(on, stop).code == 0 and lab.run(on, ["postfix", "reload"]).code == 0
+    own: list[str] = []
+
+    def queued(*names: str) -> list[str]:
+        listed = map(json.loads, lab.run(on, ["postqueue", "-j"]).stdout.splitlines())
+        return [
+            it["queue_id"] for it in listed if it["sender"] == ann[0] and it["queue_name"] in names
+        ]
+
     try:
-        assert lab.transport.run(on, ["sh", "-c", put], letter.encode()).code == 0
+        put = ["sendmail", "-f", ann[0], CAROL]
+        assert lab.transport.run(on, put, letter.encode()).code == 0
+        own = eventually(lambda: queued("active", "deferred"), "it is not in the queue")
+        assert lab.run(on, ["postsuper", "-h", *own]).code == 0
+        assert queued("hold") == own
         tell(lab)
         assert not held(lab, word, patience=0)
-        found = [json.loads(it) for it in lab.run(on, ["postqueue", "-j"]).stdout.splitlines()]
-        (own,) = [
-            it["queue_id"] for it in found if it["queue_name"] == "hold" and it["sender"] == ann[0]
-        ]
-        refused = mastio(lab.folder, "quarantine", "delete", own, "--yes")
+        refused = mastio(lab.folder, "quarantine", "delete", own[0], "--yes")
         assert refused.returncode == 1 and "no such message" in refused.stderr
-        lab.run(on, ["postsuper", "-d", own])
     finally:
+        for name in own:
+            lab.run(on, ["postsuper", "-d", name])
         lab.run(on, ["postconf", "-X", "defer_transports"])
         lab.mastio("apply", "--yes", on)
 
