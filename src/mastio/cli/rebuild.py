@@ -15,7 +15,7 @@ from mastio.cli.common import App, pass_app
 from mastio.errors import Exit, MastioError
 from mastio.heldmail import shown
 from mastio.report.words import span
-from mastio.restoring.client import Archive, OnHold, Restoring
+from mastio.restoring.client import Archive, Restoring
 from mastio.restoring.whole import everything, state
 from mastio.roles.store import COUNTER
 from mastio.roles.store.learning import PROGRAMS
@@ -85,10 +85,10 @@ def rebuild(app: App, machine: str, yes: bool, without_archive: bool, as_json: b
     archive = _newest(restoring, target, without_archive)
     if not yes:
         came = f"from the archive of {_day(archive.at)}" if archive else "with nothing brought back"
-        gone = " What it holds now is thrown away." if app.in_lab else ""
-        click.confirm(f"Rebuild {machine} {came}?{gone}", abort=True, err=True)
+        price = " What it holds now is thrown away." if app.in_lab else ""
+        click.confirm(f"Rebuild {machine} {came}?{price}", abort=True, err=True)
     began, clock = time.time(), time.monotonic()
-    lost: list[str] = []
+    gone: list[str] = []
     with site_lock(app.folder), _mail_waits(app, target, tell):
         if app.in_lab:
             tell(f"{machine}: made anew")
@@ -107,7 +107,7 @@ def rebuild(app: App, machine: str, yes: bool, without_archive: bool, as_json: b
         if target.has(Role.GATEWAY_IN):
             late += _told_again(app, machine)
         if archive and target.has(Role.GATEWAY_OUT):
-            lost, unknown = _lost(restoring, archive)
+            gone, unknown = lost(restoring, archive)
             late += unknown
     done = Rebuilt(
         machine, archive.name if archive else "", mailboxes, messages, files,
@@ -118,25 +118,22 @@ def rebuild(app: App, machine: str, yes: bool, without_archive: bool, as_json: b
         click.echo(json.dumps(asdict(done), indent=2))
     else:
         _print(done)
-    for why in (*lost, *late):
+    for why in (*gone, *late):
         click.secho(f"warning: {why}", fg="yellow", err=True)
     return Exit.UNAVAILABLE if late else Exit.OK
 
 
-def _lost(restoring: Restoring, archive: Archive) -> tuple[list[str], list[str]]:
-    """Of what was on hold, words for each; and why they are not known."""
+def lost(restoring: Restoring, archive: Archive) -> tuple[list[str], list[str]]:
+    """Words for each message that was on hold; or why they are not known."""
     try:
-        return [was_on_hold(it) for it in restoring.on_hold(archive)], []
+        held = restoring.on_hold(archive)
     except MastioError as error:
         return [], [f"whose mail was on hold is not known: {error.message}"]
-
-
-def was_on_hold(it: OnHold) -> str:
-    """What its sender should hear."""
-    return (
+    return [
         f"gone unless it had left: mail of <{shown(it.sender)}> to {shown(', '.join(it.recipients))}, "
         f"on hold since {_day(it.arrived)}; tell its sender"
-    )
+        for it in held
+    ], []
 
 
 def _newest(restoring: Restoring, target: Machine, without: bool) -> Archive | None:

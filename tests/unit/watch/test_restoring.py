@@ -4,8 +4,9 @@ import json
 from collections.abc import Sequence
 from typing import Any, cast
 
-from mastio.cli.rebuild import was_on_hold
-from mastio.restoring.client import OnHold
+from mastio.cli.rebuild import lost
+from mastio.errors import MastioError
+from mastio.restoring.client import Archive, OnHold, Restoring
 from mastio.watch.archives import Archives
 from mastio.watch.restoring import QUEUE, on_hold
 
@@ -48,9 +49,34 @@ def test_an_archive_without_a_queue_names_nothing() -> None:
     assert not found(entry("active", "ann@a.test"))
 
 
+class Answers:
+    """Of watch, to what an administrator's side asks."""
+
+    def __init__(self, *held: OnHold, error: str = "") -> None:
+        self.held, self.error = held, error
+
+    def on_hold(self, archive: Archive) -> list[OnHold]:
+        if self.error:
+            raise MastioError(self.error)
+        return [*self.held]
+
+
+def asked(answers: Answers) -> tuple[list[str], list[str]]:
+    return lost(cast(Restoring, answers), Archive("gateway", "gateway-1", 0))
+
+
 def test_its_sender_is_to_be_told() -> None:
-    words = was_on_hold(OnHold("ann\x1b@a.test", ("x@out.test", "y@out.test"), 86400))
-    assert words == (
-        "gone unless it had left: mail of <ann @a.test> to x@out.test, y@out.test, "
-        "on hold since 1970-01-02 00:00:00 UTC; tell its sender"
+    held = OnHold("ann\x1b@a.test", ("x@out.test", "y@out.test"), 86400)
+    assert asked(Answers(held)) == (
+        [
+            "gone unless it had left: mail of <ann @a.test> to x@out.test, y@out.test, "
+            "on hold since 1970-01-02 00:00:00 UTC; tell its sender"
+        ],
+        [],
     )
+
+
+def test_an_archive_that_cannot_be_read_is_not_an_empty_queue() -> None:
+    assert asked(Answers()) == ([], [])
+    why = "whose mail was on hold is not known: no archive"
+    assert asked(Answers(error="no archive")) == ([], [why])
