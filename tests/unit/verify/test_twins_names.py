@@ -204,6 +204,21 @@ def test_a5(monkeypatch: pytest.MonkeyPatch, rules: str, owners: str, fires: boo
     assert bool(found) is bool(fires)
 
 
+def test_a5_looks_at_doors_where_somebody_can_log_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    for level, only, count in (("none", "yes", 0), ("none", "no", 1), ("may", "yes", 1)):
+        door = [("smtpd_sasl_auth_enable", "yes"), ("smtpd_tls_security_level", level)]
+        said = {
+            "main": [["smtpd_sender_login_maps", "sqlite:/x"], ["smtpd_tls_auth_only", only]],
+            "services": [["sieve/unix", *it] for it in door],
+        }
+        answers: dict[object, Any] = {
+            postfix.settings: said,
+            postfix.answer: {"found": "alice@fortress.test"},
+        }
+        answering(monkeypatch, lambda function, *_, it=answers: it[function])
+        assert len([*auth.own_address(vantage("store"))]) == count
+
+
 def _hello(*extensions: tuple[int, bytes], compression: int = 0) -> bytes:
     block = b"".join(
         key.to_bytes(2, "big") + len(it).to_bytes(2, "big") + it for key, it in extensions

@@ -130,8 +130,8 @@ def author(header: list[list[bytes]]) -> str:
         return ""
     # The same look as the gateway's at what users submit (sender_is_author.lua): all of it that looks like an address.
     people = {plain(it) for it in (*_ADDRESS.findall(text), *_ADDRESS.findall(shown))}
-    found = people.pop() if len(people) == 1 else ""
-    return found if found.isascii() else ""  # no address of ours is another (RFC 6531)
+    only = people.pop() if len(people) == 1 else ""
+    return only if only.isascii() else ""  # no address of ours is another (RFC 6531)
 
 
 def plain(address: str) -> str:

@@ -12,7 +12,7 @@ from mastio.instances import of_store
 from mastio.roles.common import KEYS_ALONE
 from mastio.site.model import Role
 from mastio.verify import commands
-from mastio.verify.checks.delivery import settings
+from mastio.verify.checks.delivery import Postfix, settings
 from mastio.verify.doors import Door, doors
 from mastio.verify.model import Check, Family, Place, Severity
 from mastio.verify.probes import host, login, postfix, scan, smtp
@@ -141,7 +141,7 @@ def own_address(vantage: Vantage) -> Iterator[str]:
     ports = {
         place
         for place, name, value in found.services
-        if (name, value) == ("smtpd_sasl_auth_enable", "yes")
+        if (name, value) == ("smtpd_sasl_auth_enable", "yes") and _offers_a_log_in(found, place)
     }
     for port in sorted(ports):
         rules = re.split(r"[,\s]+", found.of(port, "smtpd_sender_restrictions"))
@@ -164,6 +164,13 @@ def own_address(vantage: Vantage) -> Iterator[str]:
             )
         if owners.lower() != admin.lower():
             yield f"{vantage.name} {port}: smtpd_sender_login_maps lets {owners or 'nobody'} write as {admin}"
+
+
+def _offers_a_log_in(found: Postfix, place: str) -> bool:
+    """Not where there is no TLS and a password needs it: at the door for what Sieve sends, which keeps the senders of
+    what it passes on."""
+    needs_tls = found.of(place, "smtpd_tls_auth_only") == "yes"
+    return not (needs_tls and found.of(place, "smtpd_tls_security_level") == "none")
 
 
 CHECKS = (
