@@ -313,9 +313,9 @@ def at_carols(lab: Lab, word: str, patience: float = PATIENCE) -> list[Message]:
     return [message_from_string(text) for text in texts]
 
 
-def queue(lab: Lab) -> list[dict[str, Any]]:
-    """The receiving gateway's queue (postqueue -j)."""
-    output = lab.run(the(lab, Role.GATEWAY_IN).name, ["postqueue", "-j"]).stdout
+def queue(lab: Lab, role: Role = Role.GATEWAY_IN) -> list[dict[str, Any]]:
+    """A machine's queue, the receiving gateway's as a rule (postqueue -j): what waits, and why."""
+    output = lab.run(the(lab, role).name, ["postqueue", "-j"]).stdout
     return [json.loads(line) for line in output.splitlines()]
 
 

@@ -224,7 +224,9 @@ def test_a_users_mail_reaches_carol_with_a_good_name(lab: Lab, alice: tuple[str,
     word = token()
     code, text = mail.submit(lab, *alice, message(alice[0], CAROL, f"Out {word}"))
     assert code == 250, text
-    (got,) = mail.at_carols(lab, word)
+    arrived = mail.at_carols(lab, word)
+    assert arrived, [mail.queue(lab, it) for it in (Role.STORE, Role.GATEWAY_OUT)]
+    (got,) = arrived
     verdict = str(got["Authentication-Results"])
     assert "spf=pass" in verdict and "dkim=pass" in verdict, verdict
     said = mail.headers(got)
