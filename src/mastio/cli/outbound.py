@@ -10,6 +10,7 @@ import click
 from mastio.cli.common import App, pass_app
 from mastio.cli.directory import json_flag
 from mastio.errors import Exit, MastioError
+from mastio.heldmail import messages
 from mastio.outbound import Held, Outbound
 from mastio.report.words import span
 
@@ -45,7 +46,7 @@ def outbound_show(app: App, as_json: bool) -> None:
 def outbound_release(app: App, what: str, as_json: bool) -> None:
     """Send a user's held messages and let the user go on, counted from zero; or send one MESSAGE."""
     count = _outbound(app).release(_key(what))
-    click.echo(json.dumps({"released": count}) if as_json else f"{_messages(count)} released")
+    click.echo(json.dumps({"released": count}) if as_json else f"{messages(count)} released")
 
 
 @outbound.command("drop")
@@ -66,15 +67,15 @@ def outbound_drop(app: App, what: str, yes: bool, as_json: bool) -> None:
             click.echo(_line(message), err=True)
         if not sys.stdin.isatty():
             raise MastioError(
-                f"{_messages(len(doomed))} would be deleted, and there is nobody to ask",
+                f"{messages(len(doomed))} would be deleted, and there is nobody to ask",
                 hint="--yes says that it is meant",
                 code=Exit.USAGE,
             )
-        click.confirm(f"Delete {_messages(len(doomed))} for good?", abort=True, err=True)
+        click.confirm(f"Delete {messages(len(doomed))} for good?", abort=True, err=True)
     count = store.drop(_key(what))
-    click.echo(json.dumps({"dropped": count}) if as_json else f"{_messages(count)} deleted")
+    click.echo(json.dumps({"dropped": count}) if as_json else f"{messages(count)} deleted")
     if not as_json and (left := store.show().of(_key(what))):
-        click.echo(f"{_messages(len(left))} of the user's Sieve script still held")
+        click.echo(f"{messages(len(left))} of the user's Sieve script still held")
 
 
 def _outbound(app: App) -> Outbound:
@@ -84,10 +85,6 @@ def _outbound(app: App) -> Outbound:
 def _key(what: str) -> str:
     """Addresses are kept in lower case; queue ids tell cases apart."""
     return what.lower() if "@" in what else what
-
-
-def _messages(count: int) -> str:
-    return f"{count} message{'s' * (count != 1)}"
 
 
 def _line(it: Held) -> str:
