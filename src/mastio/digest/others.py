@@ -147,11 +147,16 @@ def _sshd(name: str, reader: Reader) -> Program:
     return Program({}, handler)
 
 
-def _stopped(reader: Reader, group: str, name: str, text: bytes, line: bytes) -> None:
+def _stopped(
+    reader: Reader, group: str, name: str, addresses: bytes, text: bytes, line: bytes
+) -> None:
     """A conversation inside that a firewall stopped; news when it is the first such one."""
     if reader.memory.scanning(seconds(line)):
+        # Thousands of ports of watch's own would push out of the top what others tried.
         reader.tally.counts["scanned"] += 1
-    elif reader.memory.flows.new(group, name):
+        return
+    reader.tally.tops["drops inside"][addresses] += 1
+    if reader.memory.flows.new(group, name):
         reader.news("flows", f"{group} {name}", text, line)
 
 
@@ -205,10 +210,9 @@ def _ulogd(name: str, reader: Reader) -> Program:
             tally.tops["drop ports"][port] += 1
         elif chain in (b"forward", b"input", b"output"):
             tally.counts["dropped inside"] += 1
-            who = b"%b > %b" % (source, target)
-            tally.tops["drops inside"][b"%b %b" % (who, port)] += 1
             group, name = pair.decode("ascii", "replace"), port.decode("ascii", "replace")
-            reader.then(_stopped, group, name, text, line)
+            addresses = b"%b > %b %b" % (source, target, port)
+            reader.then(_stopped, group, name, addresses, text, line)
 
     kinds = (b"mastio i", b"mastio o", b"mastio f", b"mastio n", b"mastio s", b"mastio l")
     return Program(

@@ -194,9 +194,10 @@ def test_what_watch_itself_scans_is_counted_and_no_news() -> None:
     memory.scans = ((at - 100, at - 50), (at - 1, at + 1))
     found = read(*scan, memory=memory)
     assert found.counts.items() >= {"dropped inside": 50, "scanned": 50}.items()
-    assert not found.news
+    assert not found.news and not found.top("drops inside")
     memory.scans = ((at - 100, at - 50),)
     found = read(scan[0], memory=memory)
+    assert found.top("drops inside") == [("10.77.3.10 > 10.77.1.10 tcp/1000", 1)]
     assert set(found.news["flows"]) == {"core > mail tcp/1000"} and not found.count("scanned")
 
 
