@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mastio.foreign import printable
+
 
 class Kind(StrEnum):
     """What a difference is about; `mastio integrity` and alarms use these words."""
@@ -31,4 +33,4 @@ class Difference:
     def line(self) -> str:
         """For people, and safe to print: names may be an intruder's."""
         text = f"{self.what}: {self.kind}" + (f": {self.words}" if self.words else "")
-        return "".join(it if it.isprintable() else f"\\x{ord(it):02x}" for it in text)
+        return printable(text)

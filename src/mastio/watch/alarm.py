@@ -17,18 +17,25 @@ from pathlib import Path
 from typing import Any
 
 from mastio import guide, services
+from mastio.foreign import printable
 from mastio.site.model import Site
 from mastio.verify.model import Severity
 from mastio.watch.settings import Settings
 
 _SECONDS = 30
+_LONGEST_SUBJECT, _LONGEST_TEXT = 500, 200_000
+"""In characters: what is longer no mailbox need take, and no alarm may wait for ever."""
 WELL = "passed"
 """The verdict that ends an alarm."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something that an administrator must hear of."""
+    """Something that an administrator must hear of.
+
+    Its words may be an intruder's. Whatever they are, it can be written as mail: the subject is one line, and both are
+    printable and no longer than a mailbox takes.
+    """
 
     site: str
     about: str
@@ -42,6 +49,11 @@ class Alarm:
     """Seconds since the epoch."""
     detail: str = ""
     """What the subject does not name, of several things that may be wrong: with another one it is told anew."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "about", printable(self.about))
+        object.__setattr__(self, "subject", _cut(printable(self.subject), _LONGEST_SUBJECT))
+        object.__setattr__(self, "text", _cut(printable(self.text, keep="\n"), _LONGEST_TEXT))
 
     @property
     def well(self) -> bool:
@@ -57,6 +69,10 @@ class Alarm:
     def of(plain: Mapping[str, Any]) -> "Alarm":
         """The alarm that `dataclasses.asdict` made plain. Raises TypeError, KeyError and ValueError."""
         return Alarm(**{**plain, "severity": Severity(plain["severity"])})
+
+
+def _cut(words: str, most: int) -> str:
+    return words if len(words) <= most else f"{words[: most - 1]}…"
 
 
 def message(alarm: Alarm, site: Site, to: Sequence[str]) -> EmailMessage:

@@ -3,7 +3,7 @@
 Everything on watch that notices something calls `raise_`, then `ring`. What is to be said is written down before
 it is sent and struck out when it has gone: `ring` goes on with what could not be sent while the store or the
 network was away. A way that fails is not tried again in the same ring: the next one goes on with it. Who refuses an
-alarm holds up neither the others nor other alarms.
+alarm holds up neither the others nor other alarms; nor does an alarm that cannot be written.
 """
 
 import fcntl
@@ -60,21 +60,27 @@ class Bell:
             failed: dict[str, str] = {}
             for way in WAYS:
                 for path in sorted(self._folder.glob(f"*.{way}")):
-                    waiting = json.loads(path.read_text())
-                    one, to = Alarm.of(waiting["alarm"]), waiting["to"]
+                    what = path.name
                     try:
+                        waiting = json.loads(path.read_text())
+                        one, to = Alarm.of(waiting["alarm"]), waiting["to"]
+                        what = f"{one.subject!r}"
                         self._send(way, one, settings, to)
                     except (smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError) as error:
                         # The way works: it is this alarm that waits, for those who did not take it alone.
-                        failed.setdefault(way, f"{one.subject!r}: {error}")
+                        failed.setdefault(way, f"{what}: {error}")
                         if refused := getattr(error, "recipients", {}):
                             left = [it for it in to if it in refused]
                             put(path, json.dumps({**waiting, "to": left}, indent=1))
                         continue
                     except (OSError, smtplib.SMTPException) as error:
                         # What does not work costs its time once, not for each alarm that waits.
-                        failed[way] = f"{one.subject!r}: {error}"
+                        failed[way] = f"{what}: {error}"
                         break
+                    except Exception as error:
+                        # It cannot be read, or not be written for this way: whatever is wrong with it, it waits alone.
+                        failed.setdefault(way, f"{what}: {type(error).__name__}: {error}")
+                        continue
                     path.unlink()
             self._note(failed, now)
             return [

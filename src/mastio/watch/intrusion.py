@@ -16,6 +16,7 @@ from typing import Any
 
 from mastio.digest.intrusion import TAG, Alert, alert
 from mastio.flows import INTERNET, expand
+from mastio.foreign import printable
 from mastio.intrusion import INSIDE
 from mastio.intrusion import watched as has_any
 from mastio.logs import line
@@ -71,7 +72,7 @@ def look(logs: Path, state: dict[str, Any], site: Site, now: float) -> list[Alar
     for when, one in alerts(logs, matrix.firewall.name, offsets):
         if rings(one, site):
             ends = f"{_name(one.client, site)} > {_name(one.server, site)}"
-            what = one.words if one.own else f"{ends}: {one.words}"
+            what = printable(one.words if one.own else f"{ends}: {one.words}")
             if what in found or what in last or len(found) + len(last) < _MOST:
                 found.setdefault(what, []).append((when, one))
     told = [_alarm(site, what, some, now) for what, some in found.items()]

@@ -259,6 +259,46 @@ def test_what_the_filter_refuses_waits_alone(
     assert sent == ["it 0", "it 1", "it 0"]
 
 
+@pytest.mark.parametrize(
+    "odd", ["\ud800", "\udcff", "a\nb", "a\r\nBcc: x@far.test", "\x00\x1b[2J", "=?x?q?=ff?="]
+)
+def test_whatever_its_words_are_it_can_be_written(odd: str) -> None:
+    one = replace(BAD, subject=f"{BAD.subject} {odd}", text=f"{odd}\n", about=f"verify {odd}")
+    assert one.about.isprintable() and replace(one) == one
+    mail = alarm.message(one, sites.demo_site(), ["a@fortress.test"]).as_bytes()
+    head = mail.partition(b"\n\n")[0]
+    assert b"\nSubject: [demo] NOT well: N1" in head and b"\nBcc" not in head
+    known, letters = heard({}, one, NOON)
+    assert letters and book.recall(json.loads(json.dumps(book.plain(known)))) == known
+    assert heard(known, replace(one, verdict="passed"), NOON + HOUR)[0] == {}
+
+
+def test_no_alarm_is_larger_than_a_mailbox_takes() -> None:
+    one = replace(BAD, subject="x" * 100_000, text="é" * 2_000_000)
+    assert len(alarm.message(one, sites.demo_site(), ["a@fortress.test"]).as_bytes()) < 1_000_000
+    assert one.subject.endswith("x…") and one.text.endswith("é…")
+    assert replace(BAD, text="x" * 1000).text == "x" * 1000
+
+
+def test_what_cannot_be_written_or_read_waits_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bell, sent = Bell(tmp_path, sites.demo_site()), list[str]()
+    for number in range(2):
+        bell.raise_(replace(BAD, about=f"it {number}", subject=f"it {number}"), NOON)
+    first = min(tmp_path.glob("*.mail"))
+    first.write_text(json.dumps({**json.loads(first.read_text()), "to": ["a\nb@fortress.test"]}))
+    (tmp_path / "0.mail").write_text("{}")
+    monkeypatch.setattr(alarm, "_hand_over", lambda mail, *_: sent.append(mail["Subject"]))
+    (words,) = bell.ring(SETTINGS, NOON)
+    assert words.startswith("alarms wait, 2 by mail: 0.mail: KeyError") and sent == ["it 1"]
+    assert bell.stuck["mail"]["waiting"] == 2 and bell.mute, "an alarm has reached nobody"
+    (tmp_path / "0.mail").unlink()
+    assert "it 0" in bell.ring(SETTINGS, NOON + 60)[0] and sent == ["it 1"]
+    first.unlink()
+    assert bell.ring(SETTINGS, NOON + 120) == [] and not bell.mute
+
+
 def test_outside_takes_the_first_gateway_that_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     site = replace(sites.demo_site(), alarms=Alarms(outside=("ops@far.test",)))
     settings = replace(SETTINGS, gateways=["one", "two"])

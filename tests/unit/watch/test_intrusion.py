@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from mastio.intrusion import MARK
 from mastio.site.model import Intrusion
 from mastio.watch.intrusion import QUIET, look
 from tests import sites
@@ -62,6 +63,16 @@ def test_it_is_told_of_what_is_new_and_well_again_after_a_day(logs: Path) -> Non
     (over,) = look(logs, state, SITE, NOW + 2 * QUIET)
     assert over.well and over.about == "intrusion gateway > watch syslog: not tls (http)"
     assert look(logs, state, SITE, NOW + 3 * QUIET) == []
+
+
+def test_a_rule_of_several_lines_is_one_line_of_an_alarm(logs: Path) -> None:
+    state: dict[str, Any] = {}
+    write(logs, suricata(eve(f"{MARK}gateway > watch syslog: x\nAll is well \ud800", seen="")))
+    (told,) = look(logs, state, SITE, NOW)
+    assert told.about == r"intrusion gateway > watch syslog: x\nAll is well \ud800"
+    assert "\nAll is well" not in told.text and "\n" not in told.subject
+    (over,) = look(logs, state, SITE, NOW + 2 * QUIET)
+    assert over.well and over.about == told.about
 
 
 def test_only_the_firewall_is_believed(logs: Path) -> None:
