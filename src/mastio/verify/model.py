@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from mastio.foreign import printable
 from mastio.site.model import Role, Site
 from mastio.transport import OUTSIDE
 from mastio.verify.vantage import Vantage
@@ -136,7 +137,7 @@ class Secret:
         """For people."""
         many = f", {self.count} messages" if self.kind is Kind.MAIL and self.count != 1 else ""
         whose = f" of {', '.join(self.of)}" if self.of else ""
-        return f"{self.kind}{whose} at {self.path} ({self.owner} {self.mode}{many})"
+        return printable(f"{self.kind}{whose} at {self.path} ({self.owner} {self.mode}{many})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +192,14 @@ class Finding:
     vantage: str
     verdict: Verdict
     seen: tuple[str, ...] = ()
-    """What was seen that should not be, or why it could not be checked; empty when passed."""
+    """What was seen that should not be, or why it could not be checked, a printable line each; empty when passed."""
     cells: tuple[Cell, ...] = ()
     seconds: float = 0.0
     secrets: tuple[Secret, ...] = ()
+
+    def __post_init__(self) -> None:
+        # In it are a machine's own words, which an intruder may have chosen.
+        object.__setattr__(self, "seen", tuple(printable(it) for it in self.seen))
 
     @property
     def key(self) -> str:

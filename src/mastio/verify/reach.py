@@ -11,6 +11,7 @@ from ipaddress import ip_address
 
 from mastio import services
 from mastio.flows import ADMIN, INTERNET, VPN, FlowMatrix
+from mastio.foreign import printable
 from mastio.site.model import Address
 from mastio.transport import OUTSIDE
 from mastio.verify.model import Cell
@@ -130,4 +131,4 @@ def named(port: Port) -> str:
 
 def _ports(found: object) -> tuple[Port, ...]:
     assert isinstance(found, list)  # noqa: S101 — what the probe returns
-    return tuple(sorted((str(kind), int(number)) for kind, number in found))
+    return tuple(sorted((printable(str(kind)), int(number)) for kind, number in found))

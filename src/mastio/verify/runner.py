@@ -94,7 +94,7 @@ def look(ground: Ground, check: Check, name: str, end: float) -> Finding:
             elif isinstance(item, Secret):
                 secrets.append(item)
             else:
-                faults.append(item)
+                faults.append(str(item))
         verdict = Verdict.FAILED if faults else Verdict.PASSED
     except NotRunError as error:
         verdict = Verdict.NOT_RUN

@@ -9,7 +9,7 @@ as if it had run here. The same question is asked once per run, however many che
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -143,10 +143,12 @@ class Vantage:
             self.name, program(module), payload.encode(), self.left()
         )
         try:
-            said: Mapping[str, Any] = json.loads(result.stdout)
-        except ValueError:
+            said: Any = json.loads(result.stdout)
+        except (ValueError, RecursionError):
             why = last_line(result.stderr) or f"exit code {result.code}"
             raise unknown(f"the probe on {self.name} broke: {why}") from None
+        if not isinstance(said, dict) or not {"error", "answer"} & said.keys():
+            raise unknown(f"the probe on {self.name} broke: its answer makes no sense")
         if "error" in said:
             raise unknown(str(said["error"]))
         return said["answer"]

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from mastio.context import ALARMS
 from mastio.errors import Exit, MastioError
 from mastio.files import put
-from mastio.flows import expand
+from mastio.flows import FlowMatrix, expand
 from mastio.report import page
 from mastio.report import status as status_report
 from mastio.report import verify as report
@@ -100,15 +100,20 @@ def look(folder: Path, site: Site, settings: Settings, bell: Bell, *, full: bool
     ground = Ground(site, expand(site), transport, full, outside=False)
     (folder / LOOKING).write_text(f"{time.time()}")
     run = runner.run(ground, registry.choose(site, full=full), lambda *_: None)
+    keep(folder, run, ground.matrix, bell)
+    return run
+
+
+def keep(folder: Path, run: Run, matrix: FlowMatrix, bell: Bell) -> None:
+    """What is new in a run is told before anything knows of it: what cannot be kept is news the next time again."""
     before = history.load(folder)
-    history.save(folder, run)
-    (folder / LOOKING).unlink(missing_ok=True)
-    name = "full" if full else "fast"
-    put(folder / f"{name}.html", page.html(run, ground.matrix, before))
-    put(folder / f"{name}.json", json.dumps(report.data(run), indent=2))
     if changes := news(run, before):
         bell.raise_(told(run, changes), time.time())
-    return run
+    history.save(folder, run)
+    (folder / LOOKING).unlink(missing_ok=True)
+    name = "full" if run.full else "fast"
+    put(folder / f"{name}.json", json.dumps(report.data(run), indent=2))
+    put(folder / f"{name}.html", page.html(run, matrix, before))
 
 
 def _glance(folder: Path, site: Site, settings: Settings, bell: Bell) -> Exit:

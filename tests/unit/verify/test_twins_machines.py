@@ -1,7 +1,9 @@
 """Broken twins of machines: C4, C5, P1, P3; and of what other people's tools say: X1, X2, X3."""
 
 import json
+import os
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +18,7 @@ from mastio.errors import MastioError
 from mastio.site.model import Reach
 from mastio.verify import runner
 from mastio.verify.checks import content, eyes, host
-from mastio.verify.model import Verdict
+from mastio.verify.model import Secret, Verdict
 from mastio.verify.probes import eyes as eyes_probe
 from mastio.verify.probes import host as host_probe
 from mastio.verify.vantage import NotRunError, Vantage, not_run
@@ -53,6 +55,49 @@ def test_what_has_nothing_to_look_at_is_not_run() -> None:
     ]
     assert [it.verdict for it in found] == [Verdict.NOT_RUN, Verdict.FAILED]
     assert found[0].seen == ("it is not installed",)
+
+
+def test_a_process_may_call_itself_what_it_likes(tmp_path: Path) -> None:
+    """Anybody may, and in no alphabet (prctl(2), PR_SET_NAME): no probe ends by it."""
+    own = Path("/proc/self/comm")
+    name = own.read_bytes()
+    shell = tmp_path / "shell"
+    shell.write_bytes(Path("/bin/sh").read_bytes())
+    shell.chmod(0o755)
+    rename = "printf '\\377\\033' >/proc/$$/comm; echo; read line"
+    with (
+        socket.socket() as door,
+        subprocess.Popen(
+            [shell, "-c", rename], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as odd,
+    ):
+        assert odd.stdout and odd.stdout.readline()
+        shell.unlink()
+        assert "\\xff\x1b: its program" in host_probe.deleted()
+        inode = str(os.fstat(door.fileno()).st_ino)
+        own.write_bytes(b"\xff")
+        try:
+            assert host_probe._programs({inode}) == {inode: "\\xff"}
+        finally:
+            own.write_bytes(name)
+        odd.communicate()
+
+
+def test_what_an_odd_machine_says_lies_there_is_no_secret_of_a_kind() -> None:
+    """H7: what is no answer is no green, and what is one can be printed."""
+    row = {
+        "kind": "mail",
+        "path": "/\ud800\n",
+        "owner": "\x1b[2J",
+        "mode": 5,
+        "count": 1,
+        "of": [5],
+    }
+    seen = json.dumps({"answer": {"found": [row], "unread": []}})
+    (secret,) = (it for it in host.belongings(at("store", seen)) if isinstance(it, Secret))
+    assert secret.words == r"mail of 5 at /\ud800\n (\x1b[2J 5)"
+    with pytest.raises(ValueError, match="nonsense"):
+        list(host.belongings(at("store", seen.replace("mail", "nonsense"))))
 
 
 _RULE = {

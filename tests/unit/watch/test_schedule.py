@@ -5,11 +5,16 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from mastio.verify import history
+import pytest
+
+from mastio.flows import expand
+from mastio.verify import history, registry, runner
 from mastio.verify.model import Finding, Run, Verdict
-from mastio.watch import schedule
+from mastio.watch import alarm, schedule
+from mastio.watch.bell import Bell
 from mastio.watch.settings import FromWatch, Settings
 from tests import sites
+from tests.unit.verify.fakes import Says, ground
 from tests.unit.verify.test_report import FINDINGS, RUN
 
 SITE = sites.demo_site()
@@ -74,6 +79,46 @@ def test_watch_runs_its_own_commands_and_calls_the_others(tmp_path: Path) -> Non
     called = way.argv("store", ["echo", "a b"])
     assert called[:3] == ["ssh", "-i", "key"] and called[-3:] == ["--", "root@store", "echo 'a b'"]
     assert way.lost(255) and not way.lost(1)
+
+
+def test_what_cannot_be_kept_is_told_all_the_same(tmp_path: Path) -> None:
+    bell = Bell(tmp_path / "alarms", SITE)
+    (tmp_path / "full.html").mkdir()  # as a full disk would
+    bad = at(1, replace(GOOD, verdict=Verdict.FAILED, seen=("a hole",)))
+    with pytest.raises(OSError, match=r"full\.html"):
+        schedule.keep(tmp_path, bad, expand(SITE), bell)
+    assert "Z1@store: was passed, is failed" in bell.book["verify full"].alarm.text
+    assert json.loads((tmp_path / "full.json").read_text())["verdict"] == "failed"
+
+
+def test_what_could_not_be_told_is_news_the_next_time_again(tmp_path: Path) -> None:
+    away = tmp_path / "alarms"
+    away.write_text("")
+    bell = Bell(away, SITE)
+    bad = replace(GOOD, verdict=Verdict.FAILED, seen=("a hole",))
+    with pytest.raises(FileExistsError):
+        schedule.keep(tmp_path, at(1, bad), expand(SITE), bell)
+    assert history.load(tmp_path) == ()
+    away.unlink()
+    schedule.keep(tmp_path, at(2, bad), expand(SITE), bell)
+    schedule.keep(tmp_path, at(3, bad), expand(SITE), bell)
+    assert bell.book["verify full"].times == 1 and len(history.load(tmp_path)) == 2
+
+
+def test_a_program_with_an_odd_name_is_told_and_kept(tmp_path: Path) -> None:
+    """Whoever has a machine has it answer whatever he likes."""
+    answer = [["tcp", "192.0.2.1", 99, "\ud800\x1b[2J\nAll green"]]
+    says = ground(Says(json.dumps({"answer": answer})))
+    run = runner.run(
+        says, registry.choose(SITE, full=False, only=["H1"]), lambda *_: None, at=["store"]
+    )
+    bell = Bell(tmp_path / "alarms", SITE)
+    schedule.keep(tmp_path, run, expand(SITE), bell)
+    told = alarm.message(bell.book["verify fast"].alarm, SITE, ["a@fortress.test"])
+    words = r"store: \ud800\x1b[2J\nAll green listens on 192.0.2.1 99/tcp"
+    assert words in told.get_content() and words in (tmp_path / "fast.html").read_text()
+    (found,) = run.findings
+    assert all(it.isprintable() for it in found.seen)
 
 
 def test_reports_are_kept_for_who_asks(tmp_path: Path) -> None:

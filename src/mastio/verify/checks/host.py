@@ -150,7 +150,8 @@ def belongings(vantage: Vantage) -> Iterator[str | Secret]:
     seen = vantage.ask(disk.secrets, "/", list(_CERTIFICATES))
     secrets = [
         Secret(
-            machine.name, Kind(it["kind"]), it["path"], it["owner"], it["mode"], it["count"], tuple(it["of"])
+            machine.name, Kind(it["kind"]), str(it["path"]), str(it["owner"]), str(it["mode"]), int(it["count"]),
+            tuple(map(str, it["of"])),
         )
         for it in seen["found"]
     ]  # fmt: skip

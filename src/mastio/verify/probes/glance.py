@@ -111,7 +111,10 @@ def _count(counts: dict[str, Any], config: str) -> float:
     """Counts what is in one Postfix's queues; the age of the oldest."""
     oldest = 0.0
     argv = ["postqueue", "-c", config, "-j"]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as done:
+    # Addresses are as whoever sends wrote them: not always UTF-8.
+    with subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="backslashreplace"
+    ) as done:
         for line in done.stdout or ():
             entry = json.loads(line)
             counts[entry["queue_name"]] = counts.get(entry["queue_name"], 0) + 1

@@ -6,6 +6,7 @@ Each question is a Python of its own, and there are many: what only one needs, a
 from __future__ import annotations
 
 import glob
+import io
 import os
 import socket
 import stat
@@ -56,11 +57,16 @@ def _programs(inodes: set[str]) -> dict[str, str]:
         try:
             target = os.readlink(path)
             if target.startswith("socket:[") and target[8:-1] in inodes:
-                with open(f"/proc/{path.split('/')[2]}/comm") as file:
+                with _words(f"/proc/{path.split('/')[2]}/comm") as file:
                     found[target[8:-1]] = file.read().strip()
         except OSError:
             continue  # it ended while we looked
     return found
+
+
+def _words(path: str) -> io.TextIOWrapper:
+    """A file in which names stand that any user may choose: they need not be UTF-8."""
+    return open(path, errors="backslashreplace")
 
 
 def kernel(names: list[str]) -> dict[str, str]:
@@ -82,11 +88,11 @@ def deleted() -> list[str]:
         try:
             if os.readlink(f"{folder}/ns/pid") != os.readlink("/proc/self/ns/pid"):
                 continue
-            with open(f"{folder}/comm") as file:
+            with _words(f"{folder}/comm") as file:
                 name = file.read().strip()
             if os.readlink(f"{folder}/exe").endswith(" (deleted)"):
                 found.add(f"{name}: its program")
-            with open(f"{folder}/maps") as file:
+            with _words(f"{folder}/maps") as file:
                 for line in file:
                     path = line.rstrip().partition("/")[2]
                     if " r-xp " in line and path.endswith(" (deleted)") and ".so" in path:
