@@ -46,12 +46,19 @@ class Bans:
 
     def all(self) -> tuple[Ban, ...]:
         """Every ban in force, by client."""
-        found = [
-            Ban(machine=guard, **ban)
-            for guard in self._guards
-            for ban in json.loads(self._run(guard, ["list"]))
-        ]
+        found = [ban for guard in self._guards for ban in self._of(guard)]
         return tuple(sorted(found, key=lambda it: (it.client, it.machine)))
+
+    def _of(self, guard: str) -> list[Ban]:
+        said = self._run(guard, ["list"])
+        try:
+            return [
+                Ban(str(it["client"]), guard, str(it["reason"]), float(it["since"]), float(it["until"]))
+                for it in json.loads(said)
+            ]  # fmt: skip
+        except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError):
+            words = f"{guard}: its list of bans makes no sense"
+            raise MastioError(words, code=Exit.UNAVAILABLE) from None
 
     def add(self, address: str, seconds: int, reason: str) -> str:
         """Keeps a client out for some time; what was banned, an address or a /64.
@@ -83,4 +90,4 @@ class Bans:
             code = Exit.DATA if done.code == REFUSED else Exit.FAILED
             hint = "" if done.code == REFUSED else "is the machine built? `mastio apply`"
             raise MastioError(f"{guard}: {said}", hint=hint, code=code)
-        return done.stdout.decode().strip()
+        return done.stdout.decode(errors="replace").strip()

@@ -11,9 +11,11 @@ from mastio.digest import standing
 from mastio.digest.standing import Section
 from mastio.errors import MastioError
 from mastio.flows import expand
+from mastio.foreign import printable
 from mastio.roles.inspection import GLANCE
 from mastio.roles.restore import VERDICT
 from mastio.site.model import Role, Site
+from mastio.status import answer
 from mastio.status.glance import Glance
 from mastio.transport import Result, Transport
 from mastio.verify import scheduled
@@ -30,9 +32,10 @@ def look(site: Site, transport: Transport, *, bans: bool = True) -> Glance:
 
     def ask(machine: str) -> dict[str, Any] | str:
         try:
-            return Vantage(machine, ground, time.monotonic() + SECONDS).ask(glance.now)
+            said = Vantage(machine, ground, time.monotonic() + SECONDS).ask(glance.now)
         except MastioError as error:
-            return error.message
+            return printable(error.message)
+        return said if answer.sensible(said) else "its answer makes no sense"
 
     def kept_out() -> int | None:
         try:
