@@ -104,6 +104,29 @@ def test_a_failed_unit_and_a_machine_that_is_away_are_bad(
     assert status(lab)[0] == 0
 
 
+def test_a_machine_that_answers_oddly_hides_no_other(lab: Lab) -> None:
+    webmail, store = mail.the(lab, Role.WEBMAIL).name, mail.the(lab, Role.STORE).name
+    first = "/usr/local/sbin/systemctl"
+    odd = b"#!/bin/sh\nprintf 'x\\033[2J.service loaded failed\\n'\n"
+    lab.run(webmail, ["sh", "-c", f"cat >{first}; chmod 755 {first}"], odd)
+    run = "systemd-run --quiet --unit=sabotage false; until systemctl is-failed -q sabotage; do sleep 0.1; done"
+    lab.run(store, ["sh", "-c", run])
+    try:
+        code, said = status(lab)
+        assert code == 1 and said["machines"][webmail] == {"error": "its answer makes no sense"}
+        assert "\x1b[2J" not in on_a_terminal(lab, "status-odd")
+        # What may mend itself is told at the second look.
+        assert metric(lab, "machine_up", machine=webmail) == 0
+        assert metric(lab, "machine_up", machine=store) == 1
+        told = json.loads(mastio(lab.folder, "alarms", "--json").stdout)["open"][f"units {store}"]
+        assert "sabotage.service has failed" in told["alarm"]["text"] and told["told"]
+    finally:
+        lab.run(webmail, ["rm", first])
+        lab.run(store, ["systemctl", "reset-failed", "sabotage.service"])
+    assert metric(lab, "machine_up", machine=webmail) == 1
+    assert status(lab)[0] == 0
+
+
 def test_watch_writes_the_same_for_prometheus(lab: Lab) -> None:
     watch = mail.the(lab, Role.WATCH).name
     start = ["systemctl", "start", "mastio-verify@metrics.service"]

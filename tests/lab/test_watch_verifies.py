@@ -121,6 +121,42 @@ def test_it_looks_from_every_machine_and_says_what_changed(lab: Lab) -> None:
     assert alarms(lab) == (0, {})
 
 
+_ODD = r"""
+import socket, time
+with open("/proc/self/comm", "wb") as file:
+    file.write(b"\xff\x1b[2J")
+door = socket.socket()
+door.bind(("", 4711))
+door.listen()
+time.sleep(1000)
+"""
+"""A program with a name that is no UTF-8 and would clear a screen; it listens where it should not."""
+
+
+def test_what_an_odd_program_says_is_told_and_all_else_with_it(lab: Lab) -> None:
+    store, webmail = the(lab, Role.STORE).name, the(lab, Role.WEBMAIL).name
+    assert let_watch(lab, "fast")[0] == 0
+    opened = "grep -q ':1267 00000000:0000 0A' /proc/net/tcp"
+    start = f"systemd-run --quiet --unit=odd python3 -c {shlex.quote(_ODD)}"
+    on(lab, webmail, f"{start}; until {opened}; do sleep 0.1; done")
+    on(lab, store, f"{_KNOWN}=1")
+    try:
+        code, said = let_watch(lab, "fast")
+    finally:
+        on(lab, webmail, "systemctl stop odd.service")
+        on(lab, store, f"{_KNOWN}=0")
+    assert code == 0, said
+    (mail,) = told(lab, f"[{lab.site.name}] NOT as it should be: H1, H4")
+    text = mail.get_payload(decode=True).decode()
+    assert rf"{webmail}: \xff\x1b[2J listens on 0.0.0.0 4711/tcp" in text, text
+    assert "accept_redirects" in text and text.replace("\n", "").replace("\r", "").isprintable()
+    shown = mastio(lab.folder, "verify", "--scheduled")
+    assert r"\xff\x1b[2J listens" in shown.stdout and "\x1b[2J" not in shown.stdout
+    assert let_watch(lab, "fast")[0] == 0
+    assert told(lab, f"[{lab.site.name}] well again: H1, H4")
+    assert alarms(lab) == (0, {})
+
+
 def test_signatures_that_grow_old_are_told_by_their_age(lab: Lab) -> None:
     gateway = the(lab, Role.GATEWAY_IN).name
 
