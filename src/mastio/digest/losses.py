@@ -17,9 +17,9 @@ TAGS = (COUNTERS, MISSED)
 QUEUES = 50
 """Of so many queues of a machine losses are known; rsyslog has a few."""
 _COUNTERS = re.compile(
-    r"(?P<queue>\S.*?): origin=core\.queue .*?discarded\.full=(\d+) discarded\.nf=(\d+)"
+    r"(?P<queue>\S.*?): origin=core\.queue .*?discarded\.full=(\d{1,15}) discarded\.nf=(\d{1,15})\b"
 )
-_SAID = re.compile(r"Forwarding to syslog missed (\d+) messages")
+_SAID = re.compile(r"Forwarding to syslog missed (\d{1,15}) messages")
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,10 @@ REMEMBERED = 86400.0
 LASTING = ("silent", "clock")
 """What is so now; all else that is told was over at once."""
 MISSING = 1000
-"""At most so many are counted at once."""
-_SIGN = re.compile(r"boot=([0-9a-f-]{8,36}) seq=(\d+) up=(\d+(?:\.\d+)?) clock=(\d+(?:\.\d+)?)")
+"""At most so many that have not come are remembered of a machine."""
+_SECONDS = r"(\d{1,12}(?:\.\d{1,9})?)"
+_SIGN = re.compile(rf"boot=([0-9a-f-]{{8,36}}) seq=(\d{{1,12}}) up={_SECONDS} clock={_SECONDS}")
+"""More digits are no time, and may be more than a number can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +89,11 @@ class Heard:
             if abs(jump) > JUMP:
                 way = "forward" if jump > 0 else "back"
                 happened.append(f"its clock was set {way} by {abs(jump):.0f} seconds")
-        if self.arrived:  # of what was before the first sign, nothing is known
-            for number in range(max(first, one.number - MISSING), one.number):
-                self.missing[f"{name}:{number}"] = one.arrived
         self.missing = {it: at for it, at in self.missing.items() if one.arrived - at < REMEMBERED}
+        if self.arrived:  # of what was before the first sign, nothing is known
+            room = MISSING - len(self.missing)
+            for number in range(max(first, one.number - room), one.number):
+                self.missing[f"{name}:{number}"] = one.arrived
         behind = one.arrived - one.clock
         alone = behind > OFF and between > EVERY / 2
         if behind < -OFF or (alone and self.doubt):

@@ -83,7 +83,7 @@ def _within(data: bytes) -> Iterator[Sign | Loss]:
             continue
         try:
             arrived = datetime.fromisoformat(stamp).timestamp()
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
         if arrived and (found := life.sign(arrived, text)):
             yield found
@@ -101,6 +101,13 @@ def listen(
     offsets = state.setdefault("offsets", {})
     events = {it: at for it, at in state.get("events", {}).items() if now - at < life.REMEMBERED}
     wrong: dict[str, str] = {}
+
+    def happened(what: str, words: str) -> None:
+        # The last of a kind is told: a machine that makes up one with each line fills nothing.
+        for it in [it for it in events if it.startswith(f"{what}|")]:
+            del events[it]
+        events[f"{what}|{words}"] = now
+
     heard: dict[str, Any] = state.get("heard", {})
     for machine in machines:
         one = Heard(**heard.get(machine, {}))
@@ -109,10 +116,10 @@ def listen(
             if isinstance(it, Loss):
                 if more := losses.grown(lost, it):
                     words = f"{more} lines were thrown away: the queue was full ({it.queue})"
-                    events[f"{machine} lost lines|{words}"] = now
+                    happened(f"{machine} lost lines", words)
                 continue
             for words in one.take(it):
-                events[f"{machine} clock set|{words}"] = now
+                happened(f"{machine} clock set", words)
         wrong |= {
             f"{machine} {kind}": said for kind, said in one.state(now, state["since"]).items()
         }
@@ -151,7 +158,7 @@ def references(logs: Path, watch: str, place: Place) -> dict[str, str]:
         for one in reversed(lines):
             found = line.read(one.decode(errors="replace"))
             if found and found.program == IDENT and found.text.startswith(SEALED):
-                told = found.text.removeprefix(SEALED).split()[0]
+                told = found.text.removeprefix(SEALED).strip().partition(" ")[0]
                 if place.seal_digest() in ("", told):
                     return {}
                 words = f"their seal is not the one that was logged at {found.written:%Y-%m-%d %H:%M} ({told[:12]}…)"

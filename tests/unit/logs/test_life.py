@@ -33,8 +33,11 @@ def test_a_healthy_machine() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "hello", "boot=x seq=1 up=1 clock=1", "boot=4b39fe19 seq=-1 up=1 clock=1"]
-)
+    "text",
+    ["", "hello", "boot=x seq=1 up=1 clock=1", "boot=4b39fe19 seq=-1 up=1 clock=1",
+     f"boot=4b39fe19 seq={'9' * 5000} up=1 clock=1", f"boot=4b39fe19 seq=1 up={'9' * 400} clock=1",
+     f"boot=4b39fe19 seq=1 up=1 clock={'9' * 400}", "boot=4b39fe19 seq=1 up=1e999 clock=nan"],
+)  # fmt: skip
 def test_what_is_no_sign(text: str) -> None:
     assert life.sign(1.0, text) is None
 
@@ -79,6 +82,17 @@ def test_a_gap_is_not_told_for_ever() -> None:
     for number in range(4, 24 * 60 + 6):
         one.take(a_sign(number))
     assert wrong(one) == {}
+
+
+def test_boots_that_are_made_up_do_not_fill_the_memory() -> None:
+    one, _ = heard(a_sign(1), *(a_sign(5000, f"{boot:08x}") for boot in range(9)))
+    assert len(one.missing) == life.MISSING
+    assert f"{life.MISSING} signs of life have not come" in wrong(one)["gap"]
+    for minute in range(5001, 5001 + 24 * 60 + 1):
+        one.take(a_sign(minute, f"{8:08x}"))
+    assert wrong(one) == {}, "when they are forgotten, there is room for others"
+    one.take(a_sign(7000, f"{8:08x}"))
+    assert "gap" in wrong(one)
 
 
 def test_a_reboot_is_no_gap_but_what_its_first_signs_lack_is() -> None:

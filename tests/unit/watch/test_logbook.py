@@ -78,6 +78,31 @@ def test_silence_gap_and_clock(logs: Path) -> None:
     assert wrong.keys() == {"gateway gap", "store silent", "webmail silent"}
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, "1e999", "-1", "nan"])
+def test_a_line_that_is_no_sign_hides_none_after_it(logs: Path, number: str) -> None:
+    state: dict[str, Any] = {}
+    with (logs / "gateway" / f"{DAY}.log").open("a") as file:
+        for text in (f"seq={number} up=1 clock=1", f"seq=1 up={number} clock={number}"):
+            head = f"{stamp(NOW)} gateway {stamp(NOW)} daemon.notice {life.TAG}:"
+            file.write(f"{head} boot=4b39fe19-481c {text}\n")
+    write(logs, "gateway", 9, NOW + 1)
+    write(logs, "store", 9, NOW + 1)
+    listen(logs, state, BOTH, NOW + 2)
+    assert [state["heard"][it]["number"] for it in BOTH] == [9, 9]
+    assert listen(logs, state, BOTH, NOW + 90).keys() == {"gateway gap", "store gap"}
+
+
+def test_a_clock_that_is_set_with_each_sign_is_told_once(logs: Path) -> None:
+    state: dict[str, Any] = {}
+    with (logs / "gateway" / f"{DAY}.log").open("a") as file:
+        for number in range(4, 100):
+            head = f"{stamp(NOW)} gateway {stamp(NOW)} daemon.notice {life.TAG}:"
+            file.write(f"{head} boot=4b39fe19-481c seq={number} up=1 clock={number**3}\n")
+    wrong = listen(logs, state, BOTH, NOW + 1)
+    assert wrong["gateway clock set"] == f"its clock was set forward by {99**3 - 98**3} seconds"
+    assert len(state["events"]) == 1
+
+
 def test_a_tag_within_a_text_is_no_sign(logs: Path) -> None:
     state: dict[str, Any] = {}
     write(logs, "gateway", 900, NOW, tag=f"liar: {life.TAG}")

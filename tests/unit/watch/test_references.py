@@ -59,3 +59,12 @@ def test_a_site_without_references_or_without_such_lines_is_left_alone(
     for path in (logs / "watch").iterdir():
         path.unlink()
     assert references(logs, "watch", place) == {}
+
+
+def test_a_line_that_names_no_seal_is_another_seal(logs: Path, place: Place) -> None:
+    path = logs / "watch" / "2026-11-24.log"
+    path.write_text(path.read_text() + line(NEW, "").replace(" (store)", ""))
+    assert (
+        "logged at 2026-11-24 10:00 (…)"
+        in references(logs, "watch", place)["integrity's references"]
+    )
