@@ -21,6 +21,7 @@ from typing import Any
 from mastio.digest.lines import HOUR, Reader, Step
 from mastio.digest.memory import Memory
 from mastio.digest.origins import Origins
+from mastio.digest.shapes import Seen
 from mastio.digest.tally import Tally
 
 PIECE = 1 << 26
@@ -127,6 +128,8 @@ def _work(pipe: Connection, path: Path, start: int, end: int, read: Read, origin
     gc.disable()  # it ends with its piece
     piece, memory = Piece(end=start), Memory()
     memory.origins = origins
+    # It spares repetitions, no more: for what there is room is known where all is.
+    memory.networks = Seen(PIECE, groups=PIECE)
     reader = Reader(path.parent.name, memory, piece.hours, ahead=True)
     for number, offset in read(reader, path, start, end):
         piece.lines, piece.end = piece.lines + number, offset

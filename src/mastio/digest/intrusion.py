@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from mastio.digest.lines import Program, Reader
+from mastio.digest.lines import UNREADABLE, Program, Reader
 from mastio.intrusion import INSIDE, MARK
 
 TAG = "suricata"
@@ -63,15 +63,17 @@ def alert(text: bytes) -> Alert | None:
         if said.get("direction") == "to_client":
             client, server = server, client
         seen = str(said.get("app_proto", ""))
-    except (ValueError, KeyError, TypeError):
+    except (*UNREADABLE, TypeError):
         return None
     own = rule.startswith(MARK)
     return Alert(rule.removeprefix(MARK) if own else rule, severity, client, server, own, seen)
 
 
 def _met(reader: Reader, group: str, one: Alert, text: bytes, line: bytes) -> None:
-    if reader.memory.flows.new(group, one.rule):
+    flows = reader.memory.flows
+    if flows.new(reader.machine, group, one.rule):
         reader.news("alerts", one.words, text, line)
+        reader.filled(flows, group)
 
 
 def program(name: str, reader: Reader) -> Program:

@@ -76,6 +76,10 @@ _TROUBLE = {
     ),
     "clock": (Level.LOOK, "a clock is not synchronised"),
     "quota": (Level.LOOK, "a mailbox is over its quota"),
+    "too much was new": (
+        Level.LOOK,
+        "so much was new on a machine that more of the kind will not be told",
+    ),
 }
 
 _SHOWN = {

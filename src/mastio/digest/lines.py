@@ -12,9 +12,12 @@ lines that no program's reader knows are compared with known shapes.
 
 import re
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from mastio.digest.memory import LIVE, Memory, as_text
+from mastio.digest.shapes import Shares
 from mastio.digest.summary import KEPT, Novelty
 from mastio.digest.tally import Tally
 
@@ -32,6 +35,8 @@ SKIP: None = None
 _HEAD = re.compile(
     rb"(?P<hour>\d{4}-\d\d-\d\dT\d\d):\d\d:\d\d\S* \S+ \S+ \w+\.(?P<severity>\w+) (?P<tag>[^\s\[:]+)\S*"
 )
+UNREADABLE = (ValueError, LookupError, ArithmeticError, RecursionError)
+"""What reading a line may raise that is not as its program writes it: 1e999, ten thousand brackets."""
 HOUR = re.compile(rb"\d{4}-\d\d-\d\dT\d\d")
 _HEADS = 20_000
 _SEVERE = (b"err", b"crit", b"alert", b"emerg")
@@ -123,8 +128,8 @@ class Reader:
                     at += 2
                     if handler := get(line[at : at + 8], other):
                         handler(line[at:], line)
-            except (ValueError, IndexError):
-                # Not as its program writes them: a forged one perhaps. The next one is read.
+            except UNREADABLE:
+                # A forged one perhaps. The next one is read.
                 self.tally.counts["reading.unreadable"] += 1
             else:
                 return
@@ -205,7 +210,7 @@ class Reader:
             self.tally = self.hours.setdefault(hour.decode(), Tally())
             try:
                 step(self, *args)
-            except (ValueError, IndexError):
+            except UNREADABLE:
                 self.tally.counts["reading.unreadable"] += 1
 
     # --- for the programs' readers --------------------------------------------------------------
@@ -262,14 +267,37 @@ class Reader:
         example = f"{self.machine} {as_text(text[:200])}"
         self.tally.summary.meet(kind, what, Novelty(example, 1, as_text(line[:32])))
 
+    def filled(self, known: Shares, group: str) -> None:
+        """After something new: tells when there is no room for more of that machine's."""
+        if (full := known.full(self.machine, group)) is not None:
+            self.tally.counts["trouble.too much was new"] += 1
+            of = full[:80] or "conversations with the outside"
+            what = f"{self.machine}: no longer told, so much of it was new: {of}"
+            self.tally.tops["trouble"][what.encode("utf-8", "backslashreplace")] += 1
+
+
+@lru_cache(4)
+def _minute(text: bytes) -> float:
+    return datetime.fromisoformat(text.decode() + ":00+00:00").timestamp()
+
+
+def seconds(line: bytes) -> float:
+    """When a line arrived, in seconds since the epoch; 0 when it does not say."""
+    try:
+        return _minute(line[:16]) + float(line[17:19])
+    except ValueError:
+        return 0.0
+
 
 def _again(reader: Reader, line: bytes) -> None:
     reader._read([line])
 
 
 def _shape(reader: Reader, program: str, text: bytes, line: bytes) -> None:
-    if shape := reader.memory.shapes.new(program, text):
+    shapes = reader.memory.shapes
+    if shape := shapes.new(reader.machine, program, text):
         reader.news("shapes", f"{program}: {shape}", text, line)
+        reader.filled(shapes, program)
 
 
 def _void(_: bytes, __: bytes) -> None:
@@ -283,6 +311,7 @@ _ALARMING = (
     ("read-only disk", b"Read-only file system"),
     ("out of memory", b"Out of memory"),
     ("out of memory", b"oom-kill"),
+    ("out of memory", b"killed by the OOM killer"),
     ("quota", b"Quota exceeded"),
     ("quota", b"quota exceeded"),
     ("logs lost", b"queue is full"),

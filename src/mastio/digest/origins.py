@@ -52,10 +52,12 @@ def came(reader: Any, user: bytes, address: bytes, text: bytes, line: bytes) -> 
         return
     name = user.decode("utf-8", "backslashreplace")
     # A reader that is ahead remembers its own piece: what is none the second time there is none afterwards.
-    if not reader.ahead or reader.memory.networks.new(name, where):
+    if not reader.ahead or reader.memory.networks.new(reader.machine, name, where):
         reader.then(_network, name, where, text, line)
 
 
 def _network(reader: Any, name: str, where: str, text: bytes, line: bytes) -> None:
-    if reader.memory.networks.new(name, where):
+    networks = reader.memory.networks
+    if networks.new(reader.machine, name, where):
         reader.news("networks", f"{name} from {where}", text, line)
+        reader.filled(networks, name)

@@ -4,13 +4,12 @@ import json
 import re
 from collections.abc import Callable
 
-from mastio.digest import intrusion, losses
-from mastio.digest.lines import SKIP, Program, Reader
+from mastio.digest import intrusion, losses, units
+from mastio.digest.lines import SKIP, Program, Reader, seconds
 from mastio.digest.memory import learning
 from mastio.digest.origins import came
-from mastio.digest.postfix import seconds
 from mastio.nft import ACCEPT
-from mastio.reports.read import IDENT as REPORTS
+from mastio.reports import read
 
 INTERNET = b"internet"
 """The interface towards the internet: every machine's is called as its zone."""
@@ -28,13 +27,14 @@ _SSH_IN = re.compile(rb"Accepted \S+ for (\S+) from (\S+) port")
 _PACKET = re.compile(
     rb"mastio (\w+): IN=(\S*) OUT=(\S*) .*?SRC=(\S+) DST=(\S+) .*?PROTO=(\S+)(?: SPT=\d+ DPT=(\d+))?"
 )
+_ACTIONS = ("no action", "greylist", "add header", "rewrite subject", "soft reject", "reject", "quarantine",
+            "discard")  # fmt: skip
+_VERDICTS = {it.encode(): f"filter.{it}" for it in _ACTIONS}
+"""What Rspamd does with a message → what is counted."""
 _FLOWS = 1_000
 """How many ends of conversations are remembered: there are a few, unless somebody writes such lines himself."""
 _BANNED = re.compile(rb"banned (\S+) for \d+ seconds: (.*)")
 _FOUND = re.compile(rb": (\S+?)(?:\([0-9a-f]+:\d+\))? FOUND$")
-_FAILED = re.compile(rb"(\S+): Failed with result '([\w-]+)'")
-_HUNG = re.compile(rb"(\S+) has not answered for \d+ minutes: ")
-_HANGS = re.compile(rb"(\S+) does not answer, though it was restarted")
 
 
 def program(tag: bytes, reader: Reader) -> Program | None:
@@ -50,10 +50,8 @@ def _rspamd(name: str, reader: Reader) -> Program:
             if b"; proxy; " not in head:
                 return  # asked for by hand, or learning
             at = text.find(b"(default: ")
-            verdict = text[text.find(b"(", at + 1) + 1 : text.find(b")", at)].decode(
-                "ascii", "replace"
-            )
-            reader.tally.counts[f"filter.{verdict}"] += 1
+            verdict = text[text.find(b"(", at + 1) + 1 : text.find(b")", at)]
+            reader.tally.counts[_VERDICTS.get(verdict, "filter.another verdict")] += 1
             at = text.rfind(b", time: ")
             reader.tally.times["filter in ms"][text[at + 8 : text.find(b"ms", at)]] += 1
         elif b"slow asynchronous rule" not in head and b"rspamd_task_process" not in head:
@@ -156,16 +154,20 @@ def _stopped(
         reader.tally.counts["scanned"] += 1
         return
     reader.tally.tops["drops inside"][addresses] += 1
-    if reader.memory.flows.new(group, name):
+    flows = reader.memory.flows
+    if flows.new(reader.machine, group, name):
         reader.news("flows", f"{group} {name}", text, line)
+        reader.filled(flows, group)
 
 
 def _begun(reader: Reader, flow: str, text: bytes, line: bytes) -> None:
     """A conversation with the outside that was let begin; news when there never was one between the two."""
     memory, hour = reader.memory, line[:13].decode("ascii", "replace")
     memory.begun_since = memory.begun_since or hour
-    if memory.begun.new("", flow) and not learning(memory.begun_since, hour):
-        reader.news("begun", flow, text, line)
+    if memory.begun.new(reader.machine, "", flow):
+        if not learning(memory.begun_since, hour):
+            reader.news("begun", flow, text, line)
+        reader.filled(memory.begun, "")
 
 
 def _ulogd(name: str, reader: Reader) -> Program:
@@ -262,10 +264,12 @@ def _reports(name: str, reader: Reader) -> Program:
         tally = reader.tally
         try:
             report = json.loads(text)
-            kind, org, failed = report["kind"], report.get("org", ""), int(report.get("failed", 0))
-            messages, sessions = int(report.get("messages", 0)), int(report.get("sessions", 0))
+            kind, org = report["kind"], report.get("org", "")
+            failed, messages, sessions = (
+                read.number(report.get(it)) for it in ("failed", "messages", "sessions")
+            )
             counted = report.get("sources") or report.get("types") or {}
-            names = [(str(what).encode(), int(number)) for what, number in counted.items()]
+            names = [(str(what).encode(), read.number(number)) for what, number in counted.items()]
         except (KeyError, TypeError, AttributeError):
             raise ValueError("not as the reports' reader writes") from None
         counts = tally.counts
@@ -317,37 +321,6 @@ def _lost(reader: Reader, one: losses.Loss) -> None:
         reader.tally.tops["trouble"][what.encode()] += more
 
 
-def _systemd(name: str, reader: Reader) -> Program:
-    def handler(text: bytes, line: bytes) -> None:
-        if found := _FAILED.match(text):
-            reader.tally.counts["trouble.a service failed"] += 1
-            what = b"%b: %b (%b)" % (reader.machine.encode(), found[1], found[2])
-            reader.tally.tops["failed services"][what] += 1
-        else:
-            reader.odd(name, text, line)
-
-    quiet = (b"Started ", b"Starting", b"Stopped ", b"Stopping", b"Finished", b"Reached target", b"Listening",
-             b"Reloadin", b"Reloaded", b"Closed ", b"Created slice", b"Removed slice")  # fmt: skip
-    return Program(dict.fromkeys(quiet, SKIP), handler)
-
-
-def _pulse(name: str, reader: Reader) -> Program:
-    """What hung on a gateway, and was restarted: roles/gateway/revive.py."""
-
-    def handler(text: bytes, line: bytes) -> None:
-        tally = reader.tally
-        for words, pattern in (("hung", _HUNG), ("hangs", _HANGS)):
-            if found := pattern.match(text):
-                tally.counts[f"trouble.a service {words}"] += 1
-                what = b"%b: %b (%b)" % (reader.machine.encode(), found[1], words.encode())
-                tally.tops["failed services"][what] += 1
-                return
-        if not text.endswith(b" answers again"):
-            reader.odd(name, text, line)
-
-    return Program({}, handler)
-
-
 def _nginx(name: str, reader: Reader) -> Program:
     def handler(text: bytes, line: bytes) -> None:
         at = text.find(b'" ')
@@ -378,11 +351,11 @@ _MAKERS: dict[bytes, Callable[[str, Reader], Program]] = {
     b"mastio-offences": _offences,
     b"mastio-quarantine": _quarantine,
     b"mastio-held": _quarantine,
-    REPORTS.encode(): _reports,
+    read.IDENT.encode(): _reports,
     b"mastio-quota": _quota,
     **dict.fromkeys((it.encode() for it in losses.TAGS), _losses),
-    b"systemd": _systemd,
-    b"mastio-pulse": _pulse,
+    b"systemd": units.systemd,
+    b"mastio-pulse": units.pulse,
     b"nginx": _nginx,
     intrusion.TAG.encode(): intrusion.program,
     **dict.fromkeys((b"learnd", b"mastio-learn", b"mastio-sieve-send"), _silent),

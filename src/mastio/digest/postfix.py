@@ -5,11 +5,9 @@ The program's name tells the way: master.cf gives each service one (`syslog_name
 
 import re
 from collections.abc import Callable
-from datetime import datetime
-from functools import lru_cache
 
 from mastio import services
-from mastio.digest.lines import SKIP, Handler, Program, Reader
+from mastio.digest.lines import SKIP, Handler, Program, Reader, seconds
 from mastio.digest.origins import came
 from mastio.digest.reasons import reason
 
@@ -24,6 +22,8 @@ WAYS = {
 }
 """Who took a message, and the way that it then is on: from the internet, on its way there, from a user, on
 its way into a mailbox, from the machine itself or a user's Sieve script."""
+_HOPS = (b"postfix/store/smtp", b"postfix/out/smtp")
+"""Who hands a message on within the site."""
 _CLIENT = re.compile(rb"(?:client=|from )[^\[\s]*\[([^\]]+)\]")
 _ADDRESSES = re.compile(rb" from=<(.*?)>(?: to=<(.*?)>)? proto=")
 _PASSING = (b"breaking line", b"host ", b"lost connection", b"enabling PIX", b"replacing")
@@ -46,6 +46,13 @@ def program(tag: bytes, reader: Reader) -> Program | None:
     return make(tag, reader) if make else Program({}, _leftover(tag, reader))
 
 
+def _called(tag: bytes) -> str:
+    """How what a program says is counted: one that no master.cf of ours names may be called anything."""
+    last = tag.rpartition(b"/")[2]
+    known = tag in WAYS or tag in _HOPS or tag == b"postfix/" + last
+    return (tag.removeprefix(b"postfix/") if known else b"elsewhere/" + last).decode()
+
+
 def _leftover(tag: bytes, reader: Reader) -> Handler:
     """Lines that are of no known kind: warnings and worse are told, all are compared with known shapes."""
     name = tag.decode("ascii", "replace")
@@ -65,7 +72,7 @@ def _smtpd(tag: bytes, reader: Reader) -> Program:
     way = WAYS.get(tag, "elsewhere")
     public = way == "in"
     live, leftover = reader.live, _leftover(tag, reader)
-    name = tag.removeprefix(b"postfix/").decode("ascii", "replace")
+    name = _called(tag)
     received, reject, refused = (
         f"postfix.received.{name}",
         f"postfix.rejected.{name}",
@@ -181,19 +188,6 @@ _CLOCK = 19
 """So much of a line says when it arrived, to the second."""
 
 
-@lru_cache(4)
-def _minute(text: bytes) -> float:
-    return datetime.fromisoformat(text.decode() + ":00+00:00").timestamp()
-
-
-def seconds(line: bytes) -> float:
-    """When a line arrived, in seconds since the epoch; 0 when it does not say."""
-    try:
-        return _minute(line[:16]) + float(line[17:19])
-    except ValueError:
-        return 0.0
-
-
 def _cleanup(tag: bytes, reader: Reader) -> Program:
     live, leftover = reader.live, _leftover(tag, reader)
 
@@ -244,7 +238,7 @@ def _qmgr(tag: bytes, reader: Reader) -> Program:
         way, _, known = message
         if known >= 0:
             return  # tried again
-        octets = int(rest[: rest.find(b",")])
+        octets = int(rest[: rest.index(b",", 0, _DIGITS)])
         live[qid] = (way, sender, octets)
         tally = reader.tally
         counts = tally.counts
@@ -256,15 +250,21 @@ def _qmgr(tag: bytes, reader: Reader) -> Program:
     return Program({}, handler)
 
 
+_DIGITS = 16
+"""A size has fewer."""
 _LOCAL = ("local", b"", -1)
 _NOBODY = ("", b"", -1)
+_ENDS = {
+    it.encode(): it for it in ("deferred", "bounced", "expired", "deliverable", "undeliverable")
+}
+"""What becomes of what is not sent (Postfix's `status=`)."""
 
 
 def _delivering(tag: bytes, reader: Reader) -> Program:
     """smtp, lmtp, pipe, local, virtual, error: `QID: to=<…>, relay=…, delay=…, status=… (…)`."""
     live, memory = reader.live, reader.memory
     leftover = _leftover(tag, reader)
-    name = tag.removeprefix(b"postfix/").decode("ascii", "replace")
+    name = _called(tag)
     outward = name == "smtp"
     sent, octets, to = f"sent.{name}", f"sent bytes.{name}", f"to.{name}"
 
@@ -297,7 +297,7 @@ def _delivering(tag: bytes, reader: Reader) -> Program:
                 reader.then(_arrived, b"%b %b" % (sender, recipient), line[:_CLOCK])
             return
         status = rest[at : rest.index(b" ", at)]
-        tally.counts[f"{status.decode('ascii', 'replace')}.{name}"] += 1
+        tally.counts[f"{_ENDS.get(status, 'otherwise')}.{name}"] += 1
         # Which of a server's many addresses, and which message: then most reasons are alike.
         why = _OF_ONE.sub(b"", rest[rest.find(b"(", at) + 1 : -1])
         tally.tops["not delivered"][b"%b: %b" % (status, why[:140])] += 1

@@ -1,16 +1,22 @@
-"""Lines of a shape that was never seen before.
+"""What was never seen before: lines of a new shape, and names that are new in their group.
+
+Each machine may bring so much, and what it brings is known of all: one that says more than there is room for
+ends no other's news.
 
 What varies is masked (numbers, addresses, names in quotes and brackets); of what is left, lines of one program
 with as many words are compared word by word, and those that agree in most are one shape whose other words
 are free. (After He et al., "Drain", 2017; drain3 is not in Debian.) The memory is bounded: `PROGRAMS` programs,
-`SHAPES` shapes of each, `WORDS` words of a line. A program with more shapes than that writes prose; it is
-known to, and no news any more.
+`SHAPES` shapes of each, `WORDS` words of a line. A program with more shapes than that writes prose; that is
+told, and it is no news any more.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 PROGRAMS, SHAPES, WORDS, LETTERS = 400, 200, 14, 220
+GROUPS = 20_000
+"""So many users, or pairs of zones, of each machine."""
 _ALIKE = 0.6
 _FREE = "*"
 _VARIES = re.compile(
@@ -22,41 +28,74 @@ _VARIES = re.compile(
 )
 
 
-class Shapes:
+Plain = dict[str, dict[str, list[str]]]
+"""Machine → group → what it brought, as JSON has it."""
+
+
+def _of_plain(known: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Machine, group and name; what an older version kept is by group alone, and nobody's."""
+    for machine, groups in known.items():
+        old = isinstance(groups, list)
+        for group, names in {machine: groups}.items() if old else groups.items():
+            yield from (("" if old else machine, group, name) for name in names)
+
+
+class Shares:
+    """How much each machine has brought: so many groups at most, and so many names of each."""
+
+    def __init__(self, groups: int, names: int, *, forget: bool = False) -> None:
+        self._groups, self._names, self._forget = groups, names, forget
+        self._brought: dict[str, dict[str, int]] = {}
+
+    def _room(self, machine: str, group: str) -> bool:
+        brought = self._brought.get(machine, {})
+        return brought[group] < self._names if group in brought else len(brought) < self._groups
+
+    def _take(self, machine: str, group: str) -> None:
+        brought = self._brought.setdefault(machine, {})
+        brought[group] = brought.get(group, 0) + 1
+
+    def full(self, machine: str, group: str) -> str | None:
+        """Of what there is no room for more, since something in that group was new just now."""
+        brought = self._brought[machine]
+        if len(brought) == self._groups and brought[group] == 1:
+            return "all that never said anything yet"
+        return group if brought[group] == self._names and not self._forget else None
+
+
+class Shapes(Shares):
     """The shapes that are known, by program."""
 
-    def __init__(self, known: dict[str, list[str]] | None = None) -> None:
-        self._known: dict[str, dict[int, list[list[str]]]] = {}
-        self._sizes: dict[str, int] = {}
-        for program, shapes in (known or {}).items():
-            for shape in shapes:
-                self._keep(program, shape.split(" "))
+    def __init__(self, known: Mapping[str, Any] | None = None) -> None:
+        super().__init__(PROGRAMS, SHAPES)
+        self._known: dict[str, dict[int, list[tuple[str, list[str]]]]] = {}
+        """Program → number of words → who brought a shape, and its words."""
+        for machine, program, shape in _of_plain(known or {}):
+            self._keep(machine, program, shape.split(" "))
 
-    def plain(self) -> dict[str, list[str]]:
+    def plain(self) -> Plain:
         """As JSON has it."""
-        return {
-            program: [" ".join(shape) for shapes in groups.values() for shape in shapes]
-            for program, groups in self._known.items()
-        }
+        found: Plain = {}
+        for program, groups in self._known.items():
+            for shapes in groups.values():
+                for machine, shape in shapes:
+                    found.setdefault(machine, {}).setdefault(program, []).append(" ".join(shape))
+        return found
 
-    def new(self, program: str, text: bytes) -> str | None:
+    def new(self, machine: str, program: str, text: bytes) -> str | None:
         """The shape of a line when it is a new one, which it then is no longer."""
         masked = _VARIES.sub(b"*", text[:LETTERS])
         words = masked.decode("ascii", "replace").split()[:WORDS] or [_FREE]
-        groups = self._known.get(program)
-        if groups is None and len(self._known) >= PROGRAMS:
+        known = self._known.get(program, {}).get(len(words), ())
+        if any(_fits(shape, words) for _, shape in known) or not self._room(machine, program):
             return None
-        if any(_fits(shape, words) for shape in (groups or {}).get(len(words), ())):
-            return None
-        if self._sizes.get(program, 0) >= SHAPES:
-            return None
-        self._keep(program, words)
+        self._keep(machine, program, words)
         return " ".join(words)
 
-    def _keep(self, program: str, words: list[str]) -> None:
+    def _keep(self, machine: str, program: str, words: list[str]) -> None:
         groups = self._known.setdefault(program, {})
-        groups.setdefault(len(words), []).append(words)
-        self._sizes[program] = self._sizes.get(program, 0) + 1
+        groups.setdefault(len(words), []).append((machine, words))
+        self._take(machine, program)
 
 
 def _fits(shape: list[str], words: list[str]) -> bool:
@@ -74,36 +113,44 @@ def _fits(shape: list[str], words: list[str]) -> bool:
     return True
 
 
-class Seen:
+class Seen(Shares):
     """Names that were seen before, in groups. Past `most` names a group tells of no more, or it forgets the oldest.
 
     A group is what a name belongs to: a user and the networks of it, two zones and the ports between them.
     """
 
-    GROUPS = 20_000
-
     def __init__(
-        self, most: int, known: dict[str, Iterable[str]] | None = None, *, forget: bool = False
-    ) -> None:
-        self._most, self._forget = most, forget
-        self._groups = {group: dict.fromkeys(names) for group, names in (known or {}).items()}
+        self, most: int, known: Mapping[str, Any] | None = None, *, forget: bool = False, groups: int = GROUPS
+    ) -> None:  # fmt: skip
+        super().__init__(groups, most, forget=forget)
+        self._known: dict[str, dict[str, str]] = {}
+        """Group → name → who brought it."""
+        for machine, group, name in _of_plain(known or {}):
+            self._keep(machine, group, name)
 
-    def plain(self) -> dict[str, list[str]]:
+    def plain(self) -> Plain:
         """As JSON has it."""
-        return {group: list(names) for group, names in sorted(self._groups.items())}
+        found: Plain = {}
+        for group, names in sorted(self._known.items()):
+            for name, machine in names.items():
+                found.setdefault(machine, {}).setdefault(group, []).append(name)
+        return found
 
-    def new(self, group: str, name: str) -> bool:
+    def new(self, machine: str, group: str, name: str) -> bool:
         """Whether this is news; it is none the next time."""
-        names = self._groups.get(group)
-        if names is None:
-            if len(self._groups) >= self.GROUPS:
-                return False
-            names = self._groups[group] = {}
+        names = self._known.get(group, {})
         if name in names:
             return False
-        if len(names) >= self._most:
-            if not self._forget:
-                return False
-            del names[next(iter(names))]
-        names[name] = None
+        if self._room(machine, group):
+            self._keep(machine, group, name)
+            return True
+        oldest = next((it for it, whose in names.items() if whose == machine), None)
+        if not self._forget or oldest is None:
+            return False
+        del names[oldest]
+        names[name] = machine
         return True
+
+    def _keep(self, machine: str, group: str, name: str) -> None:
+        self._known.setdefault(group, {})[name] = machine
+        self._take(machine, group)

@@ -8,6 +8,8 @@ from mastio.digest.summary import KEPT, Summary, Times, Top, pruned
 
 _NAMES = 20_000
 """How many names a top may have before it is cut down: seldom, since that sorts them all."""
+_LONGEST = 1e9
+"""Nothing that is measured takes as long."""
 _COUNTS: Callable[[], defaultdict[bytes, int]] = partial(defaultdict, int)
 """Unlike a lambda, it can be sent to another process."""
 
@@ -54,8 +56,12 @@ class Tally:
         times = self.summary.times.setdefault(name, Times())
         for text, number in texts.items():
             try:
-                times.add(float(text), number)
+                took = float(text)
             except ValueError:
+                took = -1.0
+            if 0 <= took < _LONGEST:
+                times.add(took, number)
+            else:
                 self.counts["reading.unreadable"] += number
         texts.clear()
 

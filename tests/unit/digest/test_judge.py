@@ -7,7 +7,7 @@ import pytest
 
 from mastio.digest.judge import Digest, Verified, needs
 from mastio.digest.need import Level
-from mastio.digest.summary import Novelty, Summary, Times, Top
+from mastio.digest.summary import NEWS, Novelty, Summary, Times, Top
 
 HOUR = "2026-11-24T21"
 
@@ -74,6 +74,15 @@ def novel(kind: str) -> Summary:
     return summary
 
 
+def crowded(kind: str) -> Summary:
+    """More than is told by name."""
+    summary = calm()
+    for number in range(NEWS + 50):
+        summary.meet(kind, f"thing {number}", Novelty("store something", 1, f"{HOUR}:00"))
+    summary.cut()
+    return summary
+
+
 def test_a_usual_day_needs_nobody() -> None:
     assert needs(digest(calm())) == []
     # Strangers speak all sorts of things all day.
@@ -89,6 +98,12 @@ def test_a_usual_day_needs_nobody() -> None:
     ("summary", "level", "words"),
     [
         (having("trouble.disk full", 1), Level.ACT, "a disk is full (1 ×)"),
+        (having("trouble.read-only disk", 1), Level.ACT, "a disk cannot be written (1 ×)"),
+        (having("trouble.out of memory", 1), Level.ACT, "memory ran out (1 ×)"),
+        (having("trouble.a program crashed", 1), Level.ACT, "a program crashed (1 ×)"),
+        (having("trouble.logs lost", 7), Level.ACT, "log lines were lost on their way (7 ×)"),
+        (having("trouble.clock", 1), Level.LOOK, "a clock is not synchronised (1 ×)"),
+        (having("trouble.too much was new", 1), Level.LOOK, "more of the kind will not be told (1 ×)"),
         (having("trouble.a log file was changed", 1), Level.ACT, "a log file on watch"),
         (having("trouble.Postfix gave up", 3), Level.ACT, "Postfix gave up"),
         (having("trouble.quota", 3), Level.LOOK, "quota"),
@@ -116,6 +131,8 @@ def test_a_usual_day_needs_nobody() -> None:
         (novel("shapes"), Level.LOOK, "1 log line of a new shape"),
         (novel("networks"), Level.LOOK, "1 log-in from a network"),
         (novel("flows"), Level.LOOK, "1 conversation that"),
+        (crowded("shapes"), Level.LOOK, f"{NEWS + 50} log lines of a new shape"),
+        (crowded("networks"), Level.LOOK, f"{NEWS + 50} log-ins from a network"),
         (novel("begun"), Level.LOOK, "1 conversation with the outside for the first time"),
     ],
 )  # fmt: skip

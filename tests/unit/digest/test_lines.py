@@ -171,7 +171,7 @@ def test_what_the_firewall_lets_in_is_counted_and_news_once() -> None:
     # In the first day everything would be, and on the day of the update that brought it.
     for young in (Memory(), Memory({"begun_since": "2026-11-23T22"})):
         assert not read(*strangers, memory=young).news
-        assert young.plain()["begun"] == {"": ["internet > mail tcp/25"]}
+        assert young.plain()["begun"] == {"firewall": {"": ["internet > mail tcp/25"]}}
     leaves = packet("mail", "internet", "10.77.1.10", "203.0.113.60", 25, "accept")
     own = packet("internet", "", "203.0.113.60", "203.0.113.1", 22, "accept")
     found = read(*strangers, leaves, memory=memory)

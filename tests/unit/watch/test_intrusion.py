@@ -52,6 +52,14 @@ def test_what_a_machine_of_ours_does_rings(logs: Path) -> None:
     assert theirs.about == "intrusion gateway > internet: ET MALWARE something"
 
 
+@pytest.mark.parametrize("severity", ["1e999", "-1e999", "9" * 5000, "[" * 8000, '"x"'])
+def test_an_alert_that_is_none_hides_none_after_it(logs: Path, severity: str) -> None:
+    forged = eve(INSIDE).replace('"severity":1', f'"severity":{severity}')
+    write(logs, suricata(forged), suricata(eve(INSIDE)))
+    (ours,) = look(logs, {}, SITE, NOW)
+    assert ours.text.count("10.77.1.10 > 10.77.4.10") == 1
+
+
 def test_it_is_told_of_what_is_new_and_well_again_after_a_day(logs: Path) -> None:
     state: dict[str, Any] = {}
     write(logs, suricata(eve(INSIDE)))
