@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 from mastio.digest.memory import LIVE, Memory, as_text
-from mastio.digest.shapes import Shares
+from mastio.digest.shapes import LONGEST, Shares
 from mastio.digest.summary import KEPT, Novelty
 from mastio.digest.tally import Tally
 
@@ -265,7 +265,7 @@ class Reader:
     def news(self, kind: str, what: str, text: bytes, line: bytes) -> None:
         """Tells of something new."""
         example = f"{self.machine} {as_text(text[:200])}"
-        self.tally.summary.meet(kind, what, Novelty(example, 1, as_text(line[:32])))
+        self.tally.summary.meet(kind, what[: 2 * LONGEST], Novelty(example, 1, as_text(line[:32])))
 
     def filled(self, known: Shares, group: str) -> None:
         """After something new: tells when there is no room for more of that machine's."""

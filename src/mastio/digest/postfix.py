@@ -10,6 +10,7 @@ from mastio import services
 from mastio.digest.lines import SKIP, Handler, Program, Reader, seconds
 from mastio.digest.origins import came
 from mastio.digest.reasons import reason
+from mastio.digest.shapes import LONGEST
 
 WAYS = {
     b"postfix/smtpd": "in",
@@ -84,7 +85,7 @@ def _smtpd(tag: bytes, reader: Reader) -> Program:
         if rest.startswith(b"client="):
             tally = reader.tally
             tally.counts[received] += 1
-            live[qid] = (way, b"", -1)
+            live[qid[:LONGEST]] = (way, b"", -1)
             if public:
                 tally.tops["sources"][rest[rest.find(b"[") + 1 : rest.find(b"]")]] += 1
             elif found := _SASL.search(rest):
@@ -174,12 +175,12 @@ def refuse(reader: Reader, kind: str, rest: bytes, line: bytes) -> None:
 
 
 def _greylisted(reader: Reader, key: bytes, line: bytes) -> None:
-    reader.memory.waiting.setdefault(key, seconds(line))
+    reader.memory.waiting.setdefault(key[: 2 * LONGEST], seconds(line))
 
 
 def _arrived(reader: Reader, key: bytes, line: bytes) -> None:
     """A message that was greylisted, perhaps."""
-    if since := reader.memory.waiting.pop(key, 0):
+    if since := reader.memory.waiting.pop(key[: 2 * LONGEST], 0):
         reader.tally.counts["greylisted then delivered"] += 1
         reader.tally.times["greylisted"][b"%d" % (seconds(line) - since)] += 1
 
@@ -239,7 +240,7 @@ def _qmgr(tag: bytes, reader: Reader) -> Program:
         if known >= 0:
             return  # tried again
         octets = int(rest[: rest.index(b",", 0, _DIGITS)])
-        live[qid] = (way, sender, octets)
+        live[qid[:LONGEST]] = (way, sender[:LONGEST], octets)
         tally = reader.tally
         counts = tally.counts
         counts["mail." + way] += 1
@@ -353,7 +354,7 @@ def _pickup(tag: bytes, reader: Reader) -> Program:
         qid, _, rest = text.partition(b": ")
         if rest.startswith((b"uid=", b"sender=")):
             reader.tally.counts["postfix.received.pickup"] += 1
-            reader.live[qid] = ("local", b"", -1)
+            reader.live[qid[:LONGEST]] = ("local", b"", -1)
         else:
             leftover(text, line)
 

@@ -17,6 +17,8 @@ from typing import Any
 PROGRAMS, SHAPES, WORDS, LETTERS = 400, 200, 14, 220
 GROUPS = 20_000
 """So many users, or pairs of zones, of each machine."""
+LONGEST = 320
+"""Octets of a name that are remembered: what an address may have (RFC 5321, 4.5.3.1)."""
 _ALIKE = 0.6
 _FREE = "*"
 _VARIES = re.compile(
@@ -57,7 +59,7 @@ class Shares:
 
     def full(self, machine: str, group: str) -> str | None:
         """Of what there is no room for more, since something in that group was new just now."""
-        brought = self._brought[machine]
+        brought, group = self._brought[machine], group[:LONGEST]
         if len(brought) == self._groups and brought[group] == 1:
             return "all that never said anything yet"
         return group if brought[group] == self._names and not self._forget else None
@@ -84,6 +86,7 @@ class Shapes(Shares):
 
     def new(self, machine: str, program: str, text: bytes) -> str | None:
         """The shape of a line when it is a new one, which it then is no longer."""
+        program = program[:LONGEST]
         masked = _VARIES.sub(b"*", text[:LETTERS])
         words = masked.decode("ascii", "replace").split()[:WORDS] or [_FREE]
         known = self._known.get(program, {}).get(len(words), ())
@@ -138,6 +141,7 @@ class Seen(Shares):
 
     def new(self, machine: str, group: str, name: str) -> bool:
         """Whether this is news; it is none the next time."""
+        group, name = group[:LONGEST], name[:LONGEST]
         names = self._known.get(group, {})
         if name in names:
             return False

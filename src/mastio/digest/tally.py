@@ -10,6 +10,8 @@ _NAMES = 20_000
 """How many names a top may have before it is cut down: seldom, since that sorts them all."""
 _LONGEST = 1e9
 """Nothing that is measured takes as long."""
+_LETTERS, _OCTETS = 200, 1 << 18
+"""Names are cut to so many octets where all of a top have more than those: usual ones are as long as an address."""
 _COUNTS: Callable[[], defaultdict[bytes, int]] = partial(defaultdict, int)
 """Unlike a lambda, it can be sent to another process."""
 
@@ -25,6 +27,8 @@ class Tally:
         self.missed: defaultdict[str, int] = defaultdict(int)
         self.summary = Summary()
         """Times and news so far."""
+        self._weighed: dict[str, int] = {}
+        """How many names there may be before they are weighed again: looking at each costs."""
 
     def absorb(self, other: "Tally") -> None:
         """Takes in another one of the same hour."""
@@ -46,11 +50,23 @@ class Tally:
             if len(names) > most:
                 kept, cut = pruned(names, min(most, 4 * KEPT))
                 self.missed[name] += cut
-                self.tops[name] = defaultdict(int, kept)
+                self.tops[name] = names = defaultdict(int, kept)
+            if self._heavy(name, names, most):
+                self.tops[name] = short = _COUNTS()
+                for it, number in names.items():
+                    short[it[:_LETTERS]] += number
         for name, texts in self.times.items():
-            if len(texts) > most:
+            if len(texts) > most or self._heavy(f"time {name}", texts, most):
                 self._measure(name, texts)
         self.summary.cut()
+
+    def _heavy(self, name: str, names: defaultdict[bytes, int], most: int) -> bool:
+        """Whether names take more room than usual ones would; who makes up lines makes up long ones."""
+        if most > KEPT and len(names) < self._weighed.get(name, KEPT):
+            return False
+        heavy = sum(map(len, names)) > _OCTETS
+        self._weighed[name] = len(names) + KEPT if heavy else 2 * len(names)
+        return heavy
 
     def _measure(self, name: str, texts: defaultdict[bytes, int]) -> None:
         times = self.summary.times.setdefault(name, Times())
@@ -67,7 +83,7 @@ class Tally:
 
     def frozen(self) -> Summary:
         """The summary; nothing is counted here after that."""
-        self.cut()
+        self.cut(KEPT)
         for name, texts in self.times.items():
             self._measure(name, texts)
         summary = self.summary

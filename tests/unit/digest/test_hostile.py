@@ -9,11 +9,15 @@ import pytest
 from mastio.digest import losses
 from mastio.digest.judge import Digest
 from mastio.digest.keeping import Keeping
+from mastio.digest.lines import Reader
+from mastio.digest.memory import Memory
 from mastio.digest.summary import Summary
+from mastio.digest.tally import Tally
 from mastio.report import digest as report
 from mastio.reports.read import IDENT
 from tests.unit.digest.lines import DELIVERED, INNER, QID, line, read
 from tests.unit.digest.test_intrusion import INSIDE, eve, suricata
+from tests.unit.digest.test_others import logged_in
 
 NUMBERS = ("1e999", "-1e999", "NaN", "-7", "9" * 400, "9" * 4300, "9" * 5000, "١", "")
 """What stands where a program writes a number."""
@@ -134,3 +138,36 @@ def test_what_is_counted_has_names_of_ours() -> None:
         "postfix.received.elsewhere/smtpd": 50, "postfix.rejected.elsewhere/smtpd": 50, "sent.elsewhere/smtp": 50,
         "deferred.elsewhere/smtp": 50, "filter.another verdict": 50, "otherwise.smtp": 50,
     }.items()  # fmt: skip
+
+
+def test_long_names_do_not_fill_the_memory() -> None:
+    """Eight thousand octets each, as much as rsyslog takes: for usual ones there is room for many."""
+    memory, hours = Memory(), dict[str, Tally]()
+    reader = Reader("store", memory, hours)
+    for block in range(40):
+        long = [f"{block}.{it}.{'x' * 8000}" for it in range(50)]
+        reader.feed([
+            it.rstrip(b"\n")
+            for name in long
+            for it in (
+                line("store", "mastio-quota", name), logged_in(name, "203.0.113.7"),
+                line("store", "rspamd[3]", f"<df07a4>; proxy; rspamd_task_write_log: id: <a>, (default: F (no action)), time: {name}ms,"),
+                line("store", "postfix/smtpd[3]", f"a{name}: client=a[203.0.113.9]"),
+                line("store", "postfix/qmgr[3]", f"a{name}: from=<{name}>, size=1, nrcpt=1 (queue active)"),
+            )
+        ])  # fmt: skip
+    (tally,) = hours.values()
+    assert 500 < len(tally.tops["nearly full"]) <= 2000
+    for names in (*tally.tops.values(), *tally.times.values()):
+        assert sum(map(len, names)) < 6_000_000
+    summary = tally.frozen()
+    assert summary.count("reading.unreadable") == 2000, "such times are none"
+    assert len(json.dumps(summary.plain())) < 1_000_000
+    assert len(json.dumps(memory.plain())) < 3_000_000
+
+
+def test_a_usual_name_is_kept_whole() -> None:
+    name = "a" * 250 + "@x.test"
+    lines = [line("store", "mastio-quota", f"{it}{name}") for it in range(600)]
+    (one, number), *_ = read(*lines[:2], *lines).top("nearly full")
+    assert one.endswith(name) and number >= 1
