@@ -1,12 +1,14 @@
 """Laws of the digest: summaries merge in any order, reading in pieces is reading at once, nothing raises."""
 
 import copy
+import json
 import tempfile
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mastio.digest import others, postfix
 from mastio.digest.keeping import Keeping, load
 from mastio.digest.lines import Reader
 from mastio.digest.memory import Memory
@@ -14,6 +16,8 @@ from mastio.digest.shapes import SHAPES, Shapes
 from mastio.digest.summary import KEPT, Novelty, Summary, Top, from_plain, merged
 from mastio.digest.tally import Tally
 from tests.unit.digest.lines import DELIVERED, line, packet, refusal
+from tests.unit.digest.test_hostile import KINDS, NEXT, said
+from tests.unit.digest.test_hostile import NUMBERS as NO_NUMBERS
 
 NAMES = st.sampled_from(["mail.in", "refused.in.spam", "lines.gateway"])
 SECONDS = st.integers(0, 10**6).map(lambda it: it / 64)
@@ -122,6 +126,35 @@ def test_no_bytes_raise(octets: bytes) -> None:
     block = octets.rstrip(b"\n") + b"\n"
     hours, _ = _read([DELIVERED[0], block, DELIVERED[0][:-1] + b" " + block])
     assert sum(it.count("lines.gateway") for it in hours.values()) == 2 + block.count(b"\n") * 2 - 1
+
+
+TAGS = st.sampled_from(
+    [
+        *(it.decode() for it in others._MAKERS), *(it.decode() for it in postfix.WAYS), "kernel", "x",
+        "postfix/qmgr", "postfix/smtp", "postfix/cleanup", "postfix/postscreen", "postfix/x/smtp", "postfix/bounce",
+    ]
+)  # fmt: skip
+NUMBERS = st.one_of(
+    st.sampled_from(NO_NUMBERS), st.integers().map(str), st.floats().map(repr), st.text(max_size=9)
+)
+SAID = st.one_of(
+    st.tuples(NUMBERS, st.sampled_from(KINDS)).map(lambda it: said(it[0])[it[1]]),
+    st.builds(line, st.just("gateway"), TAGS, st.text(max_size=60)),
+    st.builds(
+        lambda tag, known, number: line("gateway", tag, known.partition(b": ")[2].decode() + number),
+        TAGS, st.sampled_from(DELIVERED), NUMBERS,
+    ),
+)  # fmt: skip
+
+
+@given(st.lists(SAID, max_size=9))
+@settings(deadline=None)
+def test_whatever_is_said_the_next_line_is_read_and_all_can_be_told(lines: list[bytes]) -> None:
+    lines = [it.replace(b"\n", b" ") + b"\n" for it in lines]
+    hours, memory = _read([*lines, NEXT])
+    assert sum(it.count("lines.gateway") for it in hours.values()) == len(lines) + 1
+    assert merged(hours.values()).count("postfix.received.pickup")
+    json.dumps([memory, *(it.plain() for it in hours.values())], allow_nan=False)
 
 
 @given(st.lists(st.text("ab1<>[]*'\" ", max_size=30), max_size=60))
