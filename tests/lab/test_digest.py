@@ -189,6 +189,35 @@ def test_the_digest_contains_the_planted_events(lab: Lab) -> None:
     assert told(lab)["summary"]["counts"]["mail.in"] == summary["counts"]["mail.in"]
 
 
+def test_what_anybody_writes_stops_nothing(lab: Lab) -> None:
+    """Whoever may write to a machine's log may write by any program's name."""
+    store, watch = the(lab, Role.STORE).name, the(lab, Role.WATCH).name
+    before = told(lab)["summary"]["counts"]
+    word, late = ("".join(random.choices("bcdfghjklm", k=9)) for _ in range(2))
+    alert = '{"timestamp":"","event_type":"alert","alert":{"signature":"x","severity":1e999}}'
+    for tag, text in (
+        (word, "this program was never heard of"),
+        ("mastio-reports", "[" * 7000),
+        ("mastio-reports", '{"kind":"dmarc","messages":1e999}'),
+        ("suricata", alert),
+        ("postfix/qmgr", f"{token()}: from=<a@b>, size={'9' * 400}, nrcpt=1 (queue active)"),
+        ("mastio-alive", f"boot=00000000 seq={'9' * 5000} up=1 clock=1"),
+        (late, "neither was this one"),
+    ):
+        argv = ["runuser", "-u", "nobody", "--", "logger", "--size", "8KiB", "-t", tag, "--", text]
+        assert lab.run(store, argv).code == 0
+
+    def news(found: dict[str, Any]) -> str:
+        return json.dumps(found["summary"]["news"].get("shapes", {}))
+
+    found = once(lab, lambda it: late in news(it))
+    assert word in news(found)
+    unread = [it.get("reading.unreadable", 0) for it in (before, found["summary"]["counts"])]
+    assert unread[1] - unread[0] == 3, unread
+    assert found["summary"]["counts"]["reports.dmarc"] == before.get("reports.dmarc", 0) + 1
+    on(lab, watch, "systemctl start mastio-logbook@life.service")
+
+
 def test_how_the_site_stands_is_known_in_every_part_once_watch_has_looked(lab: Lab) -> None:
     store, watch = the(lab, Role.STORE).name, the(lab, Role.WATCH).name
     forget(lab)
