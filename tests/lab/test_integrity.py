@@ -142,13 +142,16 @@ printf '[Service]\\nExecStart=/bin/true\\n' >/etc/systemd/system/evil.service
 mkdir -p /run/systemd/system; cp /etc/systemd/system/evil.service /run/systemd/system/evil2.service
 cat >/run/ear.py <<'X'
 import socket, time
+open("/proc/self/comm", "w").write("unbound")
 ear = socket.create_server(("0.0.0.0", 4444))
+low, high = (socket.socket(type=socket.SOCK_DGRAM) for _ in range(2))
+low.bind(("0.0.0.0", 5555)); high.bind(("0.0.0.0", 44444))
 time.sleep(3600)
 X
 setsid python3 /run/ear.py >/dev/null 2>&1 & echo $! >/run/ear.pid
 cp /bin/sleep /run/ghost; setsid /run/ghost 3600 >/dev/null 2>&1 & echo $! >/run/ghost.pid
 until [ "$(readlink /proc/$(cat /run/ghost.pid)/exe)" = /run/ghost ]; do sleep 0.1; done; rm /run/ghost
-until grep -q ':115C 00000000:0000 0A' /proc/net/tcp; do sleep 0.1; done
+until grep -q ':AD9C 00000000:0000 07' /proc/net/udp; do sleep 0.1; done
 """
 _UNDONE = f"""
 kill $(cat /run/ear.pid) $(cat /run/ghost.pid) || true
@@ -184,7 +187,8 @@ def test_all_that_an_intruder_does_is_named_whatever_aide_is_on_the_machine(
             "/var/tmp/can with capabilities": "new SUID", _KEY: "new log-in key",
             "/root/.ssh/authorized_keys": "new log-in key",
             "/etc/systemd/system/evil.service": "new unit", "/run/systemd/system/evil2.service": "new unit",
-            "tcp 0.0.0.0 port 4444 (python3)": "new listener", "ghost: its program": "deleted but running",
+            "tcp 0.0.0.0 port 4444 (unbound)": "new listener", "udp 0.0.0.0 port 5555 (unbound)": "new listener",
+            "udp 0.0.0.0 port 44444 (unbound)": "new listener", "ghost: its program": "deleted but running",
         }  # fmt: skip
         assert all(what in mail for what in kinds)
         assert {it["last"]["verdict"] for it in known.values()} == {"clean"}

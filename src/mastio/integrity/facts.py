@@ -4,7 +4,7 @@
 'tcp 0.0.0.0 port 4444 (nc): new listener'
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from mastio.integrity.difference import Difference, Kind
 
@@ -19,23 +19,17 @@ KINDS = {
     "account": (Kind.ACCOUNT, ""),
 }  # fmt: skip
 """The kinds of facts, what a new one is called, and what to say of it."""
-_EPHEMERAL = 32768
-"""From here on up, UDP sockets belong to clients that wait for replies (ip(7), ip_local_port_range)."""
-_RESOLVERS = ("unbound",)
-"""They ask from any port (RFC 5452, 9.2)."""
 
 
 def listeners(
-    found: Iterable[Sequence[object]], declared: Collection[tuple[str, str, int]]
+    found: Mapping[tuple[str, str, int], str], declared: Collection[tuple[str, str, int]]
 ) -> list[str]:
-    """`probes.host.listeners`' answer as facts, but for what the flow matrix declares (kind, address, port)."""
-    facts = set()
-    for kind, address, port, program in found:
-        number = int(str(port))
-        client = kind == "udp" and (number >= _EPHEMERAL or program in _RESOLVERS)
-        if not client and (kind, address, number) not in declared:
-            facts.add(f"{kind} {address} port {number} ({program})")
-    return sorted(facts)
+    """The programs that listen (by kind, address, port) where no flow declares it, as facts."""
+    return sorted(
+        f"{kind} {address} port {port} ({program})"
+        for (kind, address, port), program in found.items()
+        if (kind, address, port) not in declared
+    )
 
 
 def compare(old: Facts, new: Facts) -> tuple[Difference, ...]:

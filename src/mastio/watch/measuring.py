@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mastio.context import listeners
 from mastio.errors import MastioError
 from mastio.flows import expand
 from mastio.integrity import database, facts
@@ -23,6 +22,7 @@ from mastio.roles.integrity import CONFIG, MEASURE, ROOTS
 from mastio.roles.integrity.measure import AIDE, REFUSED, SECONDS
 from mastio.site.model import Site
 from mastio.transport import Transport, last_line, unavailable
+from mastio.verify.listening import listening
 from mastio.verify.probes import host, state
 from mastio.verify.vantage import Ground, Vantage
 
@@ -96,12 +96,8 @@ class Measurer:
     ) -> tuple[dict[str, list[str]], dict[str, str], str]:
         """What AIDE does not see, packages, and the digest of the program by which AIDE is run."""
         vantage = self._vantage(machine)
-        declared = {
-            (str(it.transport), str(it.address), it.port)
-            for it in listeners(vantage.matrix, self.site.machine(machine))
-        }
         found, packages = vantage.ask(state.facts, list(ROOTS), [] if deep else list(_MAIL))
-        found["listener"] = facts.listeners(vantage.ask(host.listeners), declared)
+        found["listener"] = facts.listeners(*listening(vantage))
         found["deleted"] = vantage.ask(host.deleted)
         return found, packages, str(vantage.ask(host.digest, MEASURE))
 

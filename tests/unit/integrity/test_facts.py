@@ -5,12 +5,14 @@ from mastio.integrity.difference import Kind
 
 
 def test_listeners_that_a_flow_declares_are_none() -> None:
-    found = [
-        ["tcp", "10.0.0.1", 22, "sshd"], ["tcp", "0.0.0.0", 4444, "nc"], ["udp", "0.0.0.0", 40000, "chronyd"],
-        ["udp", "0.0.0.0", 5000, "unbound"], ["udp", "0.0.0.0", 69, "tftpd"],
-    ]  # fmt: skip
+    found = {
+        ("tcp", "10.0.0.1", 22): "sshd", ("tcp", "0.0.0.0", 4444): "nc", ("udp", "0.0.0.0", 40000): "chronyd",
+        ("udp", "0.0.0.0", 5000): "unbound", ("udp", "0.0.0.0", 69): "tftpd",
+    }  # fmt: skip
     assert facts.listeners(found, {("tcp", "10.0.0.1", 22)}) == [
         "tcp 0.0.0.0 port 4444 (nc)",
+        "udp 0.0.0.0 port 40000 (chronyd)",
+        "udp 0.0.0.0 port 5000 (unbound)",
         "udp 0.0.0.0 port 69 (tftpd)",
     ]
 

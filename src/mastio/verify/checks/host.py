@@ -3,9 +3,10 @@
 import re
 from collections.abc import Iterator
 
-from mastio.context import PKI, listeners
+from mastio.context import PKI
 from mastio.site.model import Reach
 from mastio.verify import breach, commands
+from mastio.verify.listening import listening
 from mastio.verify.model import Check, Family, Kind, Place, Secret, Severity
 from mastio.verify.probes import disk, host
 from mastio.verify.reach import listed
@@ -17,8 +18,6 @@ _SYSCTLS = {
     "net.ipv6.conf.all.accept_source_route": "0", "net.ipv4.conf.all.rp_filter": "1",
     "net.ipv4.icmp_echo_ignore_broadcasts": "1", "net.ipv4.tcp_syncookies": "1",
 }  # fmt: skip
-_EPHEMERAL = 32768
-"""From here on up, UDP sockets belong to clients that wait for replies (ip(7), ip_local_port_range)."""
 _MOST_OFFSET = 1.0
 """How far a clock may be off, in seconds."""
 MARKS = ("/run/reboot-required", "/var/run/reboot-required")
@@ -26,24 +25,14 @@ MARKS = ("/run/reboot-required", "/var/run/reboot-required")
 
 def only_declared(vantage: Vantage) -> Iterator[str]:
     """A machine listens just where the flow matrix says."""
-    machine = vantage.site.machine(vantage.name)
-    declared = {
-        (str(it.transport), str(it.address), it.port) for it in listeners(vantage.matrix, machine)
-    }
-    found: dict[tuple[str, str, int], str] = {}
-    for kind, address, port, program in vantage.ask(host.listeners):
-        found[str(kind), str(address), int(str(port))] = str(program)
-    for key, program in sorted(found.items()):
+    found, declared = listening(vantage)
+    for key in sorted(found.keys() - declared):
         kind, address, port = key
-        client = kind == "udp" and (port >= _EPHEMERAL or program in _RESOLVERS)
-        if key not in declared and not client:
-            yield f"{vantage.name}: {program} listens on {address} {listed([(kind, port)])}, which no flow declares"
+        yield (
+            f"{vantage.name}: {found[key]} listens on {address} {listed([(kind, port)])}, which no flow declares"
+        )
     for kind, address, port in sorted(declared - found.keys()):
         yield f"{vantage.name}: nobody listens on {address} {listed([(kind, port)])}, as the flow matrix says"
-
-
-_RESOLVERS = ("unbound",)
-"""They ask from any port (RFC 5452, 9.2)."""
 
 
 def kernel(vantage: Vantage) -> Iterator[str]:

@@ -15,22 +15,31 @@ import time
 
 _TAIL = 1_000_000
 """How much of a log is read back: a scan leaves many lines behind the one that is looked for."""
+_REPLY = 10.0
+"""Seconds for which a client waits at most for a reply to one packet: resolver(5) and dnspython take less."""
 
 
-def listeners() -> list[list[object]]:
+def listeners(declared: list[list[object]]) -> list[list[object]]:
     """`[transport, address, port, program]` of all that listens beyond loopback.
 
-    A UDP socket counts when it is there in two looks: one that only waits for a reply goes away.
+    The socket of a UDP client looks like a listener's when it is not tied to its server (connect(2)), but it goes when
+    its reply comes, or does not. So one counts when it is there in two looks; and UDP that is not among the
+    `declared` (transport, address, port) only when it is there until nobody would wait for a reply any longer.
     """
     first = _sockets()
     time.sleep(1.0)
-    both = first.keys() & _sockets().keys()
-    names = _programs({first[key] for key in both})
-    return sorted(
-        [kind, address, port, names.get(first[kind, address, port], "?")]
-        for kind, address, port in both
-        if not (address.startswith("127.") or address in ("::1", "::ffff:127.0.0.1"))
-    )
+    there = {it for it in first.keys() & _sockets().keys() if not _inward(it[1])}
+    known = {(str(kind), str(address), int(str(port))) for kind, address, port in declared}
+    end = time.monotonic() + _REPLY
+    while any(it[0] == "udp" for it in there - known) and time.monotonic() < end:
+        time.sleep(1.0)
+        there &= _sockets().keys()
+    names = _programs({first[it] for it in there})
+    return sorted([*it, names.get(first[it], "?")] for it in there)
+
+
+def _inward(address: str) -> bool:
+    return address.startswith("127.") or address in ("::1", "::ffff:127.0.0.1")
 
 
 def _sockets() -> dict[tuple[str, str, int], str]:
