@@ -104,6 +104,9 @@ def _units(machine: str, parts: list[tuple[str, HostState]]) -> tuple[Unit, ...]
             if known.masked != unit.masked or known.oneshot != unit.oneshot:
                 raise _conflict(machine, first, part, unit.name)
             reads = tuple(sorted({*known.reads, *unit.reads}))
-            merged = Unit(unit.name, reads, known.reload and unit.reload, unit.masked, unit.oneshot)
+            aliases = tuple(sorted({*known.aliases, *unit.aliases}))
+            merged = Unit(
+                unit.name, reads, known.reload and unit.reload, unit.masked, unit.oneshot, aliases
+            )
             units[unit.name] = (first, merged)
     return tuple(unit for _, unit in units.values())

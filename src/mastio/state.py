@@ -74,6 +74,8 @@ class Unit:
     masked: bool = False
     oneshot: bool = False
     """It does its work and ends (no RemainAfterExit): it is restarted when needed, not kept active."""
+    aliases: tuple[str, ...] = ()
+    """Its other names (systemd.unit(5), Alias=), which are links while it is enabled."""
 
 
 @dataclass(frozen=True, slots=True)

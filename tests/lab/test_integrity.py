@@ -211,20 +211,25 @@ def test_apply_takes_over_its_own_changes_and_not_what_was_planted_meanwhile(
     path = lab.folder / "site.toml"
     before = path.read_text()
     plan = ["plan", "--json", store]
-    with changed(lab, store, f"echo evil >{_PLANTED}", f"rm -f {_PLANTED}"):
+    other = "/etc/systemd/system/planted.service"
+    script = f"echo evil >{_PLANTED}; ln -s /var/tmp/dovecot.service {other}"
+    with changed(lab, store, script, f"rm -f {_PLANTED} {other}"):
         path.write_text(f"{before}\n[policy]\nmessage_size = 23\n")
         try:
             planned = json.loads(mastio(lab.folder, *plan).stdout)[store]["paths"]
             assert "/etc/postfix/main.cf" in {it["path"] for it in planned}
             done = mastio(lab.folder, "apply", "--yes", store)
             assert done.returncode == 0, done.stderr
-            assert f"integrity: {store}: 1 differences that this apply did not make" in done.stderr
+            assert f"integrity: {store}: 2 differences that this apply did not make" in done.stderr
             last = status(lab)[store]["last"]
-            assert different(last) == {_PLANTED: ("new file", "a file of 0:0, mode 0644")}
+            assert different(last) == {
+                _PLANTED: ("new file", "a file of 0:0, mode 0644"),
+                other: ("new unit", "a link to /var/tmp/dovecot.service"),
+            }
             assert told(lab, f"{store}: changed", count=2)
         finally:
             path.write_text(before)
-            on(lab, store, f"rm -f {_PLANTED}")
+            on(lab, store, f"rm -f {_PLANTED} {other}")
             done = mastio(lab.folder, "apply", "--yes", store)
     assert done.returncode == 0 and "integrity" not in done.stderr, done.stderr
     assert status(lab)[store]["last"]["verdict"] == "clean"

@@ -23,7 +23,10 @@ _ACCOUNTS = tuple(
     for name in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")
     for end in ("", "-")
 )
-_SYSTEMD = "/etc/systemd/system"
+_SYSTEMD, _DEBIANS = "/etc/systemd/system", "/usr/lib/systemd/system"
+"""Where the site's own unit files are, and packages'."""
+_LINK = re.compile(rf"{_SYSTEMD}/([^/]+\.(?:wants|requires|upholds)/)?([^/]+)")
+_INSTANCE = re.compile(r"@.+(?=\.[a-z]+$)")
 _FOLLOWS = (
     *_ACCOUNTS,
     "/etc/ld.so.cache", "/etc/alternatives/*", "/etc/rc?.d/*", "/etc/shells", "/etc/mailname", "/etc/aliases*",
@@ -76,6 +79,7 @@ def of_apply(state: HostState, plan: MachinePlan) -> dict[str, Any]:
         ],
         "units": [it.name for it in state.units],
         "masked": [it.name for it in state.units if it.masked],
+        "aliases": {alias: it.name for it in state.units for alias in it.aliases},
         "retired": [it.name for it in plan.units if it.verb == "retire"],
         "packages": list(plan.packages),
         "accounts": [it.name for it in plan.users],
@@ -92,13 +96,13 @@ def settled(
 ) -> set[str]:
     """The paths that differ and may. `packages` are those the apply asked for, with what they need, as they are now;
     `known` the versions of all packages when the reference was taken. What was `told` to differ before the apply is not
-    taken over for a package's or a pattern's sake: somebody else wrote there, and a package leaves configuration as it
-    is."""
+    taken over for a package's, a unit's or a pattern's sake: somebody else wrote there, and a package leaves
+    configuration as it is."""
     differ = {path for path in old.keys() | new.keys() if old.get(path) != new.get(path)}
     found = {path for path in differ if _declared(order["paths"].get(path), new.get(path))}
     found |= differ & {*order["made"]}
-    found |= {path for path in differ if _enabled(path, new.get(path), order)}
     untold = differ.difference(told)
+    found |= {path for path in untold if _enabled(path, old.get(path), new.get(path), order)}
     patterns = [*order["wrote"], *(_ACCOUNTS if order["accounts"] else ())]
     if order["packages"]:
         fresh = [it for name, it in packages.items() if known.get(name) != it.version]
@@ -138,18 +142,33 @@ def _declared(wish: Sequence[Any] | None, row: Row | None) -> bool:
     return kind == "directory" or bool(row.digest == rest[1])
 
 
-def _enabled(path: str, row: Row | None, order: Mapping[str, Any]) -> bool:
+def _enabled(path: str, old: Row | None, new: Row | None, order: Mapping[str, Any]) -> bool:
     """The links by which systemctl(1) enables, disables and masks the site's units, in both of its worlds."""
-    name = path.rpartition("/")[2]
-    if path.startswith(f"{_SYSTEMD}/"):
-        target = row.target.rpartition("/")[2] if row else ""
-        if row is None:
-            return name in order["retired"] or name in order["units"]
-        if row.target == "/dev/null":
-            return name in order["masked"]
-        return row.kind == "link" and target in order["units"]
-    stems = {it.partition(".")[0] for it in (*order["units"], *order["retired"])}
-    return fnmatchcase(path, "/etc/rc?.d/[SK]??*") and name[3:] in stems
+    ours = {*order["units"], *order["retired"]}
+    if match := _LINK.fullmatch(path):
+        wanted, name = match.groups()
+        if new is None:
+            return bool(old and old.kind == "link" and ours & {name, _name(old.target)})
+        if new.target == "/dev/null":
+            return not wanted and name in order["masked"]
+        unit = name if wanted else order["aliases"].get(name)
+        return unit in order["units"] and _merged(new.target) in _files(unit, order["paths"])
+    name = path.rpartition("/")[2][3:]
+    stems = {it.partition(".")[0] for it in ours}
+    known = new is None or new.target == f"../init.d/{name}"
+    return known and fnmatchcase(path, "/etc/rc?.d/[SK]??*") and name in stems
+
+
+def _name(target: str) -> str:
+    return target.rpartition("/")[2]
+
+
+def _files(unit: str, paths: Mapping[str, Sequence[Any]]) -> Iterator[str]:
+    """Where the file of one of the site's units may be: its package's, or one that the site file makes."""
+    file = _INSTANCE.sub("@", unit)
+    yield f"{_DEBIANS}/{file}"
+    if paths.get(f"{_SYSTEMD}/{file}", ("absent",))[0] == "file":
+        yield f"{_SYSTEMD}/{file}"
 
 
 def _parents(found: set[str], differ: set[str], old: Database, new: Database) -> Iterator[str]:

@@ -310,7 +310,7 @@ class Round:
         before = place.seal_digest()
         done = {
             "paths": {path: ["absent"] for path in record.gone}, "made": [], "wrote": [], "units": [], "masked": [],
-            "retired": [], "packages": [name for name, _, new in record.updated if new], "accounts": [],
+            "aliases": {}, "retired": [], "packages": [name for name, _, new in record.updated if new], "accounts": [],
         }  # fmt: skip
         asked = {"by": f"updates of Debian ({record.by})", "machines": {record.machine: done}}
         words = self._integrity("settle", asked=asked)

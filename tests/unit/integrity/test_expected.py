@@ -12,12 +12,20 @@ from mastio.state import Command, Directory, File, HostState, Link, Unit
 from tests.unit.integrity.samples import folder, link, row, text
 
 STATE = HostState(
-    files=(File("/etc/m/a", "new"), File("/etc/m/key", "k", mode=0o600, secret=True)),
+    files=(
+        File("/etc/m/a", "new"), File("/etc/m/key", "k", mode=0o600, secret=True),
+        File("/etc/systemd/system/own.timer", "t"),
+    ),
     directories=(Directory("/etc/m"),),
     links=(Link("/etc/m/l", "a"),),
-    units=(Unit("m.service"), Unit("no.socket", masked=True)),
+    units=(
+        Unit("m.service"), Unit("own.timer"), Unit("p@x.service"), Unit("no.socket", masked=True),
+        Unit("known.service", aliases=("also.service",)),
+    ),
     commands=(Command("make", ("make",), creates="/etc/m/made"),),
-)
+)  # fmt: skip
+SYSTEMD, DEBIANS = "/etc/systemd/system", "/usr/lib/systemd/system"
+WANTS = f"{SYSTEMD}/multi-user.target.wants"
 PLAN = MachinePlan(
     paths=(PathChange("/etc/m/gone", Change.REMOVE, "file"),),
     commands=(Action("run", "make", "missing"),),
@@ -35,9 +43,11 @@ def taken(new: list[str], plan: MachinePlan = PLAN, **packages: Package) -> set[
 def test_what_the_site_file_says_is_taken_over() -> None:
     new = [
         folder("/etc/m"), row("/etc/m/a", "new"), row("/etc/m/key", "k", perm="100600"), link("/etc/m/l", "a"),
-        row("/etc/m/made", "?"), link("/etc/systemd/system/multi-user.target.wants/m.service", "/x/m.service"),
-        folder("/etc/systemd/system/multi-user.target.wants"), link("/etc/systemd/system/no.socket", "/dev/null"),
-        link("/etc/rc3.d/S01m", "../init.d/m"), row("/etc/passwd"),
+        row("/etc/m/made", "?"), folder(WANTS), link(f"{WANTS}/m.service", f"{DEBIANS}/m.service"),
+        link(f"{WANTS}/p@x.service", "/lib/systemd/system/p@.service"), row(f"{SYSTEMD}/own.timer", "t"),
+        link(f"{SYSTEMD}/timers.target.wants/own.timer", f"{SYSTEMD}/own.timer"),
+        folder(f"{SYSTEMD}/timers.target.wants"), link("/etc/rc3.d/S01m", "../init.d/m"), row("/etc/passwd"),
+        link(f"{SYSTEMD}/also.service", f"{DEBIANS}/known.service"), link(f"{SYSTEMD}/no.socket", "/dev/null"),
     ]  # fmt: skip
     parsed = {*database.parse(text(*new))} - {"/etc/passwd"}
     assert taken(new) == parsed | {"/etc/m/gone"}
@@ -55,14 +65,44 @@ def test_what_the_site_file_says_is_taken_over() -> None:
         row("/etc/systemd/system/multi-user.target.wants/m.service"),
         link("/etc/systemd/system/m.service", "/dev/null"),
         link("/etc/systemd/system/multi-user.target.wants/evil.service", "/x/evil.service"),
+        link(f"{SYSTEMD}/m.service", "/var/tmp/m.service"),
+        link(f"{SYSTEMD}/evil.service", "/dev/shm/x/m.service"),
+        link(f"{SYSTEMD}/evil.service", f"{DEBIANS}/m.service"),
+        link(f"{SYSTEMD}/also.service", f"{DEBIANS}/m.service"),
+        link(f"{SYSTEMD}/also.service", "/x/known.service"),
+        link(f"{WANTS}/m.service", "/var/tmp/m.service"),
+        link(f"{WANTS}/m.service", f"{SYSTEMD}/m.service"),
+        link(f"{WANTS}/m.service", f"{DEBIANS}/../../../../x/m.service"),
+        link(f"{WANTS}/evil.service", f"{DEBIANS}/m.service"),
+        link(f"{WANTS}/deeper/m.service", f"{DEBIANS}/m.service"),
         row("/etc/passwd", "evil"),
         row("/usr/bin/evil"),
         link("/etc/rc3.d/S01evil", "../init.d/evil"),
+        link("/etc/rc3.d/S01m", "/var/tmp/m"),
     ],
 )
 def test_all_else_stays_a_difference(planted: str) -> None:
     others = [it for it in OLD if it.split()[0] != planted.split()[0]]
     assert planted.split()[0] not in taken([*others, planted])
+
+
+def test_a_link_of_a_unit_that_left_goes_with_it_and_nothing_else_does() -> None:
+    order = of_apply(STATE, PLAN)
+    gone = [
+        link(f"{WANTS}/old.service", f"{DEBIANS}/old.service"), link(f"{SYSTEMD}/o.service", f"{DEBIANS}/old.service"),
+        link(f"{SYSTEMD}/m.service", "/dev/null"),
+    ]  # fmt: skip
+    stays = [row(f"{SYSTEMD}/m.service.d/more.conf"), row(f"{WANTS}/known.service")]
+    old = database.parse(text(*gone, *stays, link(f"{WANTS}/evil.service", "/x/evil.service")))
+    assert settled(order, old, {}, {}, {}) == {it.split()[0] for it in gone}
+
+
+def test_a_units_link_that_was_told_before_stays_a_difference() -> None:
+    """Also the right one: an apply ends no alarm about what it did not make."""
+    order, right = of_apply(STATE, PLAN), link(f"{WANTS}/m.service", f"{DEBIANS}/m.service")
+    new, path = database.parse(text(right)), right.split()[0]
+    assert settled(order, {}, new, {}, {}) == {path}
+    assert settled(order, {}, new, {}, {}, told=(path,)) == set()
 
 
 def test_what_was_removed_by_hand_is_not_taken_over() -> None:
@@ -84,7 +124,6 @@ def test_files_of_packages_that_it_installed_are_and_of_others_are_not() -> None
     assert taken(new, fresh=fresh) == set(), "it installed nothing"
 
 
-WANTS = "/etc/systemd/system/multi-user.target.wants"
 MODULES = "/usr/lib/python3/dist-packages"
 
 

@@ -75,14 +75,25 @@ def build(ctx: Context) -> HostState:
                 "rsyslog.service",
                 # The sender resolves watch's name once: a changed /etc/hosts must reach it.
                 ("/etc/rsyslog.conf", "/etc/rsyslog.d/", f"{_SYSTEMD}/rsyslog.service.d/", f"{PKI}/", "/etc/hosts"),
+                aliases=("syslog.service",),
             ),
-            Unit("ulogd2.service", ("/etc/ulogd.conf", f"{_SYSTEMD}/ulogd2.service.d/")),
+            Unit(
+                "ulogd2.service",
+                ("/etc/ulogd.conf", f"{_SYSTEMD}/ulogd2.service.d/"),
+                aliases=("ulogd.service",),
+            ),
             Unit(
                 "chrony.service",
                 ("/etc/chrony/", f"{_SYSTEMD}/chrony.service.d/", _CHRONYD, "/etc/hosts"),
+                aliases=("chronyd.service",),
             ),
             Unit("ssh.socket", masked=True),
-            Unit("ssh.service", ("/etc/ssh/sshd_config.d/", f"{PKI}/host.key"), reload=True)
+            Unit(
+                "ssh.service",
+                ("/etc/ssh/sshd_config.d/", f"{PKI}/host.key"),
+                reload=True,
+                aliases=("sshd.service",),
+            )
             if _offers_ssh(ctx)
             else Unit("ssh.service", masked=True),
         ),

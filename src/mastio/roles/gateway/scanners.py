@@ -119,5 +119,9 @@ def _valkey(ctx: Context) -> HostState:
     return HostState(
         packages=("valkey-server",),
         files=(etc(ctx, "valkey/valkey.conf"), drop_in(ctx, VALKEY)),
-        units=(Unit(VALKEY, reads=("/etc/valkey/", drop_in_folder(VALKEY))),),
+        units=(
+            Unit(
+                VALKEY, reads=("/etc/valkey/", drop_in_folder(VALKEY)), aliases=("valkey.service",)
+            ),
+        ),
     )
