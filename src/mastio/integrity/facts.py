@@ -21,6 +21,17 @@ KINDS = {
 """The kinds of facts, what a new one is called, and what to say of it."""
 
 
+def checked(answer: Mapping[str, object]) -> dict[str, list[str]]:
+    """A machine's answer as facts. Raises ValueError when it is none: what lacks a kind would be clean of it."""
+    found = {}
+    for kind in KINDS:
+        rows = answer.get(kind)
+        if not isinstance(rows, list) or not all(isinstance(it, str) for it in rows):
+            raise ValueError(f"its answer of kind {kind} is no list of words")
+        found[kind] = rows
+    return found
+
+
 def listeners(
     found: Mapping[tuple[str, str, int], str], declared: Collection[tuple[str, str, int]]
 ) -> list[str]:

@@ -72,16 +72,13 @@ def run(what: str, machines: list[str], *, patient: bool) -> None:
     order = json.load(sys.stdin) if what in ("settle", "accept", "renew", "tools") else {}
     transport = FromWatch(settings)
 
+    bell = Bell(Path(ALARMS), site)
+
     def work() -> Work:
         edited = any(it.startswith("tools/") for it in place.broken())
         tools = {} if edited else place.tools()
-        return Work(place, site, Measurer(site, transport, own["ssh"], tools), say)
-
-    bell = Bell(Path(ALARMS), site)
-
-    def told(one: Work) -> None:
-        for it in one.news():
-            bell.raise_(it, time.time())
+        measurer = Measurer(site, transport, own["ssh"], tools)
+        return Work(place, site, measurer, say, lambda it: bell.raise_(it, time.time()))
 
     doubtful: list[str] = []
     with place.alone():
@@ -95,7 +92,6 @@ def run(what: str, machines: list[str], *, patient: bool) -> None:
             one = work()
             one.check(machines or known, deep=what == "deep", patient=patient)
             doubtful = one.doubtful
-            told(one)
         else:
             _other(what, order, place, site, work, bell)
         if not doubtful:
@@ -105,7 +101,6 @@ def run(what: str, machines: list[str], *, patient: bool) -> None:
         with place.alone():
             one = work()
             one.check(doubtful, deep=what == "deep")
-            told(one)
             say({"seal": place.seal_digest(), "tools": place.tools_digest()})
     if what not in ("status", "tools"):
         for words in bell.ring(settings, time.time()):
@@ -137,8 +132,6 @@ def _other(
         case "settle" | "renew" | "accept":
             one = work()
             {"settle": one.settle, "renew": one.renew, "accept": one.accept}[what](order)
-            for it in one.news():
-                bell.raise_(it, time.time())
 
 
 def main(what: str, machines: list[str]) -> int:

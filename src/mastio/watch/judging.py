@@ -1,8 +1,10 @@
 """What measurements say: compared with references, kept, told; and what of them is taken over.
 
-work = Work(place, site, measurer, say)
+work = Work(place, site, measurer, say, tell)
 work.check(["store"], deep=False)
-work.news()
+
+What is news goes to `tell` before it is kept as known: whoever is stopped in between tells it once more, and the bell
+knows what was told.
 """
 
 import hashlib
@@ -30,6 +32,12 @@ _ABREAST = 3
 """Machines that are measured at once."""
 _SHOWN = 40
 """Differences that an alarm tells one by one."""
+_NEXT = {
+    Verdict.DIFFERS: "`mastio integrity check` tells more; `accept --why` takes over what is right.",
+    Verdict.UNKNOWN: "`mastio integrity check` looks anew; until it can measure, nothing can be accepted.",
+    Verdict.CLEAN: "`mastio integrity status` tells more.",
+}
+"""What whoever is told does next."""
 
 
 def compare(reference: Reference, seen: Seen) -> tuple[Difference, ...]:
@@ -63,14 +71,7 @@ def news(
             what, verdict = "well again, nothing differs", alarm.WELL
         else:
             continue
-        text = "\n".join(
-            (
-                *_told(machine, last),
-                "",
-                "`mastio integrity check` tells more; `accept --why` takes over what is right.",
-                "",
-            )
-        )
+        text = "\n".join((*_told(machine, last), "", _NEXT[last.verdict], ""))
         subject = f"[{site}] {machine}: {what}"
         found.append(
             Alarm(
@@ -125,9 +126,10 @@ class Work:
     """One run on watch."""
 
     def __init__(
-        self, place: Place, site: Site, measurer: Measurer, say: Callable[[Any], None]
-    ) -> None:
-        self.place, self.site, self.say = place, site, say
+        self, place: Place, site: Site, measurer: Measurer, say: Callable[[Any], None],
+        tell: Callable[[Alarm], None],
+    ) -> None:  # fmt: skip
+        self.place, self.site, self.say, self._tell = place, site, say, tell
         self._measurer = measurer
         self._broken = place.broken()
         self._before = {it.name: place.last(it.name) for it in site.machines}
@@ -162,24 +164,30 @@ class Work:
             seen: Seen | None = None
             try:
                 last, seen = work(machine)
-            except (MastioError, OSError, ValueError) as error:
-                why = error.message if isinstance(error, MastioError) else str(error)
-                measured = former.measured if former else 0.0
+            except Exception as error:
+                # Whatever one machine answers, the others are measured, and it is told.
                 known = former.differences if former else ()
-                foul = isinstance(error, TamperedError | ValueError)
+                measured = former.measured if former else 0.0
+                why, foul = _why(error)
                 last = Last(begin, Verdict.UNKNOWN, why, known, measured=measured, tampered=foul)
             if patient and {*last.differences} - {*(former.differences if former else ())}:
                 self.doubtful.append(machine)
                 return
-            if seen:
-                self.place.keep_seen(machine, seen.rows, dict(seen.facts), seen.packages)
-            self.place.keep_last(machine, last)
-            self.now[machine] = last
+            self._keep(machine, last, seen)
             self.say({"machine": machine, "last": asdict(last)})
 
         with ThreadPoolExecutor(_ABREAST) as pool:
             list(pool.map(one, machines))
         self._publish()
+
+    def _keep(self, machine: str, last: Last, seen: Seen | None = None) -> None:
+        """Tells what is news of a machine, then keeps it as known."""
+        for it in news(self.site.name, self._before, {machine: last}, time.time()):
+            self._tell(it)
+        if seen:
+            self.place.keep_seen(machine, seen.rows, dict(seen.facts), seen.packages)
+        self.place.keep_last(machine, last)
+        self.now[machine] = last
 
     def _check(self, machine: str, *, deep: bool = False) -> tuple[Last, Seen]:
         reference = self._reference(machine)
@@ -249,6 +257,12 @@ class Work:
             raise MastioError(
                 f"{machine} has not been measured yet", hint="`mastio integrity check`"
             )
+        if last.verdict is Verdict.UNKNOWN:
+            raise MastioError(
+                f"{machine} could not be measured: {last.why}; nobody knows what there would be to accept",
+                hint=f"`mastio integrity check {machine}` looks anew",
+                code=Exit.UNAVAILABLE,
+            )
         known = {it.what for it in last.differences}
         if wrong := sorted({*wanted} - known):
             raise MastioError(
@@ -268,14 +282,11 @@ class Work:
         seen = Seen(rows, found, packages, last.seconds, last.cpu)
         left = compare(reference, seen)
         verdict = Verdict.DIFFERS if left else Verdict.CLEAN
-        self.now[machine] = replace(last, verdict=verdict, why="", differences=left)
-        self.place.keep_last(machine, self.now[machine])
+        self._keep(machine, replace(last, verdict=verdict, differences=left))
         self.say(
             {"machine": machine, "accepted": sorted(accepted), "last": asdict(self.now[machine])}
         )
         self._publish()
-
-    # --- telling ---
 
     def _publish(self) -> None:
         """Verdicts for `mastio verify`, without names of files."""
@@ -289,6 +300,12 @@ class Work:
         data = {"machines": told, "broken": self.place.broken()}
         put(self.place.folder / "status.json", json.dumps(data, indent=1).encode(), 0o644)
 
-    def news(self) -> list[Alarm]:
-        """What is to be told of this run."""
-        return news(self.site.name, self._before, self.now, time.time())
+
+def _why(error: Exception) -> tuple[str, bool]:
+    """Why a machine could not be measured, and whether somebody must have had a hand in it: an answer that makes no
+    sense is none of a machine that is away."""
+    if isinstance(error, MastioError):
+        return error.message, isinstance(error, TamperedError)
+    if isinstance(error, OSError | ValueError):
+        return str(error), isinstance(error, ValueError)
+    return f"its answer makes no sense: {type(error).__name__}: {error}", True

@@ -1,8 +1,8 @@
 """How watch measures one machine: AIDE goes there and its database comes back; probes are asked for the rest."""
 
-import gzip
 import hashlib
 import json
+import math
 import re
 import subprocess
 import time
@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from mastio.errors import MastioError
 from mastio.flows import expand
@@ -28,6 +27,8 @@ from mastio.verify.vantage import Ground, Vantage
 
 _MAIL = ("/var/vmail", "/var/spool/postfix", "/var/spool/postfix-store", "/var/log")
 """What is large and changes all the time: looked through for SUID files at night alone."""
+_MOST = 100_000_000
+"""Octets of a database: 400,000 paths and more."""
 _AGAIN = 5.0
 """Seconds until a machine is measured once more."""
 _DPKG = Path("/var/lib/dpkg/info")
@@ -77,10 +78,9 @@ class Measurer:
         with ThreadPoolExecutor(1) as pool:
             # Probes wait more than they work: meanwhile AIDE reads.
             asked = pool.submit(self._facts, machine, deep=deep)
-            rows, told = self._rows(machine)
+            rows, cpu = self._rows(machine)
             found, packages, digest = asked.result()
-        seen = Seen(rows, found, packages, round(time.monotonic() - begin, 2), told["cpu"])
-        return seen, digest
+        return Seen(rows, found, packages, round(time.monotonic() - begin, 2), cpu), digest
 
     def packages(self, machine: str, names: list[str]) -> dict[str, Package]:
         """Packages and all that they need, as they are installed there."""
@@ -99,9 +99,10 @@ class Measurer:
         found, packages = vantage.ask(state.facts, list(ROOTS), [] if deep else list(_MAIL))
         found["listener"] = facts.listeners(*listening(vantage))
         found["deleted"] = vantage.ask(host.deleted)
-        return found, packages, str(vantage.ask(host.digest, MEASURE))
+        versions = {name: str(version) for name, version in packages.items()}
+        return facts.checked(found), versions, str(vantage.ask(host.digest, MEASURE))
 
-    def _rows(self, machine: str) -> tuple[dict[str, Row], dict[str, Any]]:
+    def _rows(self, machine: str) -> tuple[dict[str, Row], float]:
         here = machine not in self.ssh
         argv = [MEASURE] if here else [*self.ssh[machine], "measure"]
         sent = parcel(Path(CONFIG).read_bytes(), self.tools)
@@ -126,18 +127,37 @@ class Measurer:
         return answered(machine, done.stdout)
 
 
-def answered(machine: str, said: bytes) -> tuple[dict[str, Row], dict[str, Any]]:
-    """What a machine's answer says: AIDE's rows, and how it went. TamperedError when it is no measurement."""
+def answered(machine: str, said: bytes) -> tuple[dict[str, Row], float]:
+    """What a machine's answer says: AIDE's rows, and the seconds of CPU that they took. TamperedError when it is no
+    measurement."""
     head, _, packed = said.partition(b"\n")
     try:
         told = json.loads(head)
-        if told["code"]:
-            raise TamperedError(
-                f"{machine}: AIDE gave up ({told['code']}): {told['words'].strip()}"
-            )
-        return database.parse(gzip.decompress(packed).decode()), told
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zlib.error) as error:
+        code, words, cpu = int(told["code"]), str(told["words"]), float(told["cpu"])
+        if not math.isfinite(cpu):
+            raise ValueError(f"{cpu} seconds of CPU")
+        rows = {} if code else database.parse(_unpacked(packed).decode())
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        ArithmeticError,
+        RecursionError,
+        zlib.error,
+    ) as error:
         raise TamperedError(f"{machine}: the answer is no measurement: {error}") from None
+    if code:
+        raise TamperedError(f"{machine}: AIDE gave up ({code}): {words.strip()}")
+    return rows, cpu
+
+
+def _unpacked(packed: bytes) -> bytes:
+    """What gzip(1) packed. A few octets could become more than watch has memory for."""
+    work = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    data = work.decompress(packed, _MOST)
+    if not work.eof:
+        raise ValueError("cut off" if len(data) < _MOST else f"more than {_MOST} octets")
+    return data
 
 
 def parcel(config: bytes, tools: Mapping[str, bytes]) -> bytes:

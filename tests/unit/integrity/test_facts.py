@@ -1,5 +1,7 @@
 """What AIDE does not see."""
 
+import pytest
+
 from mastio.integrity import facts
 from mastio.integrity.difference import Kind
 
@@ -15,6 +17,17 @@ def test_listeners_that_a_flow_declares_are_none() -> None:
         "udp 0.0.0.0 port 5000 (unbound)",
         "udp 0.0.0.0 port 69 (tftpd)",
     ]
+
+
+def test_an_answer_that_lacks_a_kind_is_none() -> None:
+    """It would be clean of it."""
+    whole: dict[str, object] = {it: ["x"] for it in facts.KINDS}
+    assert facts.checked(whole) == whole
+    for wrong in (None, "x", {"x": 1}, [1], [["x"]]):
+        with pytest.raises(ValueError, match="its answer of kind suid is no list of words"):
+            facts.checked({**whole, "suid": wrong})
+    with pytest.raises(ValueError, match="kind listener"):
+        facts.checked({})
 
 
 def test_what_is_new_is_told_and_what_is_gone_is_not() -> None:

@@ -17,7 +17,7 @@ from mastio.integrity.place import Last, Place, Verdict
 from mastio.plan import MachinePlan
 from mastio.state import File, HostState
 from mastio.watch import alarm as alarms
-from mastio.watch import judging
+from mastio.watch import judging, measuring
 from mastio.watch.alarm import Alarm
 from mastio.watch.bell import Bell
 from mastio.watch.measuring import Measurer, Seen, TamperedError, answered
@@ -39,10 +39,11 @@ class Fake:
         self.rows: dict[str, list[str]] = {}
         self.facts: dict[str, list[str]] = {}
         self.fails: MastioError | None = None
+        self.broken: dict[str, Exception] = {}
 
     def see(self, machine: str, *, deep: bool = False) -> Seen:
-        if self.fails:
-            raise self.fails
+        if error := self.broken.get(machine, self.fails):
+            raise error
         rows = database.parse(text(*self.rows.get(machine, [row("/etc/a")])))
         return Seen(rows, json.loads(json.dumps({**FACTS, **self.facts})), {"p": "1"}, 1.0, 0.5)
 
@@ -57,13 +58,21 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-Run = Callable[..., judging.Work]
+class Work(judging.Work):
+    """One run, and what it told."""
+
+    def __init__(self, place: Place, fake: Fake) -> None:
+        self.told: list[Alarm] = []
+        super().__init__(place, SITE, cast(Measurer, fake), lambda _: None, self.told.append)
+
+
+Run = Callable[..., Work]
 
 
 @pytest.fixture
 def run(place: Place, fake: Fake) -> Run:
-    def run(what: str, *arguments: Any, **more: Any) -> judging.Work:
-        work = judging.Work(place, SITE, cast(Measurer, fake), lambda _: None)
+    def run(what: str, *arguments: Any, **more: Any) -> Work:
+        work = Work(place, fake)
         getattr(work, what)(*arguments, **more)
         return work
 
@@ -78,7 +87,7 @@ def settle(*machines: str, state: HostState | None = None) -> dict[str, Any]:
 def test_a_first_apply_takes_the_reference_and_then_all_is_clean(run: Run, place: Place) -> None:
     assert run("settle", settle("store")).now["store"].verdict is Verdict.CLEAN
     work = run("check", ["store"], deep=False)
-    assert work.now["store"].verdict is Verdict.CLEAN and work.news() == []
+    assert work.now["store"].verdict is Verdict.CLEAN and work.told == []
     assert place.broken() == ()
     assert (
         json.loads((place.folder / "status.json").read_text())["machines"]["store"]["verdict"]
@@ -94,12 +103,12 @@ def test_a_machine_without_a_reference_is_never_green(run: Run) -> None:
 def test_a_planted_file_is_told_once_and_that_it_is_gone_too(run: Run, fake: Fake) -> None:
     run("settle", settle("store"))
     fake.rows["store"] = [row("/etc/a"), row("/usr/bin/evil", perm="104755")]
-    (alarm,) = run("check", ["store"], deep=False).news()
+    (alarm,) = run("check", ["store"], deep=False).told
     assert alarm.verdict == "failed" and alarm.subject.startswith("[demo] store: changed")
     assert "/usr/bin/evil: new SUID" in alarm.text
-    assert run("check", ["store"], deep=False).news() == []
+    assert run("check", ["store"], deep=False).told == []
     del fake.rows["store"]
-    (alarm,) = run("check", ["store"], deep=False).news()
+    (alarm,) = run("check", ["store"], deep=False).told
     assert alarm.well and "well again" in alarm.subject
 
 
@@ -115,7 +124,7 @@ def test_what_comes_to_an_open_alarm_is_told_again(
         planted.append(row(name))
         fake.rows["store"] = planted
         for _ in range(2):
-            for it in run("check", ["store"], deep=False).news():
+            for it in run("check", ["store"], deep=False).told:
                 bell.raise_(it, time.time())
             bell.ring(SETTINGS, time.time())
     assert ["/etc/two" in it.text for it in mails] == [False, True]
@@ -127,7 +136,7 @@ def test_apply_takes_over_its_own_file_and_not_the_one_beside_it(run: Run, fake:
     fake.rows["store"] = [row("/etc/a", "new"), row("/etc/evil")]
     work = run("settle", settle("store", state=HostState(files=(File("/etc/a", "new"),))))
     assert [it.what for it in work.now["store"].differences] == ["/etc/evil"]
-    (alarm,) = work.news()
+    (alarm,) = work.told
     assert "/etc/evil" in alarm.text and "/etc/a:" not in alarm.text
 
 
@@ -163,7 +172,7 @@ def test_an_edited_reference_is_told_and_neither_used_nor_sealed_again(
     work = run("check", ["store", "gateway"], deep=False)
     assert work.now["store"].tampered and "edited on watch" in work.now["store"].why
     assert work.now["gateway"].verdict is Verdict.CLEAN
-    (alarm,) = work.news()
+    (alarm,) = work.told
     assert (
         alarm.about == "integrity store"
         and alarm.subject == "[demo] store: integrity cannot be measured any more"
@@ -179,10 +188,10 @@ def test_a_machine_that_refuses_is_told_and_one_that_is_away_is_not(run: Run, fa
     run("settle", settle("store"))
     fake.fails = MastioError("store cannot be reached")
     work = run("check", ["store"], deep=False)
-    assert work.now["store"].verdict is Verdict.UNKNOWN and work.news() == []
+    assert work.now["store"].verdict is Verdict.UNKNOWN and work.told == []
     fake.fails = TamperedError("store refused: not the tools that apply has named")
-    assert run("check", ["store"], deep=False).news()
-    assert run("check", ["store"], deep=False).news() == []
+    assert run("check", ["store"], deep=False).told
+    assert run("check", ["store"], deep=False).told == []
 
 
 def test_a_timer_looks_twice_since_an_apply_may_be_at_work(
@@ -191,17 +200,17 @@ def test_a_timer_looks_twice_since_an_apply_may_be_at_work(
     run("settle", settle("store"))
     fake.rows["store"] = [row("/etc/a", "new")]
     work = run("check", ["store"], deep=False, patient=True)
-    assert work.doubtful == ["store"] and work.news() == []
+    assert work.doubtful == ["store"] and work.told == []
     last = place.last("store")
     assert last and last.verdict is Verdict.CLEAN, "nothing is said yet"
     # The apply has its last word: no alarm, and none that all is well again.
     done = run("settle", settle("store", state=HostState(files=(File("/etc/a", "new"),))))
-    assert done.news() == []
-    assert run("check", work.doubtful, deep=False).news() == []
+    assert done.told == []
+    assert run("check", work.doubtful, deep=False).told == []
     # An intruder has none.
     fake.rows["store"] = [row("/etc/a", "evil")]
     work = run("check", ["store"], deep=False, patient=True)
-    assert run("check", work.doubtful, deep=False).news()
+    assert run("check", work.doubtful, deep=False).told
     assert run("check", ["store"], deep=False, patient=True).doubtful == []
 
 
@@ -212,19 +221,109 @@ def test_differences_outlive_a_while_in_which_nobody_could_look(run: Run, fake: 
     fake.fails = MastioError("store cannot be reached")
     assert run("check", ["store"], deep=False).now["store"].differences
     fake.fails = None
-    assert run("check", ["store"], deep=False).news() == []
+    assert run("check", ["store"], deep=False).told == []
 
 
-def test_what_is_no_measurement_is_refused_whatever_a_machine_sends() -> None:
-    head, whole = b'{"code": 0, "words": ""}\n', gzip.compress(text().encode())
-    assert answered("store", head + whole)[0] == {}
-    # A block of a kind that there is not (RFC 1951, 3.2.3): neither OSError nor ValueError.
-    damaged = whole[:10] + b"\xff" + whole[11:]
-    for said in (b"", b"x\n", b"[]\n", head, head + b"x", head + whole[:-9], head + damaged):
-        with pytest.raises(TamperedError, match="the answer is no measurement"):
-            answered("store", said)
+HEAD, WHOLE = b'{"code": 0, "words": "", "cpu": 0.5}\n', gzip.compress(text().encode())
+
+
+def test_a_measurement_is_rows_and_what_they_cost() -> None:
+    assert answered("store", HEAD + WHOLE) == ({}, 0.5)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"", b"x\n", b"[]\n", b"[" * 100_000 + b"\n", HEAD, HEAD + b"x", HEAD + WHOLE[:-9],
+        # A block of a kind that there is not (RFC 1951, 3.2.3).
+        HEAD + WHOLE[:10] + b"\xff" + WHOLE[11:],
+        HEAD + gzip.compress(b"no database"), HEAD + gzip.compress(b"\xff"),
+        *(
+            head + b"\n" + WHOLE
+            for head in (
+                b'{"code": 0, "words": ""}', b'{"code": 0, "words": "", "cpu": {}}', b'{"words": "", "cpu": 1}',
+                b'{"code": 0, "words": "", "cpu": NaN}', b'{"code": 1e999, "words": "", "cpu": 1}',
+                b'{"code": null, "words": "", "cpu": 1}', b'{"code": 0, "words": "", "cpu": 1' + b"0" * 400 + b"}",
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_no_measurement_is_refused_whatever_a_machine_sends(said: bytes) -> None:
+    with pytest.raises(TamperedError, match="the answer is no measurement"):
+        answered("store", said)
+
+
+def test_a_few_octets_do_not_become_more_than_watch_can_hold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(measuring, "_MOST", 1000)
+    assert answered("store", HEAD + WHOLE)[0] == {}
+    with pytest.raises(TamperedError, match="more than 1000 octets"):
+        answered("store", HEAD + gzip.compress(b"\0" * 1001))
+
+
+def test_why_aide_gave_up_is_told() -> None:
     with pytest.raises(TamperedError, match=r"AIDE gave up \(17\): no"):
-        answered("store", b'{"code": 17, "words": "no"}\n')
+        answered("store", b'{"code": 17, "words": "no", "cpu": 0}\n')
+    with pytest.raises(TamperedError, match=r"AIDE gave up \(1\): \['x'\]"):
+        answered("store", b'{"code": 1, "words": ["x"], "cpu": 0}\n')
+
+
+@pytest.mark.parametrize("error", [KeyError("cpu"), TypeError("x"), OverflowError(), MemoryError()])
+@pytest.mark.parametrize("patient", [True, False])
+def test_what_one_machine_answers_ends_nothing_for_the_others(
+    run: Run, fake: Fake, place: Place, error: Exception, patient: bool
+) -> None:
+    run("settle", settle("store", "gateway"))
+    fake.broken, fake.rows["gateway"] = {"store": error}, [row("/etc/evil")]
+    work = run("check", ["store", "gateway"], deep=False, patient=patient)
+    alarms = {it.about: it for it in work.told}
+    foul = alarms.pop("integrity store")
+    assert foul.subject == "[demo] store: integrity cannot be measured any more"
+    assert type(error).__name__ in foul.text
+    assert [*alarms] == ([] if patient else ["integrity gateway"])
+    assert work.doubtful == (["gateway"] if patient else [])
+    known = json.loads((place.folder / "status.json").read_text())["machines"]["store"]
+    assert known["verdict"] == Verdict.UNKNOWN and known["tampered"]
+
+
+def test_what_differs_is_told_before_it_is_kept_as_known(
+    run: Run, fake: Fake, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is stopped in between tells it the next time."""
+    run("settle", settle("store"))
+    fake.rows["store"] = [row("/etc/evil")]
+    with monkeypatch.context() as stopped:
+
+        def stop(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        stopped.setattr(Place, "keep_seen", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run("check", ["store"], deep=False)
+    last = place.last("store")
+    assert last and last.verdict is Verdict.CLEAN
+    assert len(run("check", ["store"], deep=False).told) == 1
+    assert run("check", ["store"], deep=False).told == []
+
+
+def test_nothing_is_accepted_on_a_machine_that_cannot_be_measured(
+    run: Run, fake: Fake, place: Place
+) -> None:
+    run("settle", settle("store"))
+    order = {"machine": "store", "what": [], "why": "it told me to", "by": "me"}
+    fake.broken = {"store": TamperedError("store: measuring broke: 1")}
+    (alarm,) = run("check", ["store"], deep=False).told
+    assert "nothing can be accepted" in alarm.text and "--why" not in alarm.text
+    with pytest.raises(MastioError, match="store could not be measured: store: measuring broke"):
+        run("accept", order)
+    last = place.last("store")
+    assert last and last.verdict is Verdict.UNKNOWN and last.tampered
+    assert len(place.entries()[0]) == 1, "the first apply's alone"
+    fake.broken, fake.rows["store"] = {}, [row("/etc/a"), row("/etc/b")]
+    (alarm,) = run("check", ["store"], deep=False).told
+    assert "accept --why" in alarm.text
+    assert [it.well for it in run("accept", order).told] == [True]
 
 
 def late(place: Place, now: float, since: float) -> list[str]:
