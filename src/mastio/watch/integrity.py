@@ -70,9 +70,7 @@ def run(what: str, machines: list[str], *, patient: bool) -> None:
     place, site = Place(Path(FOLDER)), plain.recall(Path(SITE).read_text())
     settings, own = load(Path(INSPECTION)), json.loads(Path(SETTINGS).read_text())
     order = json.load(sys.stdin) if what in ("settle", "accept", "renew", "tools") else {}
-    transport = FromWatch(settings)
-
-    bell = Bell(Path(ALARMS), site)
+    transport, bell = FromWatch(settings), Bell(Path(ALARMS), site)
 
     def work() -> Work:
         edited = any(it.startswith("tools/") for it in place.broken())

@@ -16,6 +16,9 @@ from mastio.integrity.expected import of_apply
 from mastio.integrity.place import Last, Place, Verdict
 from mastio.plan import MachinePlan
 from mastio.state import File, HostState
+from mastio.transport import Transport
+from mastio.verify.probes import host, state
+from mastio.verify.vantage import Vantage
 from mastio.watch import alarm as alarms
 from mastio.watch import judging, measuring
 from mastio.watch.alarm import Alarm
@@ -267,6 +270,24 @@ def test_why_aide_gave_up_is_told() -> None:
         answered("store", b'{"code": 17, "words": "no", "cpu": 0}\n')
     with pytest.raises(TamperedError, match=r"AIDE gave up \(1\): \['x'\]"):
         answered("store", b'{"code": 1, "words": ["x"], "cpu": 0}\n')
+
+
+def test_what_probes_answer_is_not_taken_for_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: dict[Any, Any] = {
+        state.facts: [{"key": [], "suid": [], "unit": [], "account": []}, {"p": 1}],
+        host.listeners: [], host.deleted: [], host.digest: "d",
+    }  # fmt: skip
+    monkeypatch.setattr(Vantage, "ask", lambda self, function, *_: answers[function])
+    measurer = Measurer(SITE, cast(Transport, None), {}, {})
+    assert measurer._facts("store", deep=False) == (FACTS, {"p": "1"}, "d")
+    for function, wrong in (
+        (host.deleted, [1]),
+        (host.listeners, [["tcp"]]),
+        (state.facts, [{}, {}]),
+    ):
+        with monkeypatch.context() as foul, pytest.raises(ValueError):
+            foul.setitem(answers, function, wrong)
+            measurer._facts("store", deep=False)
 
 
 @pytest.mark.parametrize("error", [KeyError("cpu"), TypeError("x"), OverflowError(), MemoryError()])
