@@ -301,6 +301,35 @@ def test_a_measuring_program_that_repeats_what_was_once_true_is_found(lab: Lab, 
     assert told(lab, f"{store}: well again")
 
 
+def test_nonsense_from_one_machine_hides_nothing_of_another(
+    lab: Lab, store: str, watch: str
+) -> None:
+    liar = the(lab, Role.WEBMAIL).name
+    lie = f"""cp -p {MEASURE} /run/real; cat >{MEASURE} <<'X'
+#!/bin/sh
+cat >/dev/null; echo '{{"code": 0, "words": ""}}'
+X"""
+
+    def book() -> dict[str, str]:
+        known = json.loads(on(lab, watch, f"cat {ALARMS}/book.json"))
+        return {about: it["alarm"]["text"] for about, it in known.items()}
+
+    with (
+        changed(lab, liar, lie, f"cp -p /run/real {MEASURE}; rm /run/real"),
+        changed(lab, store, f"echo evil >{_PLANTED}", f"rm -f {_PLANTED}"),
+    ):
+        by_itself(lab, "check")
+        assert "the answer is no measurement" in book()[f"integrity {liar}"]
+        assert _PLANTED in book()[f"integrity {store}"]
+        done = mastio(lab.folder, "integrity", "accept", liar, "--why", "the alarm said so")
+        assert done.returncode == 69 and "could not be measured" in done.stderr, done
+        known = status(lab)
+        assert known[liar]["last"]["tampered"] and [*different(known[store]["last"])] == [_PLANTED]
+    code, found = check(lab)
+    assert code == 0, found
+    assert not {f"integrity {liar}", f"integrity {store}"} & book().keys()
+
+
 def test_its_key_runs_nothing_but_what_apply_has_named(lab: Lab, store: str, watch: str) -> None:
     ssh = json.loads(on(lab, watch, f"cat {SETTINGS}"))["ssh"][store]
     config = base64.b64decode(on(lab, watch, f"base64 {CONFIG}"))

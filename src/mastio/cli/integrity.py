@@ -95,7 +95,8 @@ def begin(app: App, as_json: bool) -> Exit:
 def accept(app: App, machine: str, what: tuple[str, ...], why: str, as_json: bool) -> Exit:
     """Accept what differs on MACHINE, as the last check has shown it: all, or the PATHs named.
 
-    What changed since that check is not accepted. Who, when and why stay in a log on watch.
+    What changed since that check is not accepted, nor is anything when it could not measure. Who, when and why
+    stay in a log on watch.
     """
     _known(app, (machine,))
     event = _integrity(app).accept(machine, what, why)
