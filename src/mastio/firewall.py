@@ -24,7 +24,7 @@ from collections.abc import Iterable, Iterator
 
 from mastio import nft
 from mastio.flows import ADMIN, INTERNET, MESH_INTERFACE, VPN, Flow, FlowMatrix
-from mastio.services import SMTP, Service
+from mastio.services import DOORS, SMTP, Service
 from mastio.site.model import Address, Machine, Network
 
 BANS = "/var/lib/mastio/bans"
@@ -70,6 +70,8 @@ class _Table:
             "table inet mastio {",
         ]
         body = [*self._sets()]
+        if self._has_doors:
+            body += nft.shut()
         if self.faces_internet:
             body += [*nft.banned(_FAMILIES), *nft.clients()]
         for chain in filter(None, chains):
@@ -205,6 +207,7 @@ class _Table:
             "input",
             "filter hook input priority filter; policy drop;",
             "iif lo accept",
+            *self._shut(),
             *_CONVERSATIONS,
             *_NEIGHBOURS,
             router,
@@ -250,6 +253,16 @@ class _Table:
             *nft.log_and("output", "meta l4proto tcp reject with tcp reset"),
             "reject with icmpx admin-prohibited",
         )
+
+    def _shut(self) -> Iterator[str]:
+        """Doors that the watch has closed for a time (`roles/watch/doors.py`): within a conversation, too."""
+        if self._has_doors:
+            yield "# What comes to a door that is closed hears so at once, within a conversation too."
+            yield "tcp dport @shut counter reject with tcp reset"
+
+    @property
+    def _has_doors(self) -> bool:
+        return any(it.service in DOORS for it in self.matrix.into(self.machine.name))
 
     def _doors(self) -> list[str]:
         """Callers that must be told apart: each is led to a port of its own, where only its certificate is taken."""

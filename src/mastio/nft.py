@@ -74,6 +74,11 @@ def banned(families: Iterable[int]) -> Iterator[str]:
         yield "}"
 
 
+def shut() -> Iterator[str]:
+    """The set of doors that are closed, by their ports; each for its time."""
+    yield from ("set shut {", "    type inet_service", "    flags timeout", "}")
+
+
 def clients() -> Iterator[str]:
     """New connections from outside to a published service: limited for each client, and told of.
 

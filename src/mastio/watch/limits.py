@@ -127,9 +127,9 @@ def _alarm(site: str, it: Trouble, at: float) -> Alarm:
 
 
 _NEXT: Mapping[Kind, str] = {
-    Kind.DISK: "Until there is room mail is answered with 4xx, so that its senders keep it (of watch: log lines of "
-    "that time may be lost). Make room, or give the machine a larger disk; then all goes on by itself. `mastio status` "
-    "shows how full the disks are.",
+    Kind.DISK: "Until there is room mail is answered with 4xx, so that its senders keep it (of watch: the other "
+    "machines keep what they log; its own lines may be lost). Make room, or give the machine a larger disk; then all "
+    "goes on by itself. `mastio status` shows how full the disks are.",
     Kind.UNITS: "systemd goes on trying. `systemctl status` and `journalctl -u` there say why it fails.",
     Kind.MEMORY: "Give the machine more, or see what takes it: `systemd-cgtop -m` there.",
     Kind.QUEUE: "`postqueue -p` there says for whom, and why it cannot be delivered.",

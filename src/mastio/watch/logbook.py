@@ -3,14 +3,15 @@
 `seal` seals what is new, packs and removes what is old (mastio.watch.seal). `proof` reads all that is sealed, as
 `mastio logs verify` does, which knows from elsewhere which seals there were. `life` reads what came since the last
 time, and only that, for signs of life (mastio.logs.life), for losses (mastio.digest.losses) and for what intrusion
-detection says (mastio.watch.intrusion). What is wrong is told by an alarm once, and once more when it is well again.
+detection says (mastio.watch.intrusion); and it tells whose lines wait at a closed door. What is wrong is told by an
+alarm once, and once more when it is well again.
 """
 
 import json
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ from mastio.files import put
 from mastio.integrity.place import IDENT, SEALED, Place
 from mastio.logs import chain, life, line, measure, reader
 from mastio.logs.life import Heard, Sign
+from mastio.report.figures import octets
 from mastio.roles.inspection import SETTINGS, SITE
 from mastio.roles.integrity import FOLDER as INTEGRITY
 from mastio.roles.logbook import STATE
+from mastio.roles.watch.doors import SHUT
 from mastio.site import plain
 from mastio.verify.model import Severity
 from mastio.watch import alarm, intrusion, seal
@@ -40,6 +43,8 @@ _NAMED = 3
 _WAY = 30.0
 """Seconds within which a line is in the log."""
 _SEALED = f": {SEALED} ".encode()
+_WAITS = "waits"
+"""What is wrong with a machine whose door is closed."""
 _PAUSE = life.SILENT
 """Seconds without a look after which silence is measured anew: it was watch that slept."""
 
@@ -89,18 +94,34 @@ def _within(data: bytes) -> Iterator[Sign | Loss]:
             yield found
 
 
+def waiting(noted: Mapping[str, Any]) -> dict[str, str]:
+    """The machines whose lines wait at a door that watch has closed (`roles/watch/doors.py`), and why, in words."""
+    found = {}
+    for machine, wrote in noted.get("shut", {}).items():
+        left = f"watch's disk has {noted['left'] / noted['total']:.1%} left"
+        why = "all doors are closed" if noted["all"] else "its door is closed: it has written most"
+        found[machine] = (
+            f"its lines wait there, in its queue. {left}, and {why} ({octets(wrote)} not packed yet). "
+            "See what it writes, and make room on watch: then they come by themselves"
+        )
+    return found
+
+
 def listen(
-    logs: Path, state: dict[str, Any], machines: tuple[str, ...], now: float
-) -> dict[str, str]:
+    logs: Path, state: dict[str, Any], machines: tuple[str, ...], now: float,
+    shut: Collection[str] = (),
+) -> dict[str, str]:  # fmt: skip
     """What is wrong with the machines' signs, by `machine kind`; `state` is what was known, and becomes what is.
 
-    What was over at once (a clock that was set) is told for a day.
+    What was over at once (a clock that was set) is told for a day. Those that are `shut` out cannot be heard: they are
+    not silent, and what comes afterwards comes late.
     """
     if now - state.get("looked", 0.0) > _PAUSE:
         state["since"] = now
     offsets = state.setdefault("offsets", {})
     events = {it: at for it, at in state.get("events", {}).items() if now - at < life.REMEMBERED}
     wrong: dict[str, str] = {}
+    kept_out: dict[str, float] = state.setdefault("kept out", {})
 
     def happened(what: str, words: str) -> None:
         # The last of a kind is told: a machine that makes up one with each line fills nothing.
@@ -120,9 +141,14 @@ def listen(
                 continue
             for words in one.take(it):
                 happened(f"{machine} clock set", words)
-        wrong |= {
-            f"{machine} {kind}": said for kind, said in one.state(now, state["since"]).items()
-        }
+        if machine in shut:
+            kept_out[machine] = now
+        said = one.state(now, max(state["since"], kept_out.get(machine, 0.0)))
+        if machine in kept_out:
+            said.pop("clock", None)
+            if one.arrived > kept_out[machine] and one.arrived - one.clock <= life.OFF:
+                del kept_out[machine]  # it has caught up
+        wrong |= {f"{machine} {kind}": words for kind, words in said.items()}
         heard[machine] = one.plain()
     for event in events:
         name, _, words = event.partition("|")
@@ -185,8 +211,10 @@ def main(what: str) -> Exit:
         still = [*wrong]
     else:
         known = _recall(state / "life.json")
-        wrong = listen(Path(LOGS), known, tuple(it.name for it in site.machines), now)
-        still = [it for it in wrong if it.partition(" ")[2] in life.LASTING]
+        shut = waiting(_recall(SHUT))
+        wrong = listen(Path(LOGS), known, tuple(it.name for it in site.machines), now, shut)
+        wrong |= {f"{it} {_WAITS}": words for it, words in shut.items()}
+        still = [it for it in wrong if it.partition(" ")[2] in (*life.LASTING, _WAITS)]
         put(state / "life.json", json.dumps(known))
     bell, noted = Bell(Path(ALARMS), site), state / f"{what}-told.json"
     told = _recall(noted)

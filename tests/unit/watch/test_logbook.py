@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mastio.logs import life
-from mastio.watch.logbook import listen, news
+from mastio.watch.logbook import listen, news, waiting
 
 NOW = 1_795_558_000.0
 DAY = time.strftime("%Y-%m-%d", time.localtime(NOW))
@@ -124,3 +124,57 @@ def test_an_alarm_is_raised_once_and_once_more_when_it_is_well() -> None:
     assert news("site", "logs (life)", {}, {}, NOW) is None
     many = news("site", "logs (life)", {}, {f"m{it} silent": "x" for it in range(5)}, NOW)
     assert many and many.subject.endswith("m0 silent, m1 silent, m2 silent and 2 more")
+
+
+def shut(**changes: Any) -> dict[str, str]:
+    noted = {"left": 30, "total": 1000, "all": False, "shut": {"store": 3_100_000_000}}
+    return waiting({**noted, **changes})
+
+
+def test_whose_lines_wait_why_and_how_much_it_wrote() -> None:
+    assert waiting({}) == {} and shut(shut={}) == {}
+    (words,) = shut().values()
+    for part in ("wait there", "3.0% left", "it has written most", "3.1 GB", "make room on watch"):
+        assert part in words
+    both = shut(all=True, shut={"gateway": 5, "store": 9})
+    assert {*both} == {*BOTH} and "all doors are closed" in both["gateway"]
+
+
+def test_whose_door_is_closed_is_not_silent_and_may_come_late(logs: Path) -> None:
+    state: dict[str, Any] = {}
+    listen(logs, state, BOTH, NOW + 1)
+    sent = 3
+
+    def look(minute: int, closed: tuple[str, ...] = ()) -> dict[str, str]:
+        """The gateway goes on all the time."""
+        nonlocal sent
+        sent += 1
+        write(logs, "gateway", sent, NOW + minute * 60)
+        return listen(logs, state, BOTH, NOW + minute * 60 + 1, closed)
+
+    assert not any(look(minute, ("store",)) for minute in range(1, 11))
+    # It is open, and what waited comes: ten minutes late, and one by one, as a flood lets it through.
+    for number, minute in ((4, 11.0), (5, 11.8), (6, 12.6)):
+        late(logs, number, written=NOW + (number - 3) * 60, at=NOW + minute * 60)
+    assert look(13) == {}
+    # Silent all the same, from when it could have come.
+    wrong = [look(minute) for minute in range(14, 19)]
+    assert {*wrong[-1]} == {"store silent"} and not any(wrong[:-1])
+
+
+def test_a_clock_that_is_behind_without_a_door_that_was_closed_is_told(logs: Path) -> None:
+    state: dict[str, Any] = {}
+    listen(logs, state, BOTH, NOW + 1)
+    for number, minute in ((4, 1), (5, 2)):
+        late(logs, number, written=NOW + minute * 60 - 100, at=NOW + minute * 60)
+        write(logs, "gateway", number, NOW + minute * 60)
+    assert "store clock" in listen(logs, state, BOTH, NOW + 121)
+
+
+def late(logs: Path, number: int, written: float, at: float) -> None:
+    """A sign of the store that comes later than it was written."""
+    with (logs / "store" / f"{DAY}.log").open("a") as file:
+        file.write(
+            f"{stamp(at)} store {stamp(written)} daemon.notice {life.TAG}: boot=4b39fe19-481c seq={number} "
+            f"up={written - NOW + 100:.2f} clock={written:.3f}\n"
+        )

@@ -9,16 +9,21 @@
 
 Whose log a line is says the door it came in by, never the line itself: each machine has one, to which only its
 address is led and where only its certificate is taken. So root on another machine, on the firewall too, which can
-wear any address, cannot write in its name (decision 0032).
+wear any address, cannot write in its name (decision 0032). The program `doors` closes some before the disk is full.
 """
 
+import json
+from pathlib import Path
+
 from mastio import intrusion, services
-from mastio.context import LOGS, Context
+from mastio.context import LOGS, Context, Peer
+from mastio.roles.watch import doors
 from mastio.services import Service
 from mastio.state import Directory, File, HostState, Unit
 
 TIME = ("2.debian.pool.ntp.org",)
 """Time servers on the internet (Debian's own default)."""
+_DOORS = "/usr/local/lib/mastio/mastio-doors"
 
 
 def build(ctx: Context) -> HostState:
@@ -29,6 +34,10 @@ def build(ctx: Context) -> HostState:
     ]
     units: list[Unit] = []
     packages = ["openssh-client"]
+    if _offers(ctx, services.SYSLOG):
+        guard = _guard(ctx)
+        files += guard.files
+        units += guard.units
     if _offers(ctx, services.PROXY):
         rules = (ctx.site.ids.host,) if intrusion.watched(ctx.matrix) and ctx.site.ids.host else ()
         hosts = dict.fromkeys((*ctx.site.mirrors, *rules))
@@ -71,13 +80,30 @@ def _offers(ctx: Context, service: Service) -> bool:
     return any(it.service == service for it in ctx.matrix.into(ctx.machine.name))
 
 
+def _doors(ctx: Context) -> tuple[tuple[Peer, int], ...]:
+    """Who logs here, and the port that is its door."""
+    callers = ctx.callers(services.SYSLOG) if _offers(ctx, services.SYSLOG) else ()
+    return tuple((it, ctx.door(services.SYSLOG, it)) for it in callers)
+
+
+def _guard(ctx: Context) -> HostState:
+    """What closes doors while there is no room."""
+    unit, config = "/etc/systemd/system/mastio-doors.service", str(doors.CONFIG)
+    known = {"logs": LOGS, "doors": {it.machine: port for it, port in _doors(ctx)}}
+    return HostState(
+        files=(
+            File(_DOORS, Path(__file__).with_name("doors.py").read_text(), mode=0o755),
+            File(config, json.dumps(known, indent=1) + "\n"),
+            File(unit, ctx.render(__file__, "doors.service.j2", program=_DOORS)),
+        ),
+        units=(Unit("mastio-doors.service", (unit, config, _DOORS)),),
+    )
+
+
 def _receiver(ctx: Context) -> str:
-    offered = _offers(ctx, services.SYSLOG)
-    callers = ctx.callers(services.SYSLOG) if offered else ()
     return ctx.render(
-        __file__, "receive.conf.j2", logs=LOGS,
-        addresses=ctx.listen(services.SYSLOG) if offered else (),
-        doors=tuple((it, ctx.door(services.SYSLOG, it)) for it in callers),
+        __file__, "receive.conf.j2", logs=LOGS, doors=_doors(ctx),
+        addresses=ctx.listen(services.SYSLOG) if _offers(ctx, services.SYSLOG) else (),
     )  # fmt: skip
 
 
