@@ -25,8 +25,8 @@ AWAY = (
 """What happens to it meanwhile: it dies while it catches up, too. systemd starts again what dies."""
 
 
-def steady(word: str, count: int, seconds: float) -> None:
-    """Write that many numbered lines over some time; who cannot write waits."""
+def steady(word: str, count: int, seconds: float, padding: int = 0) -> None:
+    """Write that many numbered lines over some time, each with `padding`; who cannot write waits."""
     import socket
     import time
 
@@ -34,15 +34,16 @@ def steady(word: str, count: int, seconds: float) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
         one.connect("/dev/log")
         for number in range(count):
-            one.send(f"<22>probe: {word} line {number:05}.".encode())
+            one.send(f"<22>probe: {word} line {number:05}.{'x' * padding}".encode())
             time.sleep(max(0.0, began + seconds * number / count - time.monotonic()))
 
 
 def missing(
-    lab: Lab, word: str, count: int = COUNT, senders: tuple[str, ...] = SENDERS
-) -> dict[str, int]:
+    lab: Lab, word: str, count: int = COUNT, senders: tuple[str, ...] = SENDERS,
+    patience: float = PATIENCE,
+) -> dict[str, int]:  # fmt: skip
     """How many of each machine's lines are not on watch, after a while. Some come twice (docs/decisions/0032)."""
-    watch, end = the(lab, Role.WATCH).name, time.monotonic() + PATIENCE
+    watch, end = the(lab, Role.WATCH).name, time.monotonic() + patience
     while True:
         found = {}
         for name in senders:
