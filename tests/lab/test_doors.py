@@ -49,6 +49,7 @@ def narrow(lab: Lab, spare: int) -> Iterator[None]:
     """Watch has so many MiB left until the first door is closed."""
     watch = the(lab, Role.WATCH).name
     with small(lab, watch, LOGS, 1024, "syslog.socket", "rsyslog.service"):
+        talk(lab)  # each knows that its connection has ended
         leave = f"head -c $(($2 - $1 / 20 - {spare * 1024}))k /dev/zero >{LOGS}/filler"
         on(lab, watch, f"set -- $(df -k --output=size,avail {LOGS} | tail -n 1); {leave}")
         yield
@@ -94,6 +95,7 @@ def test_who_floods_waits_the_others_go_on_and_no_line_is_lost(lab: Lab) -> None
             time.sleep(3)
             assert "timeout" in on(lab, watch, "nft list set inet mastio shut | grep elements")
             assert closed(lab, FLOODER) == {FLOODER}
+        assert "Nothing to do" in lab.mastio("plan", watch), "a closed door is no drift"
         assert set(missing(lab, word, LINES, (FLOODER,), patience=1)) == {FLOODER}
         assert FLOODER not in kept(lab, more)
         room(lab, watch, LOGS, "3g")
@@ -118,3 +120,42 @@ def test_what_is_logged_while_there_is_no_room_at_all_comes_when_there_is(lab: L
         on(lab, watch, f"rm {LOGS}/filler {LOGS}/more {LOGS}/rest")
         assert closed(lab) == set()
         assert missing(lab, word, count) == {}
+
+
+def test_a_watch_that_comes_back_without_room_closes_before_it_takes_a_line(lab: Lab) -> None:
+    watch, word = the(lab, Role.WATCH).name, token()
+    full = "/etc/tmpfiles.d/full.conf"
+    try:
+        on(
+            lab,
+            watch,
+            f"""
+            head -c 1000k /dev/zero >/root/full; echo 'C {LOGS}/full - - - - /root/full' >{full}
+            echo 'tmpfs {LOGS} tmpfs size=1m 0 0' >>/etc/fstab""",
+        )
+        lab.reboot(watch)
+        assert closed(lab, *SENDERS) == {*SENDERS}
+        began = "systemctl show --value -p ExecMainStartTimestampMonotonic"
+        guard, receiver = (
+            int(on(lab, watch, f"{began} {it}.service")) for it in ("mastio-doors", "rsyslog")
+        )
+        assert guard < receiver
+        # The first tells a sender that its former connection is dead.
+        for number in range(3):
+            for machine in SENDERS:
+                write(lab, machine, f"{word} while all are closed, {number}")
+            time.sleep(2)
+        assert kept(lab, word) == {}
+    finally:
+        on(
+            lab,
+            watch,
+            f"""
+            rm -f {full} /root/full; sed -i '\\|^tmpfs {LOGS} |d' /etc/fstab
+            systemctl stop syslog.socket rsyslog.service
+            umount {LOGS}; systemctl daemon-reload; systemctl start syslog.socket rsyslog.service""",
+        )
+    assert closed(lab) == set()
+    talk(lab)
+    found = arrived(lab, word, 3 * len(SENDERS))
+    assert {it: len({*lines}) for it, lines in found.items()} == dict.fromkeys(SENDERS, 3)
