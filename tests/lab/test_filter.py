@@ -152,6 +152,19 @@ def test_a_trusted_forwarder_vouches(
     assert got[0] // 10 == code // 10, got
 
 
+@pytest.mark.parametrize("instance", ["i=1", "i = 1", "I=1"])
+@pytest.mark.parametrize("place", ["above", "below"])
+def test_a_verdict_beside_the_sealed_one_vouches_for_nobody(
+    lab: Lab, alice: tuple[str, str], bob: tuple[str, str], place: str, instance: str
+) -> None:
+    """The seal covers the lowest that begins in the usual way; who passes the message on adds another."""
+    key = lab.run(outside.MACHINE, ["cat", "/etc/exim4/dkim.key"]).stdout.decode()
+    text = arc.sealed(message(bob[0], alice[0], token()), "m1", key, (OUTSIDE, FAIL))
+    forged = f"ARC-Authentication-Results: {instance}; {OUTSIDE}; {PASS}\r\n"
+    text = forged + text if place == "above" else text.replace("From:", f"{forged}From:", 1)
+    fires(send(lab, text, somebody(), alice[0]), "nothing proves")
+
+
 SHOWN = {
     "quoted": '"{own}"',
     "with-a-name": '"Alice <{own}>"',

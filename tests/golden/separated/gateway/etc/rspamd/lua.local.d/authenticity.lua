@@ -75,14 +75,17 @@ local function says_proven(line, author)
   return by_others
 end
 
--- The last seal counts: whoever changed the message after a trusted one sealed it, sealed it anew.
+-- The last seal counts: whoever changed the message after a trusted one sealed it, sealed it anew. It covers one verdict
+-- of each instance, and Rspamd does not say which where there are more, nor does it know one that begins otherwise.
 local function vouched_for(task)
   local verdict = ((task:get_symbol("ARC_ALLOW") or {})[1] or {}).options or {}
   local domain, instance = (verdict[1] or ""):match("^([^:]+):.*i=(%d+)$")
   local author = (house.author(task).domain or ""):lower()
   if not domain or not trusted[domain:lower()] or author == "" then return false end
-  for _, header in ipairs(task:get_header_full("ARC-Authentication-Results") or {}) do
-    if header.value:match("^%s*[iI]%s*=%s*(%d+)") == instance then return says_proven(header.value, author) end
+  local results = task:get_header_full("ARC-Authentication-Results") or {}
+  if #results ~= tonumber(instance) then return false end
+  for _, header in ipairs(results) do
+    if header.value:match("^%s*i=(%d+);") == instance then return says_proven(header.value, author) end
   end
   return false
 end
