@@ -78,7 +78,8 @@ CLEANING: tuple[Key, ...] = (
     _attachments("macro_documents", "office documents with macros"),
     _attachments(
         "encrypted_archives",
-        "archives that no scanner can look through: with a password, too deep, too large, RAR",
+        "archives that no scanner can look through: with a password, too deep, too large, RAR; and files that a mail "
+        "program finds in the text (uuencode)",
     ),
     _leaving(
         "dangerous_attachments",

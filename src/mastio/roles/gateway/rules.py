@@ -66,6 +66,7 @@ def build(ctx: Context, relays: Iterable[Address]) -> HostState:
     files = (
         *(etc(ctx, f"rspamd/lua.local.d/{name}.lua", values) for name in LUA),
         etc(ctx, "rspamd/mastio/house.lua", values),
+        etc(ctx, "rspamd/mastio/tnef.lua"),
         File(RULES, json.dumps(rules(ctx.site, relays), indent=1) + "\n"),
         File("/etc/rspamd/local.d/greylist.conf", "# See greylisting.lua.\nenabled = false;\n"),
         File(CONTAINERS, deeper(ctx.site.policy)),

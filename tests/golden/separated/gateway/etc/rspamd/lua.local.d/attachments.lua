@@ -4,9 +4,12 @@
 -- (X-Mastio-Held): there is no store behind it. The headers are ours: Postfix removes them from all that
 -- comes in, and from all that goes out.
 local house = dofile("/etc/rspamd/mastio/house.lua")
+local tnef = dofile("/etc/rspamd/mastio/tnef.lua")
 local lua_mime = require "lua_mime"
+local rspamd_regexp = require "rspamd_regexp"
 local NAME = "ATTACHMENTS"
 local UNREAD = "an archive that nobody here can look into"
+local ENCODED = "a file encoded in a way that nobody here can look into"
 
 local dangerous, documents = {}, {}
 for _, extension in ipairs(house.rules.dangerous) do dangerous[extension] = true end
@@ -54,6 +57,44 @@ local function whole(archive, files, found)
   end
 end
 
+-- A file in the text itself (uuencode): the webmail finds it, wherever in a line it begins, and so do mail programs.
+-- Rspamd does not look for it, and ClamAV only for what begins as the manual has it. Of many the first names are judged.
+local BEGIN = rspamd_regexp.create("/begin [0-7]{3,4} [^\\r\\n]+\\r?\\n/")
+local END = rspamd_regexp.create("/(?:`|\\n ?)\\r?\\nend[ \\t]*\\r?(?:\\n|$)/")
+
+local function look_within(text, found)
+  if not text or BEGIN:matchn(text, 1, true) == 0 or END:matchn(text, 1, true) == 0 then return end
+  found.encrypted_archives = found.encrypted_archives or ENCODED
+  for _ = 1, 1000 do
+    local at = text:find("begin ")
+    if not at then return end
+    text = text:sub(at + 6)
+    local name = text:sub(1, 1000):str():match("^[0-7]+ ([^\r\n]+)")
+    if name then judge(name, found) end
+  end
+end
+
+-- A part's encoding has names that not all scanners know (uue); others are read alike only when they stand alone
+-- (RFC 2045, 6.1): of "base64 (x)" or of two fields that contradict each other the store makes what it likes.
+local function is_encoded_strangely(part)
+  local first
+  for _, header in ipairs(part:get_header_full("Content-Transfer-Encoding") or {}) do
+    local way = house.trim((header.value or ""):lower())
+    first = first or way
+    if way ~= first or way:find("uue") then return true end
+    if way:find("base64") and way ~= "base64" then return true end
+    if way:find("quoted") and way ~= "quoted-printable" then return true end
+  end
+end
+
+local TNEF = "x\159>\""
+
+local function unwrap(content, found)
+  local names, whole = tnef.names(content:str())
+  for _, name in ipairs(names) do judge(name, found) end
+  if not whole then found.encrypted_archives = UNREAD end
+end
+
 local function look(part, found)
   local name = part:get_filename()
   if name and name ~= "" and not part:is_message() then judge(name, found) end
@@ -75,7 +116,10 @@ local function look(part, found)
     if content and content:sub(1, #SEVENZIP):str() == SEVENZIP then
       found.encrypted_archives = UNREAD
     end
+    if content and content:sub(1, #TNEF):str() == TNEF then unwrap(content, found) end
   end
+  if not part:is_multipart() then look_within(part:get_content(), found) end
+  if is_encoded_strangely(part) then found.encrypted_archives = found.encrypted_archives or ENCODED end
 end
 
 -- What ClamAV found deeper, in archives within archives; see antivirus.conf. The last two are Rspamd's names.
@@ -116,6 +160,7 @@ end
 house.rule(NAME, 2, function(task)
   local found = {}
   for _, part in ipairs(task:get_parts() or {}) do look(part, found) end
+  look_within(task:get_rawbody(), found)
   for symbol, what in pairs(DEEPER) do
     if task:has_symbol(symbol) then found[what[1]] = found[what[1]] or what[2] end
   end
