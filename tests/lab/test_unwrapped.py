@@ -231,15 +231,44 @@ def test_a_blank_before_the_colon_hides_nothing(
     assert send(lab, letter, CAROL, alice[0], forged=False)[0] == 250
 
 
-@pytest.mark.parametrize("where", WHERE)
-def test_who_may_read_another_encoding_is_not_handed_the_file(
-    lab: Lab, alice: tuple[str, str], where: str
+OTHERWISE = {where: (where, "base64 (7bit)", "{data}") for where in WHERE} | {
+    "behind-the-end": ("in-a-part", "base64", "{half}==\n{rest}"),
+    "behind-the-end-in-a-line": ("alone", "Base64", "{half}={rest}"),
+    "behind-a-beginning": ("in-a-part", "base64", "begin 644 xabc\n{data}"),
+    "behind-a-blank": ("in-a-part", "quoted-printable", "G= \n=6F=\n=6Fd"),
+    "behind-a-tab": ("in-a-part-of-a-message", "quoted-printable", "G=\t \n=6F=\n=6Fd"),
+}
+"""Where, encoded how. ClamAV looks for `7bit` anywhere in a field, and then for no file in a message; from what is no
+plain block it makes another file than the webmail, or none."""
+AS_ANY = {
+    "base64": ("in-a-part", "base64", "{half}\n{rest}\n"),
+    "base64-in-a-message": ("in-a-message", "BASE64", "{data}"),
+    "quoted-printable": ("in-a-part", "quoted-printable", "x=3D1 \n=6F=\n=6Fd, =\nbegin\n="),
+}
+
+
+def coded(lab: Lab, to: str, word: str, where: str, way: str, content: str) -> None:
+    whole = b64encode(b"PK\3\4" + bytes(93)).decode()
+    data = content.format(data=whole, half=whole[:40], rest=whole[40:])
+    letter = written(to, word, where, "a.txt", b"", way=way).replace("\n\n\n", f"\n\n{data}\n", 1)
+    assert data in letter
+    assert send(lab, letter, CAROL, to, forged=False)[0] == 250
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_what_readers_decode_otherwise_is_filed_away(
+    lab: Lab, alice: tuple[str, str], name: str
 ) -> None:
-    """ClamAV looks for `7bit` anywhere in the field, and then for no file in a message."""
     word = token()
-    letter = written(alice[0], word, where, "a.txt", WORDS, way="base64 (7bit)")
-    assert send(lab, letter, CAROL, alice[0], forged=False)[0] == 250
+    coded(lab, alice[0], word, *OTHERWISE[name])
     filed(lab, alice, word, ENCODED)
+
+
+@pytest.mark.parametrize("name", AS_ANY)
+def test_what_all_decode_alike_arrives(lab: Lab, alice: tuple[str, str], name: str) -> None:
+    word = token()
+    coded(lab, alice[0], word, *AS_ANY[name])
+    assert arrives(lab, alice, word)
 
 
 def test_no_verdict_hides_behind_a_blank(lab: Lab, alice: tuple[str, str]) -> None:

@@ -74,6 +74,13 @@ local function look_within(text, found)
   end
 end
 
+-- Where ClamAV stops, or takes another way, and other readers go on: behind the end of a block of base64, at a blank behind
+-- a line that goes on (RFC 2045, 6.7 and 6.8), and at what begins as uuencode does.
+local GOES_ON = {
+  ["base64"] = rspamd_regexp.create("/=[^A-Za-z0-9+\\/]*[A-Za-z0-9+\\/]|(?:^|\\n)begin [0-9]/i"),
+  ["quoted-printable"] = rspamd_regexp.create("/=(?:[ \\t]|\\r\\r)[ \\t\\r]*\\n|(?:^|\\n)begin [0-9]/i"),
+}
+
 -- A part's encoding has names that not all scanners know (uue); others are read alike only when they stand alone
 -- (RFC 2045, 6.1): of "base64 (x)" or of two fields that contradict each other the store makes what it likes.
 local function is_encoded_strangely(part)
@@ -85,6 +92,8 @@ local function is_encoded_strangely(part)
     if way:find("base64") and way ~= "base64" then return true end
     if way:find("quoted") and way ~= "quoted-printable" then return true end
   end
+  local stray, content = GOES_ON[first], part:get_raw_content()
+  return stray and content and not part:is_multipart() and stray:matchn(content, 1, true) > 0
 end
 
 local TNEF = "x\159>\""
