@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from email.message import EmailMessage
 from pathlib import Path
 from types import SimpleNamespace
@@ -208,3 +209,25 @@ def test_postfix_is_told_to_come_again_when_anything_is_wrong(options: list[str]
         input=b"x", capture_output=True, check=False, env={"PYTHONPATH": package},
     )  # fmt: skip
     assert done.returncode == 75 and why in done.stderr.decode()
+
+
+@pytest.mark.parametrize("octets", [b"j\xf6rg", "jörg".encode(), b"j\x01rg", b"jorg"])
+def test_whatever_octets_an_envelope_holds_its_message_is_kept(
+    held: Quarantine, octets: bytes
+) -> None:
+    settings = held.folder / "settings"
+    settings.write_text(json.dumps(asdict(held.settings)))
+    program = (
+        "import sys; from pathlib import Path; from mastio.roles.store import quarantine\n"
+        f"quarantine.SETTINGS = Path({str(settings)!r}); sys.exit(quarantine.main())"
+    )
+    envelope = [octets + b"@out.test", octets + b"+x@a.test", octets + b"@a.test"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, "take", *envelope, "4gQueue"], input=MESSAGE,
+        capture_output=True, check=False,
+        env={"PYTHONPATH": str(Path(mastio.__file__).parents[1])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (entry,) = ask(held, "list")
+    shown = octets.decode("ascii", "backslashreplace")
+    assert (entry["sender"], entry["original"]) == (f"{shown}@out.test", f"{shown}@a.test")

@@ -289,7 +289,9 @@ def main() -> int:
     os.umask(0o077)
     try:
         quarantine = Quarantine(Settings(**json.loads(SETTINGS.read_text())))
-        match sys.argv[1:]:
+        # An envelope may hold any octets; what stands for those that are not ASCII is written to a file and to the log.
+        words = [os.fsencode(it).decode("ascii", "backslashreplace") for it in sys.argv[1:]]
+        match words:
             case ["take", sender, recipient, original, queue_id]:
                 name = quarantine.take(
                     sender, recipient, original, queue_id, sys.stdin.buffer.read()
