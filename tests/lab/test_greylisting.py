@@ -131,6 +131,15 @@ def test_whom_a_user_has_written_to_is_never_delayed(lab: Lab, alice: tuple[str,
     _known_twin(lab, alice[0])
 
 
+def test_who_is_below_our_domain_can_be_known_like_others(lab: Lab, alice: tuple[str, str]) -> None:
+    friend, other = (somebody(outside.below(lab.site)) for _ in "12")
+    assert mail.submit(lab, *alice, message(alice[0], friend, token()))[0] == 250
+    mail.await_known(lab, friend)
+    for sender, code in ((friend, 250), (other, 451)):
+        letter = message(sender, alice[0], token(), ODD)
+        assert send(lab, letter, sender, alice[0], forged=False)[0] == code
+
+
 def test_who_only_claims_to_be_known_is_delayed(lab: Lab, alice: tuple[str, str]) -> None:
     friend, claimed = somebody(), somebody(outside.CAUTIOUS)
     for person in (friend, claimed):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mastio import services
+from mastio.lab import outside
 from mastio.roles.gateway.hold import SETTINGS
 from mastio.roles.gateway.holding import PROGRAM
 from mastio.site.model import Role
@@ -269,6 +270,15 @@ def test_mail_to_colleagues_has_the_incoming_policy(lab: Lab, ann: User, bob: Us
     assert (entry["direction"], entry["machine"]) == ("incoming", mail.the(lab, Role.STORE).name)
     assert (entry["recipient"], entry["recipients"]) == (bob[0], [bob[0]])
     lab.mastio("quarantine", "delete", entry["id"], "--yes")
+
+
+def test_who_is_merely_below_our_domain_is_no_colleague(lab: Lab, ann: User) -> None:
+    word, clean, there = token(), token(), f"list@{outside.below(lab.site)}"
+    with_a(lab, PROGRAM_FILE, ann, word, there)
+    with_a(lab, CLEAN, ann, clean, there)
+    assert "a file of type .js" in returned(lab, ann, word)
+    assert mail.at_carols(lab, clean)
+    assert not mail.at_carols(lab, word, patience=0)
 
 
 def test_nobody_can_have_mail_held(lab: Lab, ann: User, bob: User) -> None:

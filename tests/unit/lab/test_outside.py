@@ -84,6 +84,8 @@ def test_it_knows_every_name_of_the_lab(texts: dict[str, str]) -> None:
     assert find(texts, "mx.fortress.test", "AAAA") == [str(V6)]
     assert find(texts, "_dmarc.fortress.test", "TXT")[0].startswith('"v=DMARC1; p=reject;')
     assert find(texts, "outside.test", "MX") == ["10 mx.outside.test."]
+    assert find(texts, "lists.fortress.test", "MX") == ["10 mx.outside.test."]
+    assert find(texts, "silent.plain.test", "MX") == ["0 ."]
 
 
 @pytest.mark.parametrize("address", [V4, V6])

@@ -21,6 +21,7 @@ from mastio import pki, services
 from mastio.context import Context, Internet, bracketed
 from mastio.dns import records as make
 from mastio.dns import zone
+from mastio.dns.records import Record
 from mastio.flows import FlowMatrix
 from mastio.lab import internet as segment
 from mastio.lab.outside import authority, domains, zones
@@ -44,6 +45,8 @@ PLAIN = "plain.test"
 """A domain whose owner publishes no policy at all: anybody may write in its name."""
 CAUTIOUS = "cautious.test"
 """A domain whose DMARC policy is `quarantine`, and from which nobody may send."""
+SILENT = f"silent.{PLAIN}"
+"""A domain that takes no mail (RFC 7505)."""
 USER = "carol"
 """Gets all mail to the domain, in the Maildir `MAILDIR`."""
 HOME = f"/home/{USER}"
@@ -68,6 +71,11 @@ _PROGRAMS = {
     Clients.VPN: ("isync", "msmtp", "wireguard-go", "wireguard-tools"),
 }
 """What people read and write mail with, by the site's policy."""
+
+
+def below(site: Site) -> str:
+    """A subdomain of the site's domain whose mail is the user's here: somebody else's, for all that its name says."""
+    return f"lists.{site.domains[0]}"
 
 
 def ensure(secrets: Mapping[str, str]) -> dict[str, str]:
@@ -127,8 +135,9 @@ def zone_texts(site: Site, secrets: Mapping[str, str]) -> Mapping[str, str]:
         make.tlsa(MX, services.SMTP.port, secrets[_CERT]),
         *domains.records(own),
     ]
-    # Two domains of strangers: one that says nothing of itself, one that asks for caution.
-    records += (make.mx(PLAIN, MX), make.mx(CAUTIOUS, MX))
+    records += (make.mx(below(site), MX), make.spf(below(site), own))
+    # Domains of strangers: one that says nothing of itself, one that asks for caution, one that takes no mail.
+    records += (make.mx(PLAIN, MX), make.mx(CAUTIOUS, MX), Record(SILENT, "MX", "0 ."))
     records += (
         make.spf(CAUTIOUS, ()),
         make.dmarc(CAUTIOUS, "quarantine", f"postmaster@{CAUTIOUS}"),
@@ -228,7 +237,7 @@ def _mail(ctx: Context) -> HostState:
     addresses = segment.mta(ctx.site)
     configuration = ctx.render(
         __file__, "exim4.conf.j2", addresses=addresses, domain=DOMAIN, mx=MX, user=USER,
-        others=domains.ALL, maildir=MAILDIR, selector=_SELECTOR, folder=_EXIM,
+        others=(*domains.ALL, below(ctx.site)), maildir=MAILDIR, selector=_SELECTOR, folder=_EXIM,
     )  # fmt: skip
     return HostState(
         files=(

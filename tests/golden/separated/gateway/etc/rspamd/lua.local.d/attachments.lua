@@ -148,7 +148,7 @@ local function policies(task)
   local found, leaves = {}, false
   local inside = house.from_inside(task)
   for _, recipient in ipairs(task:get_recipients("smtp") or {}) do
-    local out = inside and not house.own_domain(recipient.domain)
+    local out = inside and not house.is_ours(recipient.domain)
     found[out and "leaving" or "incoming"] = true
     leaves = leaves or out
   end

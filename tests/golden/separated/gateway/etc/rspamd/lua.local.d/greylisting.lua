@@ -71,7 +71,7 @@ end
 -- Under what name a user has written to somebody. Users write to each other as well: a stranger gains nothing by
 -- claiming to be one of them.
 local function wrote(author)
-  if house.own_domain(author.domain) then return {} end
+  if house.is_ours(author.domain) then return {} end
   return { "mastio:wrote:" .. cryptobox.create_specific("sha256", address(author)):hex() }
 end
 

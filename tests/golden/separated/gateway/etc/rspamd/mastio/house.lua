@@ -40,7 +40,12 @@ function house.upwards(name)
   end
 end
 
--- The site's domain to which a name belongs, or nil.
+-- Whether mail to this domain is mail to the site.
+function house.is_ours(domain)
+  return domains:get_key((domain or ""):lower())
+end
+
+-- The site's domain to which a name belongs, or nil. Who is below one is no colleague, but has to prove who he is.
 function house.own_domain(name)
   for each in house.upwards(name) do
     if domains:get_key(each) then return each end
