@@ -70,11 +70,12 @@ def dialogue(
 ) -> list[Any]:
     """Talk SMTP: the code and text of the replies to connection, EHLO and each command in turn.
 
-    `content` is what follows DATA; `padding` octets of text are added to it.
+    `content` is what follows DATA; `padding` octets of text are added to it. Each sign of a command is an octet.
     """
     import smtplib
 
     client = smtplib.SMTP(local_hostname=name, timeout=120, source_address=(source, 0))
+    client.command_encoding = "latin-1"
     replies: list[Any] = [client.connect(address, port), client.ehlo()]
     for command in commands:
         if command == "DATA":

@@ -55,7 +55,7 @@ def build(ctx: Context) -> HostState:
         "relay_limits": relay_limits(ctx.site.outbound),
     }
     shown = (public_chain(ctx.site),) if ctx.machine.has(Role.GATEWAY_IN) else ()
-    names = ["main.cf", "master.cf", *(["outbound_headers"] if sends else [])]
+    names = ["main.cf", "master.cf", "commands", *(["outbound_headers"] if sends else [])]
     return HostState(
         packages=("postfix", "postfix-lmdb"),
         debconf=("postfix postfix/main_mailer_type select No configuration",),

@@ -92,6 +92,7 @@ end
 
 -- Why readers may see different authors in it, or nil.
 local function ambiguous(task)
+  if not house.sender(task).addr then return "nobody can read its envelope's sender" end
   if task:get_header_count("From") ~= 1 then return "there must be one From:" end
   local raw = task:get_header_raw("From") or ""
   if raw:find("[%z\1-\8\11\12\14-\31\127]") then return "control characters in From:" end

@@ -45,9 +45,10 @@ rspamd_config:register_symbol({
   callback = function(task)
     local ip = task:get_ip()
     local sender = (task:get_from({ "smtp", "orig" }) or {})[1]
-    if not (ip and ip:is_valid() and stores[ip:to_string()] and sender) then return end
-    if not domains:get_key((sender.domain or ""):lower()) then return end
-    local reason = why_not(task, sender.addr)
+    if not (ip and ip:is_valid() and stores[ip:to_string()]) then return end
+    if sender and not domains:get_key((sender.domain or ""):lower()) then return end
+    -- The null sender is one, with nothing in it; none is one that Rspamd cannot read.
+    local reason = not sender and "nobody can read its envelope's sender" or why_not(task, sender.addr)
     if reason then
       task:insert_result("SENDER_IS_NOT_AUTHOR", 0)
       task:set_pre_result({

@@ -57,7 +57,7 @@ function house.is_below(name, top)
   return name == top or name:sub(-#top - 1) == "." .. top
 end
 
--- The envelope's sender, and the address in From:; {} when there is none.
+-- The envelope's sender (of "<>" its address is ""), and the address in From:; {} when none can be read.
 function house.sender(task)
   return (task:get_from({ "smtp", "orig" }) or {})[1] or {}
 end
