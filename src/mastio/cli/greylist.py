@@ -15,6 +15,7 @@ from mastio.errors import Exit
 from mastio.greylist import lists
 from mastio.greylist.client import Greylist, Told
 from mastio.greylist.lists import Verdict
+from mastio.heldmail import shown
 from mastio.site.filtering import sender
 
 
@@ -42,8 +43,8 @@ def show(app: App, as_json: bool) -> None:
         for it in one["entries"]:
             state = "passed" if "passed" in it else "waits"
             click.echo(
-                f"  {state:6}  since {_time(it.get('first', '0'))}  {it.get('sender') or '<>'} → "
-                f"{it.get('recipient', '')}  from {it.get('address', '')}, score {it.get('score', '')}, "
+                f"  {state:6}  since {_time(it.get('first', '0'))}  {shown(it.get('sender') or '<>')} → "
+                f"{shown(it.get('recipient', ''))}  from {it.get('address', '')}, score {it.get('score', '')}, "
                 f"tries {it.get('tries', '')}"
             )
     for name, verdict in sorted(live.items()):

@@ -41,22 +41,28 @@ def entries(keys: list[str], replies: list[str]) -> list[dict[str, str]]:
 
 def show(socket: str) -> dict[str, object]:
     """The greylist's entries, newest first, and its counters."""
-    keys = sorted(_ask(socket, "--scan", "--pattern", f"{PREFIX}*").split())
+    keys = sorted(_ask(socket, "--scan", "--pattern", f"{PREFIX}*").decode().split())
     commands = "".join(f"HGETALL {key}\n" for key in keys) + "HGETALL mastio:counts\n"
-    *replies, counts = _ask(socket, "--json", stdin=commands).splitlines()
+    *replies, counts = lines(_ask(socket, "--json", stdin=commands))
     return {"entries": entries(keys, replies), "counts": json.loads(counts)}
 
 
-def _ask(socket: str, *arguments: str, stdin: str = "") -> str:
+def lines(said: bytes) -> list[str]:
+    """Replies, one a line. Strangers' addresses stand in them as they came: what else Unicode takes for the end of a
+    line ends none, and octets may be anything.
+    """
+    return said.decode(errors="replace").removesuffix("\n").split("\n")
+
+
+def _ask(socket: str, *arguments: str, stdin: str = "") -> bytes:
     done = subprocess.run(
         ("valkey-cli", "-3", "-s", socket, *arguments),
-        input=stdin,
+        input=stdin.encode(),
         capture_output=True,
-        text=True,
         check=False,
     )
-    if done.returncode or "Could not connect" in done.stderr:
-        sys.exit(done.stderr.strip() or "valkey-cli failed")
+    if done.returncode or b"Could not connect" in done.stderr:
+        sys.exit(done.stderr.decode(errors="replace").strip() or "valkey-cli failed")
     return done.stdout
 
 

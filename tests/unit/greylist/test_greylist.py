@@ -44,3 +44,27 @@ def test_the_gateway_writes_what_changed_only(tmp_path: Path) -> None:
 def test_entries_are_newest_first() -> None:
     found = gateway.entries(["k1", "k2", "gone"], ['{"first":"1"}', '{"first":"2"}', "{}"])
     assert [it["key"] for it in found] == ["k2", "k1"]
+
+
+@pytest.mark.parametrize(
+    ("octets", "shown"),
+    [
+        (b"a@plain.test", "a@plain.test"),
+        (b"a\xe2\x80\xa8b@plain.test", "a\u2028b@plain.test"),
+        (b"\xc2\x85@plain.test", "\x85@plain.test"),
+        (b"\xc0\x80@plain.test", "\ufffd\ufffd@plain.test"),
+    ],
+)
+def test_no_strangers_address_hides_the_others(octets: bytes, shown: str) -> None:
+    """Valkey says most of what is in it as it is: here the ends of lines that others know, and no UTF-8."""
+    said = (
+        b'{"first":"2","sender":"'
+        + octets
+        + b'"}\n{"first":"1","sender":"z@plain.test"}\n{"waits":"2"}\n'
+    )
+    *replies, counts = gateway.lines(said)
+    assert counts == '{"waits":"2"}'
+    assert [it["sender"] for it in gateway.entries(["k1", "k2"], replies)] == [
+        shown,
+        "z@plain.test",
+    ]
