@@ -4,6 +4,7 @@ import json
 import shlex
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from mastio.context import Context, Internet
 from mastio.flows import expand
 from mastio.roles import bans
 from mastio.roles.bans import guard, here
-from mastio.roles.bans.counter import FORGIVEN, GRACE, Counter
+from mastio.roles.bans.counter import FORGIVEN, GRACE, Counter, remember, remembered
 from mastio.site.model import Clients, Site
 from mastio.state import HostState
 from tests import sites
@@ -165,6 +166,22 @@ def test_only_the_perimeter_guards_and_only_watch_counts() -> None:
 
 TUNNEL = (IPv4Network("10.77.200.0/24"), IPv6Network("fd6d:6173:7469:c8::/64"))
 GUESS = "store dovecot[7]: auth-worker({},{})<958><sXlU3Vxhe>: request [1]: sql: Password mismatch"
+
+
+@pytest.mark.parametrize("damaged", [b"", b'{"192.0.2.1/32": [1', b"\xff"])
+def test_a_damaged_history_is_said_and_ends_no_bans(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], damaged: bytes
+) -> None:
+    path, history = tmp_path / "history.json", {"192.0.2.1/32": [1, 5.0]}
+    assert remembered(path) == {}, "nobody has been banned yet"
+    remember(path, history)
+    assert remembered(path) == history
+    assert not capsys.readouterr().out
+    path.write_bytes(damaged)
+    assert remembered(path) == {}
+    assert "former bans are forgotten" in capsys.readouterr().out
+    remember(path, history)
+    assert remembered(path) == history and [*tmp_path.iterdir()] == [path]
 
 
 def tunnel_counter(**changes: Any) -> Counter:

@@ -178,11 +178,32 @@ def _say(words: str) -> None:
     print(words, flush=True)
 
 
+def remembered(path: Path) -> dict[str, list[float]]:
+    """The history that `remember` has written. One that cannot be read is none: bans go on, and begin anew."""
+    try:
+        history: dict[str, list[float]] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        _say(f"{path} cannot be read, and former bans are forgotten: {error}")
+        return {}
+    return history
+
+
+def remember(path: Path, history: dict[str, list[float]]) -> None:
+    """Writes the history, whole or not at all."""
+    making = path.with_suffix(".making")
+    with making.open("w") as file:
+        json.dump(history, file)
+        file.flush()
+        os.fsync(file.fileno())
+    making.rename(path)
+
+
 def main() -> None:
     """Reads the FIFO until the end of days."""
     config = json.loads(CONFIG.read_text())
-    history = json.loads(HISTORY.read_text()) if HISTORY.exists() else {}
-    counter, orders = Counter(config, history), Orders(config["guards"])
+    counter, orders = Counter(config, remembered(HISTORY)), Orders(config["guards"])
     orders.start()
     with os.fdopen(FIFO, "r", encoding="utf-8", errors="replace") as lines:
         for line in lines:
@@ -191,9 +212,7 @@ def main() -> None:
             if ban is None:
                 continue
             orders.give(ban, now)
-            making = HISTORY.with_suffix(".making")
-            making.write_text(json.dumps(counter.history))
-            making.rename(HISTORY)
+            remember(HISTORY, counter.history)
 
 
 if __name__ == "__main__":
