@@ -105,7 +105,8 @@ def error(result: Result) -> MastioError:
 
 def test_list_shows_who_what_and_why(app: Fake) -> None:
     shown = run(app, "list", "--recipient", "a.test").stdout
-    assert all(word in shown for word in ("Q-000000", "ann@a.test", "Eve", "Win", "virus"))
+    words = ("Q-000000", "ann@a.test", "Eve", "Win", "virus", "1970-01-01 00:00 UTC")
+    assert all(word in shown for word in words)
     for machine in ("store", "gateway-out", "gateway-out2"):
         wanted = {"action": "list", "filter": {"recipient": "a.test"}}
         assert app.transport().asked(machine) == [wanted]
@@ -147,6 +148,7 @@ def test_each_machine_is_asked_for_what_may_be_its_own(app: Fake) -> None:
     }
     unknown = error(run(app, "release", "4gNowhere"))
     assert unknown.message == "4gNowhere: there is no such message in quarantine"
+    assert unknown.code is Exit.DATA
 
 
 @pytest.mark.parametrize(
@@ -202,3 +204,6 @@ def test_what_could_not_be_done_is_said(app: Fake) -> None:
     result = run(app, "release", "Q-000000", "R-000000")
     assert "released: 1 message\n" in result.stdout
     assert "R-000000: mailbox full" in error(result).message
+    assert error(result).code is Exit.FAILED
+    mixed = error(run(app, "release", "R-000000", "4gNowhere"))
+    assert mixed.code is Exit.FAILED, "not all of it is a wrong name"

@@ -61,8 +61,8 @@ def outbound_drop(app: App, what: str, yes: bool, as_json: bool) -> None:
     release it, or name the MESSAGE.
     """
     store = _outbound(app)
-    if not yes:
-        doomed = store.show().doomed(_key(what))
+    doomed = () if yes else store.show().doomed(_key(what))
+    if doomed:
         for message in doomed:
             click.echo(_line(message), err=True)
         if not sys.stdin.isatty():

@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime
 from functools import wraps
 from typing import Any
 
@@ -13,7 +14,7 @@ import click
 from mastio.cli.common import App, pass_app
 from mastio.cli.directory import json_flag
 from mastio.errors import Exit, MastioError
-from mastio.heldmail import messages
+from mastio.heldmail import MISSING, messages
 from mastio.quarantine.client import Decided, Direction, Entry, Filter, Quarantine, Verdict
 
 
@@ -154,7 +155,7 @@ def _report(verdict: Verdict, decided: tuple[Decided, ...], as_json: bool) -> No
         raise MastioError(
             "\n".join(f"{it.id}: {it.why}" for it in failed),
             hint=f"what was not {verdict}d stays in quarantine; `mastio quarantine list` shows it",
-            code=Exit.FAILED,
+            code=Exit.DATA if all(it.why == MISSING for it in failed) else Exit.FAILED,
         )
 
 
@@ -179,4 +180,4 @@ def _way(entry: Entry) -> str:
 
 
 def _moment(entry: Entry) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.arrived))
+    return f"{datetime.fromtimestamp(entry.arrived, UTC):%Y-%m-%d %H:%M} UTC"
