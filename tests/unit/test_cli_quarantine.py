@@ -25,13 +25,16 @@ asked = json.load(sys.stdin)
 with open(sys.argv[1], "a") as log:
     log.write(json.dumps(asked) + "\\n")
 entry = {"id": "Q-000000", "recipient": "ann@a.test", "original": "info@a.test", "sender": "eve@out.test",
-         "reason": "virus", "arrived": 0, "from": "Eve", "subject": "Win", "size": 5}
+         "reason": "virus", "arrived": 0, "from": "Eve", "subject": "Win", "size": 5, "sent": False}
+sent = {**entry, "id": "S-000000", "recipient": "ann@out.test", "arrived": 2, "sent": True}
 full = {**entry, "headers": [["Subject", "Win"]], "text": "Click", "parts": [
     {"type": "text/plain", "name": "", "size": 5}]}
 match asked["action"]:
+    case "list" if asked["filter"].get("recipient") == "@out.test": answer = [entry, sent]
     case "list": answer = [entry] if asked["filter"].get("subject") != "none" else []
-    case "show": answer = [full] if asked["ids"] == ["Q-000000"] else []
-    case _: answer = [{"id": it, "done": it == "Q-000000", "why": "mailbox full"} for it in asked["ids"]]
+    case "show": answer = [it for it in (full, {**full, **sent}) if asked["ids"] == [it["id"]]]
+    case _: answer = [{"id": it, "done": it in ("Q-000000", "S-000000"), "why": "mailbox full",
+                       "sent": it == "S-000000" and asked["action"] == "release"} for it in asked["ids"]]
 print(json.dumps(answer))
 """
 """Stands for the store's program."""
@@ -207,3 +210,23 @@ def test_what_could_not_be_done_is_said(app: Fake) -> None:
     assert error(result).code is Exit.FAILED
     mixed = error(run(app, "release", "R-000000", "4gNowhere"))
     assert mixed.code is Exit.FAILED, "not all of it is a wrong name"
+
+
+def test_what_was_sent_elsewhere_says_so_and_is_sent_again_by_its_name_alone(app: Fake) -> None:
+    elsewhere = ("--recipient", "@out.test", "--yes")
+    assert run(app, "list", *elsewhere[:2]).stdout.count("virus (released, a copy)\n") == 1
+    assert "virus (released, a copy), on store" in run(app, "show", "S-000000").stdout
+    assert "copy" not in run(app, "show", "Q-000000").stdout
+    assert "copy" not in run(app, "release", *elsewhere).stdout
+    said = run(app, "release", "Q-000000", "S-000000").stdout
+    assert (
+        said.startswith("released: 2 messages\nS-000000 is on its way out")
+        and "a copy stays" in said
+    )
+    assert "copy" not in run(app, "delete", *elsewhere).stdout
+    decided = [it for it in app.transport().asked() if "ids" in it and it["action"] != "show"]
+    assert [(it["action"], it["ids"]) for it in decided] == [
+        ("release", ["Q-000000"]),
+        ("release", ["Q-000000", "S-000000"]),
+        ("delete", ["Q-000000", "S-000000"]),
+    ]

@@ -17,6 +17,8 @@ from mastio.errors import Exit, MastioError
 from mastio.heldmail import MISSING, messages
 from mastio.quarantine.client import Decided, Direction, Entry, Filter, Quarantine, Verdict
 
+_SENT = " (released, a copy)"
+
 
 def which(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that make a Filter, given to the command as `wanted`."""
@@ -68,7 +70,7 @@ def list_(app: App, wanted: Filter, as_json: bool) -> None:
         for it in entries:
             click.echo(f"{it.id}  {_moment(it)}  {_way(it)}{it.recipient}")
             click.echo(f"    from {it.from_ or it.sender or '<>'}: {it.subject or '(no subject)'}")
-            click.echo(f"    {it.reason}")
+            click.echo(f"    {it.reason}{_SENT if it.sent else ''}")
     _complain(quarantine)
 
 
@@ -86,7 +88,7 @@ def show(app: App, id_: str, as_json: bool) -> None:
     it = details.entry
     sent = f", sent to {it.original}" if it.original != it.recipient else ""
     click.echo(
-        f"held back: {it.reason}, on {it.machine}\nfor:       {_way(it)}{it.recipient}{sent}"
+        f"held back: {it.reason}{_SENT if it.sent else ''}, on {it.machine}\nfor:       {_way(it)}{it.recipient}{sent}"
     )
     click.echo(f"envelope:  <{it.sender}>, {_moment(it)}, {it.size} bytes\n")
     for name, value in details.headers:
@@ -105,7 +107,8 @@ def show(app: App, id_: str, as_json: bool) -> None:
 def release(app: App, ids: tuple[str, ...], wanted: Filter, yes: bool, as_json: bool) -> Exit:
     """Give or send messages to their recipients: those with the IDs, or all that fit the options.
 
-    They are not scanned again.
+    They are not scanned again, but for what an alias or a forward leads elsewhere: the gateway looks at it as at all
+    that leaves, and may hold or refuse it. A copy stays here; only its ID releases it once more.
     """
     return _decide(app, Verdict.RELEASE, ids, wanted, yes or bool(ids), as_json)
 
@@ -136,7 +139,9 @@ def _decide(
             code=Exit.USAGE,
         )
     quarantine = _quarantine(app)
-    chosen = ids or tuple(it.id for it in quarantine.find(wanted))
+    chosen = ids or tuple(
+        it.id for it in quarantine.find(wanted) if verdict is Verdict.DELETE or not it.sent
+    )
     if chosen and not yes:
         click.confirm(f"{verdict} {messages(len(chosen))}?", abort=True, err=True)
     decided = quarantine.decide(verdict, chosen) if chosen else ()
@@ -151,6 +156,11 @@ def _report(verdict: Verdict, decided: tuple[Decided, ...], as_json: bool) -> No
         click.echo(json.dumps([asdict(it) for it in decided], indent=2, ensure_ascii=False))
     else:
         click.echo(f"{verdict}d: {messages(len(decided) - len(failed))}")
+        for it in decided:
+            if it.sent:
+                click.echo(
+                    f"{it.id} is on its way out by the gateway, which may hold or refuse it; a copy stays"
+                )
     if failed:
         raise MastioError(
             "\n".join(f"{it.id}: {it.why}" for it in failed),

@@ -82,6 +82,8 @@ class Entry:
     """Where it is held."""
     recipients: tuple[str, ...]
     """All whom the decision is for; `recipient` has them in one text."""
+    sent: bool = False
+    """It was released to an address elsewhere, and this is a copy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,8 @@ class Decided:
     done: bool
     why: str
     """Why not, when it is not done; the message is then still there, unless it never was."""
+    sent: bool = False
+    """It is on its way to an address elsewhere; a copy stays, since the gateway may refuse it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,7 @@ class Quarantine:
         for place in self._places:
             here = [it for it in ids if place.may_have(it)]
             for it in self._ask(place, verdict, ids=here) if here else ():
-                said = Decided(it["id"], it["done"], it["why"])
+                said = Decided(it["id"], it["done"], it["why"], it.get("sent", False))
                 # Of several gateways one has it; the others say that there is no such message.
                 if said.id not in decided or said.done or said.why != MISSING:
                     decided[said.id] = said
@@ -209,5 +213,5 @@ def _entry(place: _Place, it: dict[str, Any]) -> Entry:
     return Entry(
         it["id"], it["recipient"], it["original"], it["sender"], it["reason"], it["arrived"],
         it["from"], it["subject"], it["size"], place.direction, place.machine,
-        tuple(it.get("recipients", [it["recipient"]])),
+        tuple(it.get("recipients", [it["recipient"]])), it.get("sent", False),
     )  # fmt: skip

@@ -124,6 +124,67 @@ def test_what_cannot_be_delivered_stays(held: Quarantine, letters: Letters) -> N
     assert [it["id"] for it in ask(held, "list")] == [name]
 
 
+@pytest.fixture
+def posted(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """What Postfix was called with; it takes no mail for nobody@out.test."""
+    calls: list[list[str]] = []
+
+    def call(argv: list[str], **_: object) -> SimpleNamespace:
+        calls.append(argv)
+        return SimpleNamespace(returncode=int(argv[-1].startswith("nobody")), stderr=b"no\n")
+
+    monkeypatch.setattr(quarantine.subprocess, "run", call)
+    return calls
+
+
+def test_what_goes_elsewhere_may_be_refused_so_a_copy_stays(
+    held: Quarantine, letters: Letters, posted: list[list[str]]
+) -> None:
+    """The original address is a mailbox that forwards: its user is not told of what has been decided."""
+    name, inside = take(held, "far@out.test", "ann@a.test"), take(held, "bob@a.test")
+    answers = ask(held, "release", ids=[name, inside])
+    assert [(it["done"], it["sent"]) for it in answers] == [(True, True), (True, False)]
+    assert posted == [["/usr/sbin/sendmail", "-i", "-f", "eve@out.test", "--", "far@out.test"]]
+    assert [(it["id"], it["sent"]) for it in ask(held, "list")] == [(name, True)]
+    assert ask(held, "show", ids=[name])[0]["sent"]
+    quarantine.daily(held)
+    assert [to for _, to, _ in letters] == ["bob@a.test"], "released, and nobody told"
+    assert take(held, "far@out.test", "ann@a.test") == name
+    assert len(held.paths(*quarantine.STATES)) == 1, "Postfix brought it again: it is kept once"
+    (again,) = ask(held, "release", ids=[name])
+    assert again["sent"] and len(posted) == 2
+    (gone,) = ask(held, "delete", ids=[name])
+    assert gone["done"] and not gone["sent"] and not ask(held, "list")
+
+
+def test_what_postfix_does_not_take_was_not_sent(held: Quarantine, posted: list[list[str]]) -> None:
+    name = take(held, "nobody@out.test", "info@a.test")
+    (answer,) = ask(held, "release", ids=[name])
+    assert not answer["done"] and answer["why"] == "no" and posted
+    assert [(it["id"], it["sent"]) for it in ask(held, "list")] == [(name, False)]
+
+
+def test_the_copy_of_what_was_sent_makes_room_and_is_forgotten_as_all_else(
+    held: Quarantine, posted: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [take(held, f"far{it}@out.test") for it in (1, 2)]
+    ask(held, "release", ids=names)
+    paths = held.paths("sent")
+    os.utime(paths[0], (1, 1))
+
+    def one_fits(_: object) -> SimpleNamespace:
+        free = 9 + (len(held.paths("sent")) < 2)
+        return SimpleNamespace(f_blocks=100, f_bavail=free, f_frsize=512)
+
+    monkeypatch.setattr(os, "statvfs", one_fits)
+    new = take(held, "cid@a.test")
+    assert {it["id"] for it in ask(held, "list")} == {paths[1].name, new}
+    later = time.time() + 31 * 86400
+    monkeypatch.setattr(quarantine.time, "time", lambda: later)
+    quarantine.daily(held)
+    assert not ask(held, "list")
+
+
 @pytest.mark.parametrize("name", ["", "../new/x-000000", "4gQueue-00000", "x" * 300])
 def test_no_name_leads_out_of_the_folder(held: Quarantine, name: str) -> None:
     (answer,) = ask(held, "delete", ids=[name])
@@ -163,7 +224,8 @@ def test_on_a_full_disk_the_oldest_that_was_told_makes_room(
     new = take(held, "cid@a.test")
 
     def two_fit(_: object) -> SimpleNamespace:
-        return SimpleNamespace(f_blocks=100, f_bavail=9 + (len(held.paths("new", "told")) < 3))
+        free = 9 + (len(held.paths("new", "told")) < 3)
+        return SimpleNamespace(f_blocks=100, f_bavail=free, f_frsize=512)
 
     monkeypatch.setattr(os, "statvfs", two_fit)
     last = take(held, "dan@a.test")

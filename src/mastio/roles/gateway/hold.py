@@ -39,8 +39,6 @@ SETTINGS = Path("/etc/mastio/held.json")
 FOLDER = Path("/var/lib/mastio/held")
 """A file for each message on hold that is known, as old as the message; in it, how far it is: a `Told`."""
 HOLD = Path("/var/spool/postfix/hold")
-FREE = 0.1
-"""On a disk with less than this part free, the oldest make room: Postfix takes no mail at all without any."""
 MARK = "X-Mastio-Held"
 """The filter's header; its value is the reason."""
 READER = "mastio-held"
@@ -227,9 +225,8 @@ def mark(item: Item, told: Told) -> None:
 
 
 def shortage() -> int:
-    """So many bytes are too few on the queue's disk."""
-    disk = os.statvfs(HOLD)
-    return max(0, int(FREE * disk.f_blocks - disk.f_bavail) * disk.f_frsize)
+    """So many bytes are too few on the queue's disk. The oldest make room: Postfix takes no mail at all without any."""
+    return heldmail.shortage(HOLD)
 
 
 def oldest(items: list[Item], octets: int) -> list[Item]:

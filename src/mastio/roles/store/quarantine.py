@@ -6,7 +6,8 @@
     quarantine daily                                                 tells recipients, forgets what is old
 
 One file is one message for one recipient: a line of JSON (the envelope), then the message as it came. It is
-in new/ until its recipient has been told of it by `daily`, then in told/. The user mastio-quarantine, as whom
+in new/ until its recipient has been told of it by `daily`, then in told/. What was released to an address elsewhere
+is in sent/ from then on: the gateway may refuse it, and this may be the only copy. The user mastio-quarantine, as whom
 all this runs, owns them; Dovecot cannot read them, so no IMAP client can. How messages are parsed: heldmail.py.
 
 REQUEST is `{"action": "list"|"show"|"release"|"delete", "ids": […]}` or, in the place of ids, a filter:
@@ -48,8 +49,8 @@ except (
     sys.exit(TEMPFAIL)
 
 SETTINGS = Path("/etc/mastio/quarantine.json")
-FREE = 0.1
-"""On a disk with less than this part free, what has been told makes room for what comes."""
+STATES = ("new", "told", "sent")
+"""The folders in which an entry may be."""
 MARK = "X-Mastio-Quarantine"
 """The gateway's header; its value is the reason."""
 MARKS = re.compile(rb"^(?:X-Mastio-Quarantine|X-Spam)[ \t]*:.*\n(?:[ \t].*\n)*", re.I | re.M)
@@ -100,8 +101,7 @@ class Quarantine:
             (heldmail.header(message, MARK) or "?")[:200],
             int(time.time()),
         )  # fmt: skip
-        for state in ("new", "told"):
-            (self.folder / state).mkdir(mode=0o700, exist_ok=True)
+        new = self.place("new")
         if self.find(entry.id):
             return entry.id
         self.make_room()
@@ -109,15 +109,15 @@ class Quarantine:
             file.write(json.dumps(asdict(entry)).encode() + b"\n" + message)
             file.flush()
             os.fsync(file.fileno())
-        Path(file.name).replace(self.folder / "new" / entry.id)
+        Path(file.name).replace(new / entry.id)
         return entry.id
 
     def make_room(self) -> None:
-        """While the disk is nearly full, deletes what people were told of, the oldest first: mailboxes are on it."""
+        """While the disk is nearly full, deletes the oldest that was told or sent: mailboxes are on it."""
         if not self._is_scarce():
             return
         with self.alone():
-            for path in sorted(self.paths("told"), key=lambda it: it.stat().st_mtime):
+            for path in sorted(self.paths("told", "sent"), key=lambda it: it.stat().st_mtime):
                 entry, _ = read(path)
                 path.unlink()
                 expired(entry, "the disk is nearly full")
@@ -125,14 +125,19 @@ class Quarantine:
                     return
 
     def _is_scarce(self) -> bool:
-        disk = os.statvfs(self.folder)
-        return disk.f_bavail < FREE * disk.f_blocks
+        return heldmail.shortage(self.folder) > 0
+
+    def place(self, state: str) -> Path:
+        """The folder of what is in this state."""
+        folder = self.folder / state
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
 
     def find(self, name: str) -> Path | None:
         """The file of an entry, wherever it is."""
         if not re.fullmatch("[0-9A-Za-z]+-[0-9a-f]{6}", name):
             return None
-        places = (self.folder / state / name for state in ("new", "told"))
+        places = (self.folder / state / name for state in STATES)
         return next((path for path in places if path.exists()), None)
 
     def paths(self, *states: str) -> list[Path]:
@@ -161,7 +166,11 @@ def expired(entry: Entry, why: str) -> None:
 def summary(path: Path) -> dict[str, Any]:
     """An entry as a list shows it."""
     entry, message = read(path)
-    return heldmail.summary(asdict(entry), message)
+    return heldmail.summary(_shown(entry, path), message)
+
+
+def _shown(entry: Entry, path: Path) -> dict[str, Any]:
+    return {**asdict(entry), "sent": path.parent.name == "sent"}
 
 
 def is_ours(settings: Settings, address: str) -> bool:
@@ -172,9 +181,8 @@ def is_ours(settings: Settings, address: str) -> bool:
 
 def has_mailbox(settings: Settings, address: str) -> bool:
     """Whether an address, with a tag or without, is a mailbox of this store."""
-    name, _, domain = address.lower().rpartition("@")
-    plain = f"{name.partition('+')[0]}@{domain}"
-    return _known(settings, "SELECT 1 FROM account WHERE address = ?", plain)
+    question = "SELECT 1 FROM account WHERE address = ?"
+    return _known(settings, question, heldmail.mailbox(address))
 
 
 def _known(settings: Settings, question: str, name: str) -> bool:
@@ -189,22 +197,24 @@ def deliver(settings: Settings, sender: str, recipient: str, message: bytes) -> 
         dovecot.sendmail(sender, [recipient], re.sub(rb"\r?\n", b"\r\n", message))
 
 
-def release(settings: Settings, path: Path) -> None:
+def release(settings: Settings, path: Path) -> bool:
     """Gives a message to its recipient, without what the gateway said of it; raises as `deliver` does.
 
-    One that an alias or a forward leads away leaves as it would have: through the gateway.
+    Whether it is there. One that an alias or a forward leads away leaves as it would have: through the gateway, which
+    may hold or refuse it by the policy of what leaves.
     """
     entry, message = read(path)
     end = re.search(rb"^\r?\n", message, re.M)
     head, body = (message[: end.start()], message[end.start() :]) if end else (message, b"")
     message = MARKS.sub(b"", head) + body
     if is_ours(settings, entry.recipient):
-        return deliver(settings, entry.sender, entry.recipient, message)
+        deliver(settings, entry.sender, entry.recipient, message)
+        return True
     command = ["/usr/sbin/sendmail", "-i", "-f", entry.sender, "--", entry.recipient]
     done = subprocess.run(command, input=message, capture_output=True, check=False)
     if done.returncode:
         raise OSError(done.stderr.decode(errors="replace").strip())
-    return None
+    return False
 
 
 def serve(quarantine: Quarantine, request: dict[str, Any]) -> list[dict[str, Any]]:
@@ -213,7 +223,7 @@ def serve(quarantine: Quarantine, request: dict[str, Any]) -> list[dict[str, Any
         if "ids" in request:
             chosen = [(name, quarantine.find(name)) for name in request["ids"]]
         else:
-            every = quarantine.paths("new", "told")
+            every = quarantine.paths(*STATES)
             wanted = request.get("filter", {})
             chosen = [(path.name, path) for path in every if matches(summary(path), wanted)]
         match request["action"]:
@@ -221,24 +231,27 @@ def serve(quarantine: Quarantine, request: dict[str, Any]) -> list[dict[str, Any
                 found = [summary(path) for _, path in chosen if path]
                 return sorted(found, key=lambda it: (it["arrived"], it["id"]))
             case "show":
-                taken = [read(path) for _, path in chosen if path]
-                return [heldmail.details(asdict(entry), message) for entry, message in taken]
+                taken = [(*read(path), path) for _, path in chosen if path]
+                return [heldmail.details(_shown(entry, path), it) for entry, it, path in taken]
         return [decide(quarantine, request["action"], name, path) for name, path in chosen]
 
 
 def decide(quarantine: Quarantine, action: str, name: str, path: Path | None) -> dict[str, Any]:
-    """Releases or deletes one message: {"id", "done", "why"}."""
+    """Releases or deletes one message: {"id", "done", "why"}, and whether it was `sent` on, and stays."""
     if path is None:
         return {"id": name, "done": False, "why": heldmail.MISSING}
     entry, _ = read(path)
+    sent = False
     try:
-        if action == "release":
-            release(quarantine.settings, path)
-        path.unlink()
+        if action == "release" and not release(quarantine.settings, path):
+            sent = True
+            path.rename(quarantine.place("sent") / name)
+        else:
+            path.unlink()
     except (OSError, smtplib.SMTPException) as error:
         return {"id": name, "done": False, "why": shown(error, 300)}
     syslog.syslog(f"{action}d: {name} from <{entry.sender}> to <{entry.recipient}>: {entry.reason}")
-    return {"id": name, "done": True, "why": "", "recipient": entry.recipient}
+    return {"id": name, "done": True, "why": "", "recipient": entry.recipient, "sent": sent}
 
 
 def letter(settings: Settings, recipient: str, items: list[dict[str, Any]]) -> EmailMessage:
@@ -259,7 +272,7 @@ def daily(quarantine: Quarantine) -> None:
     """Deletes what is old, and tells recipients of what is new."""
     settings = quarantine.settings
     limit = time.time() - settings.days * 86400
-    for path in quarantine.paths("new", "told"):
+    for path in quarantine.paths(*STATES):
         entry, _ = read(path)
         if entry.arrived < limit:
             path.unlink()
@@ -280,7 +293,7 @@ def daily(quarantine: Quarantine) -> None:
             syslog.syslog(syslog.LOG_WARNING, f"cannot tell <{who}>: {shown(error, 200)}")
             continue
         for path in paths:
-            path.rename(quarantine.folder / "told" / path.name)
+            path.rename(quarantine.place("told") / path.name)
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""What the programs that hold mail back have in common: the store's quarantine, and the gateway's hold.
+"""What the programs that hold mail back have in common: the store's quarantine and outbound limits, the gateway's hold.
 
 Runs on machines beside those programs (`PLACE` in `FILE`); standard library only. Messages were written by strangers:
 they are parsed here, never executed or rendered, and what comes out is safe to print.
@@ -6,6 +6,7 @@ they are parsed here, never executed or rendered, and what comes out is safe to 
 
 import email.header
 import email.policy
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -14,12 +15,15 @@ from email.message import EmailMessage
 from email.parser import BytesHeaderParser, BytesParser
 from email.utils import format_datetime, localtime, make_msgid
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any, Protocol
 
 PLACE = "/usr/local/lib/mastio/python"
 """What the programs add to `sys.path`."""
 FILE = f"{PLACE}/mastio/heldmail.py"
 MISSING = "there is no such message in quarantine"
+FREE = 0.1
+"""On a disk with less than this part free there is no room for more that is held."""
 LONGEST = 65536
 """So many characters of a message's text are shown."""
 
@@ -37,6 +41,18 @@ class Office(Protocol):
 
     @property
     def sender(self) -> str: ...
+
+
+def shortage(folder: Path) -> int:
+    """So many bytes are too few on a folder's disk."""
+    disk = os.statvfs(folder)
+    return max(0, int(FREE * disk.f_blocks - disk.f_bavail) * disk.f_frsize)
+
+
+def mailbox(address: str) -> str:
+    """Whose an address is: in lower case, without a tag."""
+    name, at, domain = address.lower().rpartition("@")
+    return name.partition("+")[0] + at + domain
 
 
 def shown(value: object, most: int = 998) -> str:
