@@ -14,6 +14,8 @@ from mastio import services
 from mastio.context import PKI
 from mastio.instances import calling, of_store
 from mastio.roles.gateway.postfix import RELAYED
+from mastio.roles.store.book import DAY, HELD
+from mastio.roles.store.outbound import CONFIG, LATER
 from mastio.roles.store.outbound import STATE as COUNTS
 from mastio.site.model import Role
 from tests.lab.conftest import TheLab as Lab
@@ -114,6 +116,92 @@ def test_one_message_goes_and_the_rest_is_dropped_after_a_question(
     assert "2 messages deleted" in lab.mastio("outbound", "drop", user[0], "--yes")
     assert held(lab, user[0]) == []
     assert len(carols(lab, word, MESSAGES + 2, patience=3)) == MESSAGES + 1
+
+
+def test_what_waits_has_a_bound(lab: Lab, new_user: Callable[..., User]) -> None:
+    user, other = new_user(), new_user()
+    for number in range(MESSAGES + HELD * MESSAGES):
+        send(lab, user, f"{token()} {number}")
+    code, words = submit(lab, *user, message(user[0], CAROL, token()))
+    assert code == 450 and LATER.split(maxsplit=2)[2] in words, words
+    waiting = held(lab, user[0])
+    assert len(waiting) == HELD * MESSAGES
+    send(lab, other, token())
+    lab.mastio("outbound", "drop", waiting[0]["message"], "--yes")
+    send(lab, user, token())
+    assert submit(lab, *user, message(user[0], CAROL, token()))[0] == 450
+    lab.mastio("outbound", "drop", user[0], "--yes")
+
+
+def test_on_a_full_disk_nothing_more_of_the_paused_is_held(
+    lab: Lab, new_user: Callable[..., User]
+) -> None:
+    user, other, store, full = new_user(), new_user(), the(lab, Role.STORE).name, "/run/full"
+    for number in range(MESSAGES + 1):
+        send(lab, user, f"{token()} {number}")
+    before = lab.run(store, ["cat", str(CONFIG)]).stdout
+
+    def run(*argv: str, words: bytes = b"") -> None:
+        done = lab.transport.run(store, argv, words)
+        assert done.code == 0, done.stderr
+
+    run("mkdir", full)
+    run("mount", "-t", "tmpfs", "-o", "size=1M", "none", full)
+    try:
+        run("dd", "if=/dev/zero", f"of={full}/much", "bs=1000K", "count=1")
+        run("tee", str(CONFIG), words=json.dumps({**json.loads(before), "queue": full}).encode())
+        run("systemctl", "restart", "postfix")  # a program that has begun has read it
+        assert submit(lab, *user, message(user[0], CAROL, token()))[0] == 450
+        assert len(held(lab, user[0])) == 1
+        send(lab, other, token())
+    finally:
+        run("tee", str(CONFIG), words=before)
+        run("systemctl", "restart", "postfix")
+        run("umount", full)
+        run("rmdir", full)
+    send(lab, user, token())
+    assert len(held(lab, user[0])) == 2
+
+
+def test_what_was_held_for_long_has_the_queues_time_again(
+    lab: Lab, new_user: Callable[..., User]
+) -> None:
+    """Nothing of it is returned because the gateway does not take it at once."""
+    word, user, store = token(), new_user(), the(lab, Role.STORE).name
+    for number in range(MESSAGES + 2):
+        send(lab, user, f"{word} {number}")
+    assert len(carols(lab, word, MESSAGES)) == MESSAGES
+    for it in held(lab, user[0]):
+        path = f"{of_store(the(lab, Role.STORE)).queue}/hold/{it['message']}"
+        assert remote(lab, store, grown_old, path=path, seconds=9 * DAY)
+    assert all(it["arrived"] < time.time() - 8 * DAY for it in held(lab, user[0]))
+    gateway = the(lab, Role.GATEWAY_OUT).name
+    assert lab.run(gateway, ["systemctl", "stop", "postfix"]).code == 0
+    try:
+        lab.mastio("outbound", "release", user[0])
+        eventually(lambda: len(put_off(lab, word)) == 2, lambda: f"waits: {put_off(lab, word)}")
+    finally:
+        assert lab.run(gateway, ["systemctl", "start", "postfix"]).code == 0
+    assert lab.run(store, ["postqueue", "-f"]).code == 0
+    found = numbers(carols(lab, word, MESSAGES + 2))
+    assert found == [str(it) for it in range(MESSAGES + 2)], "each exactly once"
+    assert not inbox(lab, *user, "Undelivered", patience=1)
+
+
+def grown_old(path: str, seconds: int) -> bool:
+    """Makes a file of Postfix's queue older: its records of times (rec_type.h: T, c). Whether it has had both."""
+    import re
+    from pathlib import Path
+
+    file = Path(path)
+    old, count = re.subn(
+        rb"(T.|c\n)([0-9]{10})",
+        lambda it: it[1] + b"%d" % (int(it[2]) - seconds),
+        file.read_bytes(),
+    )
+    with file.open("r+b") as same:  # another file would have another name (postsuper)
+        same.write(old)
+    return count == 2
 
 
 def test_an_unknown_name_is_said_to_be_unknown(lab: Lab) -> None:

@@ -13,7 +13,7 @@ from tests.lab import mail
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.conftest import mastio
 from tests.lab.mail import CAROL, message, token
-from tests.lab.patience import PATIENCE, at_last
+from tests.lab.patience import PATIENCE, at_last, eventually
 
 pytestmark = pytest.mark.lab
 
@@ -106,6 +106,32 @@ def test_each_recipients_copy_is_held_by_itself(
         assert mail.inbox(lab, *bob, word)
         assert [it["recipient"] for it in held(lab, word)] == [alice[0]]
         assert not mail.inbox(lab, *alice, word, patience=1)
+    finally:
+        lab.mastio("alias", "delete", alias)
+        lab.mastio("quarantine", "delete", "--subject", word, "--yes")
+
+
+def test_what_an_alias_leads_elsewhere_is_never_the_only_copy(lab: Lab) -> None:
+    """The gateway looks at it as at all that leaves: one with a program is refused, one without arrives."""
+    word, alias = token(), f"{token()}@{lab.site.domains[0]}"
+    lab.mastio("alias", "add", alias, CAROL)
+    clean = message(CAROL, alias, f"{word} clean", "See nothing.")
+    clean["X-Mastio-Quarantine"] = "because I say so"
+    try:
+        for content in (marked(alias, f"{word} program"), clean):
+            mail.hand_in(lab, content)
+        entries = {it["subject"].split()[-1]: it["id"] for it in held(lab, word, 2)}
+        said = lab.mastio("quarantine", "release", *entries.values())
+        assert said.startswith("released: 2 messages") and said.count("a copy stays") == 2
+        (got,) = mail.at_carols(lab, f"{word} clean")
+        assert "X-Mastio-Quarantine" not in got
+        refused = ["journalctl", "-q", "-t", "postfix/smtp", "-g", "a file of type .exe"]
+        store = mail.the(lab, Role.STORE).name
+        eventually(lambda: lab.run(store, refused).stdout, "the gateway did not look at it")
+        assert all(it["sent"] for it in held(lab, word, 2)) and len(held(lab, word, 2)) == 2
+        again = lab.mastio("quarantine", "release", "--subject", word, "--yes")
+        assert "released: 0 messages" in again, "by its name alone it is sent once more"
+        assert len(mail.at_carols(lab, f"{word} clean", patience=1)) == 1
     finally:
         lab.mastio("alias", "delete", alias)
         lab.mastio("quarantine", "delete", "--subject", word, "--yes")

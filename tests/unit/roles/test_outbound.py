@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mastio.roles.store.book import DAY, HOUR, Book
-from mastio.roles.store.outbound import Policy, came_back, requests
+from mastio.roles.store.book import DAY, HELD, HOUR, Book
+from mastio.roles.store.outbound import NOBODY, Policy, came_back, is_old, requests
 
 LIMITS = {
     "messages_per_hour": 3, "recipients_per_hour": 6, "new_recipients_per_day": 4,
@@ -185,7 +185,7 @@ def test_postfix_is_answered(book: Book) -> None:
     assert policy.answer(bounce, 9) == "DUNNO"
 
 
-def by_script(book: Book, number: int, *recipients: str) -> str:
+def by_script(book: Book, number: int, *recipients: str, scarce: bool = False) -> str:
     """What Postfix is told at the end of a message that bob's script sends."""
     policy = Policy(book)
     step = {"policy_context": "sieve", "sender": "carol@y.test", "instance": f"i{number}"}
@@ -193,7 +193,7 @@ def by_script(book: Book, number: int, *recipients: str) -> str:
         assert policy.answer(ask(protocol_state="RCPT", recipient=it, **step), number) == "DUNNO"
     end = ask(protocol_state="END-OF-MESSAGE", recipient_count=str(len(recipients)),
               queue_id=f"Q{number}", **step)  # fmt: skip
-    return policy.answer(end, number).split()[0]
+    return policy.answer(end, number, scarce=scarce).split()[0]
 
 
 def test_what_a_script_sends_waits_with_the_rest_and_pauses_nobody(book: Book) -> None:
@@ -229,6 +229,47 @@ def test_what_comes_back_of_a_redirect_is_not_its_users(book: Book) -> None:
     for now in range(4, 9):
         book.bounced("carol@y.test", now)
     assert book.paused() == []
+
+
+def written(book: Book, number: int, user: str = BOB, *, scarce: bool = False) -> str:
+    """What Postfix is told at the end of a message that a user submits."""
+    end = ask(protocol_state="END-OF-MESSAGE", recipient_count="1", queue_id=f"Q{number}",
+              instance=f"i{number}", sasl_username=user)  # fmt: skip
+    return Policy(book).answer(end, number, scarce=scarce).split()[0]
+
+
+def test_what_waits_has_a_bound_and_what_is_more_must_come_later(book: Book) -> None:
+    most, allowed = HELD * LIMITS["messages_per_hour"], LIMITS["messages_per_hour"]  # type: ignore[operator]
+    answers = [written(book, it) for it in range(1, allowed + most + 3)]
+    assert answers == ["DUNNO"] * allowed + ["HOLD"] * most + ["450"] * 2
+    assert len(book.owners()) == most
+    assert written(book, 500, "alice@x.test") == "DUNNO", "another user is not concerned"
+    assert by_script(book, 501, "a@y.test") == "HOLD", "it may be the only copy"
+    book.forget(["Q4"])
+    assert [written(book, it) for it in (502, 503)] == ["HOLD", "450"], "one has been dropped"
+    book.resume(BOB, 504)
+    assert written(book, 505) == "DUNNO"
+
+
+def test_with_hardly_any_room_nothing_more_of_the_paused_is_held(book: Book) -> None:
+    scarce = True
+    for name in (BOB, "news@x.test"):
+        assert [written(book, it, name, scarce=scarce) for it in (1, 2, 3)] == ["DUNNO"] * 3
+    assert written(book, 4, scarce=scarce) == "HOLD", "who was not paused has sent it"
+    assert written(book, 5, scarce=scarce) == "450"
+    assert by_script(book, 6, "a@y.test", scarce=scarce) == "450"
+    assert by_script(book, 7, BOB, scarce=scarce) == "DUNNO", "it stays here"
+    assert written(book, 8, "alice@x.test", scarce=scarce) == "DUNNO"
+    assert written(book, 9, "news@x.test", scarce=scarce) == "DUNNO"
+    assert written(book, 10) == "HOLD" and by_script(book, 11, "a@y.test") == "HOLD"
+
+
+@pytest.mark.parametrize(
+    ("sender", "age", "anew"),
+    [(BOB, 9 * DAY, True), (BOB, DAY + 1, True), (BOB, DAY - 1, False), (NOBODY, 9 * DAY, False)],
+)
+def test_what_was_held_for_long_is_queued_anew(sender: str, age: float, anew: bool) -> None:
+    assert is_old({"sender": sender, "arrived": 10 * DAY - age}, 10 * DAY) is anew
 
 
 def test_questions_are_lines_up_to_an_empty_one() -> None:

@@ -284,6 +284,7 @@ def _outbound(ctx: Context) -> tuple[File, ...]:
         **asdict(ctx.site.outbound),
         "admin": ctx.site.admin_mail,
         "sender": f"postmaster@{ctx.site.domains[0]}",
+        "queue": of_store(ctx.machine).queue,
     }
     unit = f"{_UNITS}/mastio-outbound-notify"
     return (

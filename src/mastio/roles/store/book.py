@@ -11,6 +11,8 @@ import sqlite3
 from typing import Any
 
 HOUR, DAY = 3600, 86_400
+HELD = 10
+"""So many times what a user may send in an hour waits for an administrator, and no more."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS user (name TEXT PRIMARY KEY, since REAL NOT NULL DEFAULT 0, paused REAL, reason TEXT);
 CREATE TABLE IF NOT EXISTS sent (user TEXT NOT NULL, sender TEXT NOT NULL, at REAL NOT NULL, recipients INT NOT NULL);
@@ -79,6 +81,18 @@ class Book:
                 self.db.execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?)", (name, user, now))
                 self.db.execute("INSERT OR IGNORE INTO script VALUES (?)", (name,))
         return paused
+
+    def is_full(self, user: str, *, by_script: bool, scarce: bool) -> bool:
+        """Whether no more of a paused user's mail may be held; `scarce`: there is hardly room for anybody's.
+
+        What scripts send is held while there is room: strangers decide how much that is, and it may be the only copy.
+        """
+        row = self.db.execute("SELECT paused FROM user WHERE name = ?", (user,)).fetchone()
+        if row is None or row[0] is None or user in self.limits["exempt"]:
+            return False
+        query = "SELECT count(*) FROM held WHERE user = ? AND message NOT IN (SELECT message FROM script)"
+        (own,) = self.db.execute(query, (user,)).fetchone()
+        return scarce or (not by_script and own >= HELD * self.limits["messages_per_hour"])
 
     def wrote(self, recipients: list[str], now: float) -> None:
         """Remembers that users have written to these people."""

@@ -11,7 +11,8 @@
 Postfix asks at each recipient of a submitted message (to remember who it is for), at its end (to count and
 decide), and at each recipient of a bounce. When a user goes beyond a limit, this message and all that
 follow go to Postfix's hold queue: the user's program hears 250, nothing is lost, and nothing leaves until
-an administrator has looked. After a release everything is counted from zero.
+an administrator has looked. After a release everything is counted from zero. What is held has a bound (book.HELD, and
+a tenth of the disk); beyond it the user's program hears 450.
 
 What a user's Sieve script sends (redirects, answers) waits with the rest while the user is paused. It pauses nobody:
 how much that is, others decide, who write to the user. Nor is it dropped with the rest: a redirected message may be
@@ -41,7 +42,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 sys.path.append("/usr/local/lib/mastio/python")  # heldmail.PLACE
-from mastio.roles.store.book import HOUR, Book
+from mastio import heldmail
+from mastio.roles.store.book import DAY, HOUR, Book
 
 CONFIG = Path("/etc/mastio/outbound.json")
 STATE = Path("/var/lib/mastio/outbound/outbound.sqlite")
@@ -50,8 +52,12 @@ ALARM = Path("/var/lib/mastio/outbound/alarm")
 NEWS = Path("/var/lib/mastio/outbound/news")
 """There while gateways have not been told whom users have written to; the same."""
 UNKNOWN, TEMPFAIL = 3, 75
+NOBODY = "MAILER-DAEMON"
+"""How postqueue(1) calls the null sender."""
 SIEVE = "sieve"
 """Postfix's policy context for what users' scripts send (master.cf)."""
+HOLD = "HOLD beyond the limits of what one user may send"
+LATER = "450 4.7.1 Too much mail of yours waits for an administrator"
 
 
 def requests(stream: TextIO) -> Iterator[dict[str, str]]:
@@ -74,8 +80,8 @@ class Policy:
         self.instance = ""
         self.recipients: list[str] = []
 
-    def answer(self, request: dict[str, str], now: float) -> str:
-        """What Postfix is to do (access(5)), and a side note taken."""
+    def answer(self, request: dict[str, str], now: float, *, scarce: bool = False) -> str:
+        """What Postfix is to do (access(5)), and a side note taken; `scarce`: there is hardly room to hold anything."""
         user = request.get("sasl_username", "").lower()
         state, recipient = request.get("protocol_state"), request.get("recipient", "")
         if not user:
@@ -89,29 +95,27 @@ class Policy:
             return "DUNNO"
         if state != "END-OF-MESSAGE":
             return "DUNNO"
-        name = request.get("queue_id", "")
-        if request.get("policy_context") == SIEVE:
-            itself = {_mailbox(it) for it in self.recipients} == {user}
-            held = not itself and self.book.scripted(user, name, now)
+        name, by_script = request.get("queue_id", ""), request.get("policy_context") == SIEVE
+        if by_script and {heldmail.mailbox(it) for it in self.recipients} == {user}:
+            return "DUNNO"
+        if self.book.is_full(user, by_script=by_script, scarce=scarce):
+            return LATER
+        if by_script:
+            held = self.book.scripted(user, name, now)
         else:
             count = int(request.get("recipient_count") or len(self.recipients))
             sender = request.get("sender", "").lower()
             held = self.book.message(user, sender, self.recipients, count, name, now)
-        return "HOLD beyond the limits of what one user may send" if held else "DUNNO"
-
-
-def _mailbox(address: str) -> str:
-    """Whose it is, without a tag."""
-    name, at, domain = address.lower().rpartition("@")
-    return name.partition("+")[0] + at + domain
+        return HOLD if held else "DUNNO"
 
 
 def policy(config: dict[str, Any]) -> None:
     """Answers until Postfix hangs up. A question that cannot be answered ends in silence: 4xx."""
     book = Book(str(STATE), config)
-    judge = Policy(book)
+    judge, queue_folder = Policy(book), Path(config["queue"])
     for request in requests(sys.stdin):
-        answer = judge.answer(request, time.time())
+        scarce = heldmail.shortage(queue_folder) > 0
+        answer = judge.answer(request, time.time(), scarce=scarce)
         if book.alarm:
             ALARM.touch()
             book.alarm = False
@@ -179,19 +183,43 @@ def settle(book: Book, verb: str, what: str) -> int:
         mine = [it for it in mine if it["message"] == what or not it["by_script"]]
     if mine:
         messages = [it["message"] for it in mine]
-        names = "".join(f"{it}\n" for it in messages)
-        option = "-H" if verb == "release" else "-d"
-        subprocess.run(
-            ["postsuper", option, "-"], input=names, text=True, check=True, capture_output=True
-        )
-        book.forget(messages)
-        if verb == "release":
+        if verb == "drop":
+            _take("-d", messages)
+            book.forget(messages)
+        else:
+            old = {it["message"] for it in mine if is_old(it, time.time())}
+            young = [it for it in messages if it not in old]
+            _take("-H", young)
+            _take("-r", sorted(old))
+            book.forget(messages)
             written = [to for it in mine if not it["by_script"] for to in it["recipients"]]
             book.wrote(written, time.time())
             NEWS.touch()
-            for name in messages:  # else they would wait for the next run of the queue
-                subprocess.run(["postqueue", "-i", name], check=False, capture_output=True)
+            # else they would wait for the next run of the queue
+            for argv in (
+                ["postkick", "public", "pickup", "W"],
+                *(["postqueue", "-i", it] for it in young),
+            ):
+                subprocess.run(argv, check=False, capture_output=True)
     return len(mine)
+
+
+def is_old(held: dict[str, Any], now: float) -> bool:
+    """Whether a message must be queued anew (postsuper(1), -r), with the whole queue's time to be delivered: when that
+    time has passed while it was held, it would be returned at the first try that fails.
+
+    What has no sender goes as it is, however old: the gateway signs an answer by the trace line on its top, and a new
+    one would come above it. So does what is young: for a day we know by its name who has submitted it.
+    """
+    return bool(held["sender"] != NOBODY and held["arrived"] < now - DAY)
+
+
+def _take(option: str, names: list[str]) -> None:
+    """Out of the hold queue (postsuper(1))."""
+    if names:
+        words = "".join(f"{it}\n" for it in names)
+        argv = ["postsuper", option, "-"]
+        subprocess.run(argv, input=words, text=True, check=True, capture_output=True)
 
 
 def notify(book: Book, config: dict[str, Any]) -> None:
