@@ -189,13 +189,13 @@ def test_what_was_held_for_long_has_the_queues_time_again(
 
 
 def grown_old(path: str, seconds: int) -> bool:
-    """Makes a file of Postfix's queue older: its records of times (rec_type.h: T, c). Whether it has had both."""
+    """Makes a file of Postfix's queue older: its records of times (postcat(1), -e). Whether it has had both."""
     import re
     from pathlib import Path
 
     file = Path(path)
     old, count = re.subn(
-        rb"(T.|c\n)([0-9]{10})",
+        rb"(T.|create_time=)([0-9]{10})",
         lambda it: it[1] + b"%d" % (int(it[2]) - seconds),
         file.read_bytes(),
     )
