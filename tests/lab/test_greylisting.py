@@ -175,6 +175,20 @@ def delayed(lab: Lab) -> int:
     return int(lab.run(mail.the(lab, Role.GATEWAY_IN).name, ask).stdout or 0)
 
 
+@pytest.mark.parametrize("octets", [b"a\xe2\x80\xa8b@c.test", b"\xc0\x80@c.test", b'"\n"@c.test'])
+def test_show_bears_any_address(lab: Lab, alice: tuple[str, str], octets: bytes) -> None:
+    sender, gateway = somebody(), mail.the(lab, Role.GATEWAY_IN).name
+    assert send(lab, message(sender, alice[0], token(), PILLS), sender, alice[0])[0] == 451
+    call, odd = ["valkey-cli", "-s", VALKEY], f"mastio:grey:{token()}"
+    assert lab.run(gateway, [*call, "-x", "HSET", odd, "sender"], octets).stdout == b"1\n"
+    try:
+        for words in ((), ("--json",)):
+            said = lab.mastio("greylist", "show", *words)
+            assert sender in said and "@c.test" in said
+    finally:
+        lab.run(gateway, [*call, "DEL", odd])
+
+
 def test_allow_and_show(lab: Lab, alice: tuple[str, str]) -> None:
     sender, before = somebody(), delayed(lab)
     for _ in range(2):  # as a rule within the same second
