@@ -6,6 +6,8 @@ do next (`hint`). Only `mastio.cli` prints them and exits.
 
 from enum import IntEnum
 
+from mastio.foreign import printable
+
 
 class Exit(IntEnum):
     """Exit codes; those from 64 up are BSD's sysexits(3)."""
@@ -30,10 +32,13 @@ class Exit(IntEnum):
 
 
 class MastioError(Exception):
-    """An error for a person: `message` says what and where, `hint` what to do next."""
+    """An error for a person: `message` says what and where, `hint` what to do next.
+
+    In both may be a machine's own words, or a stranger's: they are printable, a line break apart.
+    """
 
     def __init__(self, message: str, *, hint: str = "", code: Exit = Exit.FAILED) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = printable(message, keep="\n")
+        self.hint = printable(hint, keep="\n")
+        super().__init__(self.message)
         self.code = code

@@ -158,7 +158,7 @@ def test_what_is_held_leaves_once_after_its_release(lab: Lab, ann: User) -> None
     letters = mail.inbox(lab, *admin, "held on the way out")
     about = [it for it in map(Message.as_string, letters) if entry["id"] in it]
     assert len(about) == 1 and "mastio quarantine release" in about[0]
-    assert "messages are held" in lab_status(lab)
+    assert " held: `mastio outbound show`" in lab_status(lab)
     # It is not a matter of the limits, and no user's to read.
     assert entry["id"] not in json.dumps(show(lab))
     assert not mail.inbox(lab, *ann, word, patience=0)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from mastio.errors import MastioError
 from mastio.foreign import printable
 
 
@@ -23,3 +24,9 @@ def test_what_cannot_be_seen_is_shown(words: str, shown: str) -> None:
 
 def test_lines_may_stay_lines() -> None:
     assert printable("a\nb\r\n\ud800", keep="\n") == "a\nb\\r\n\\ud800"
+
+
+def test_an_error_may_tell_what_a_machine_said() -> None:
+    error = MastioError("store: \x1b[2J\nno", hint="\ud800")
+    assert (error.message, error.hint) == ("store: \\x1b[2J\nno", r"\ud800")
+    assert str(error) == error.message

@@ -114,7 +114,8 @@ def _machine(name: str, facts: Mapping[str, Any] | str, nearly: float) -> Iterat
         words = f"mail waits for {hours:.1f} h: `postqueue -p` there says for whom"
         yield Note(level, name, words, Kind.QUEUE)
     if held := queue.get("hold", 0):
-        words = f"{held} messages are held: `mastio outbound show`, `mastio quarantine list`"
+        are = "message is" if held == 1 else "messages are"
+        words = f"{held} {are} held: `mastio outbound show`, `mastio quarantine list`"
         yield Note(Level.WARNING, name, words, Kind.HELD)
     if facts.get("names") is False:
         words = "its resolver finds no names: senders cannot be checked, and nothing leaves"

@@ -11,7 +11,6 @@ from mastio.digest import standing
 from mastio.digest.standing import Section
 from mastio.errors import MastioError
 from mastio.flows import expand
-from mastio.foreign import printable
 from mastio.roles.inspection import GLANCE
 from mastio.roles.restore import VERDICT
 from mastio.site.model import Role, Site
@@ -34,7 +33,7 @@ def look(site: Site, transport: Transport, *, bans: bool = True) -> Glance:
         try:
             said = Vantage(machine, ground, time.monotonic() + SECONDS).ask(glance.now)
         except MastioError as error:
-            return printable(error.message)
+            return error.message
         return said if answer.sensible(said) else "its answer makes no sense"
 
     def kept_out() -> int | None:

@@ -18,6 +18,7 @@ from typing import Any
 
 from mastio.errors import Exit, MastioError
 from mastio.files import put
+from mastio.foreign import printable
 from mastio.integrity import database, expected, facts
 from mastio.integrity.difference import Difference
 from mastio.integrity.place import Last, Place, Reference, Verdict
@@ -307,5 +308,5 @@ def _why(error: Exception) -> tuple[str, bool]:
     if isinstance(error, MastioError):
         return error.message, isinstance(error, TamperedError)
     if isinstance(error, OSError | ValueError):
-        return str(error), isinstance(error, ValueError)
-    return f"its answer makes no sense: {type(error).__name__}: {error}", True
+        return printable(str(error)), isinstance(error, ValueError)
+    return printable(f"its answer makes no sense: {type(error).__name__}: {error}"), True

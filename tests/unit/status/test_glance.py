@@ -59,6 +59,7 @@ def test_what_is_wrong_with_the_server_that_carries_them_is_said() -> None:
         ({"queue": {**FACTS["queue"], "oldest": 5400.0}}, Level.WARNING, "mail waits for 1.5 h"),
         ({"queue": {**FACTS["queue"], "oldest": 18000.0}}, Level.BAD, "mail waits for 5.0 h"),
         ({"queue": {**FACTS["queue"], "hold": 4}}, Level.WARNING, "4 messages are held"),
+        ({"queue": {**FACTS["queue"], "hold": 1}}, Level.WARNING, "1 message is held"),
         ({"names": False}, Level.BAD, "finds no names"),
     ],
 )  # fmt: skip
