@@ -257,8 +257,8 @@ class _Table:
     def _shut(self) -> Iterator[str]:
         """Doors that the watch has closed for a time (`roles/watch/doors.py`): within a conversation, too."""
         if self._has_doors:
-            yield "# What comes to a door that is closed hears so at once, within a conversation too."
-            yield "tcp dport @shut counter reject with tcp reset"
+            yield "# Who is led to a door that is closed hears so at once, within a conversation too."
+            yield "ct status dnat tcp dport @shut counter reject with tcp reset"
 
     @property
     def _has_doors(self) -> bool:

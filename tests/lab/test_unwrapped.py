@@ -244,6 +244,8 @@ AS_ANY = {
     "base64": ("in-a-part", "base64", "{half}\n{rest}\n"),
     "base64-in-a-message": ("in-a-message", "BASE64", "{data}"),
     "quoted-printable": ("in-a-part", "quoted-printable", "x=3D1 \n=6F=\n=6Fd, =\nbegin\n="),
+    "a-year": ("in-a-part", "quoted-printable", "Begin 644 it is.\nbegin 2026=2E\n"),
+    "twice-as-it-is": ("in-a-part", "8bit\nContent-Transfer-Encoding: 7bit", "Words."),
 }
 
 

@@ -78,8 +78,8 @@ CLEANING: tuple[Key, ...] = (
     _attachments("macro_documents", "office documents with macros"),
     _attachments(
         "encrypted_archives",
-        "archives that no scanner can look through: with a password, too deep, too large, RAR; and files that a mail "
-        "program finds in the text (uuencode)",
+        "archives that no scanner can look through: with a password, too deep, too large, RAR; files that a mail "
+        "program finds in the text (uuencode), Outlook's winmail.dat with more than one file, and odd encodings",
     ),
     _leaving(
         "dangerous_attachments",
@@ -113,7 +113,8 @@ CLEANING: tuple[Key, ...] = (
         for name, meaning in (
             (
                 "messages_per_hour",
-                "So many messages a user may send in an hour; what follows is held.",
+                "So many messages a user may send in an hour; what follows is held, and from ten times as many on "
+                "refused for now.",
             ),
             ("recipients_per_hour", "So many recipients a user may write to in an hour."),
             (

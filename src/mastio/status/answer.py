@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 Test = Callable[[object], bool]
 
-_LARGEST = 1e18
+_LARGEST = 1e20
+"""Above what file systems say that do not count their inodes (-1 as statvfs(3) has it, 2⁶⁴ - 1)."""
 
 
 def sensible(said: object) -> bool:

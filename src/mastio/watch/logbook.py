@@ -132,7 +132,7 @@ def listen(
     heard: dict[str, Any] = state.get("heard", {})
     for machine in machines:
         one = Heard(**heard.get(machine, {}))
-        lost = state.setdefault("lost", {}).setdefault(machine, {})
+        lost, off = state.setdefault("lost", {}).setdefault(machine, {}), one.off
         for it in signs(logs, machine, offsets):
             if isinstance(it, Loss):
                 if more := losses.grown(lost, it):
@@ -141,14 +141,19 @@ def listen(
                 continue
             for words in one.take(it):
                 happened(f"{machine} clock set", words)
-        if machine in shut:
+        # Who was silent before its door was closed is so still.
+        if machine in shut and (
+            machine in kept_out or "silent" not in one.state(now, state["since"])
+        ):
             kept_out[machine] = now
-        said = one.state(now, max(state["since"], kept_out.get(machine, 0.0)))
+        expected = max(state["since"], kept_out.get(machine, 0.0))
         if machine in kept_out:
-            said.pop("clock", None)
-            if one.arrived > kept_out[machine] and one.arrived - one.clock <= life.OFF:
-                del kept_out[machine]  # it has caught up
-        wrong |= {f"{machine} {kind}": words for kind, words in said.items()}
+            came = one.arrived > kept_out[machine] and one.arrived - one.clock <= life.OFF
+            if came or now - kept_out[machine] > life.REMEMBERED:
+                del kept_out[machine]  # it has caught up, or its clock is what is late
+            else:
+                one.off = off  # what waited says nothing of its clock
+        wrong |= {f"{machine} {kind}": words for kind, words in one.state(now, expected).items()}
         heard[machine] = one.plain()
     for event in events:
         name, _, words = event.partition("|")

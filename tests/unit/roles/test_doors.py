@@ -90,7 +90,7 @@ def test_a_closed_door_is_closed_within_a_conversation_too(site: Site) -> None:
             assert "shut" not in rules
             continue
         assert "set shut {\n        type inet_service\n        flags timeout\n    }" in rules
-        closed = rules.index("tcp dport @shut counter reject with tcp reset")
+        closed = rules.index("ct status dnat tcp dport @shut counter reject with tcp reset")
         own = rules[rules.index("chain input {") :]
         assert rules.index("chain input {") < closed
         assert own.index("@shut") < own.index("ct state established,related accept")

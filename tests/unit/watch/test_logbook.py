@@ -171,6 +171,38 @@ def test_a_clock_that_is_behind_without_a_door_that_was_closed_is_told(logs: Pat
     assert "store clock" in listen(logs, state, BOTH, NOW + 121)
 
 
+def test_who_was_silent_before_the_doors_were_closed_is_so_still(logs: Path) -> None:
+    state: dict[str, Any] = {}
+    listen(logs, state, BOTH, NOW + 1)
+    for minute, closed in ((4, ()), (7, ()), (10, BOTH), (11, BOTH)):
+        write(logs, "gateway", 3 + minute, NOW + minute * 60)
+        wrong = listen(logs, state, BOTH, NOW + minute * 60 + 1, closed)
+        assert ("store silent" in wrong) is (minute >= 7)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_door_that_was_closed_hides_no_clock_for_ever(logs: Path, before: bool) -> None:
+    state: dict[str, Any] = {}
+    listen(logs, state, BOTH, NOW + 1)
+    number = 3
+
+    def look(minute: int, behind: float, closed: tuple[str, ...] = ()) -> bool:
+        """Whether the store's clock is told to be wrong."""
+        nonlocal number
+        number += 1
+        at = NOW + minute * 60
+        if not closed:
+            late(logs, number, written=at - behind, at=at)
+        return "store clock" in listen(logs, state, BOTH, at + 1, closed)
+
+    told = [look(minute, 100 if before else 0) for minute in range(1, 4)]
+    assert told == [False, before, before]
+    assert [look(minute, 0, ("store",)) for minute in range(4, 8)] == [before] * 4
+    assert [look(minute, 100) for minute in range(8, 12)] == [before] * 4
+    # Nothing waits for that long: it is the clock.
+    assert look(8 + 24 * 60, 100) and look(9 + 24 * 60, 100)
+
+
 def late(logs: Path, number: int, written: float, at: float) -> None:
     """A sign of the store that comes later than it was written."""
     with (logs / "store" / f"{DAY}.log").open("a") as file:

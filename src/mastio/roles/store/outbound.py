@@ -227,7 +227,8 @@ def notify(book: Book, config: dict[str, Any]) -> None:
     for user, reason in book.notices():
         _mail(
             config, config["admin"], f"Outgoing mail of {user} is held",
-            f"{user} has sent {reason}.\n\nWhat {user} sends from now on is held on the store, not lost. "
+            f"{user} has sent {reason}.\n\nWhat {user} sends from now on is held on the store, not lost; "
+            "when very much is held, more is refused for now. "
             "If the account is in the wrong hands, change its password first (mastio user change), then:\n\n"
             f"  mastio outbound show              what is held\n"
             f"  mastio outbound release {user}    send it, and count from zero\n"
@@ -236,8 +237,8 @@ def notify(book: Book, config: dict[str, Any]) -> None:
         _mail(
             config, user, "Your outgoing mail is being held",
             f"You have sent {reason}.\n\nTo protect you and everybody you write to, your messages now wait until "
-            f"an administrator ({config['admin']}) has looked at them. They are not lost; do not send them "
-            "again. If it was not you who sent them, change your password now.\n",
+            f"an administrator ({config['admin']}) has looked at them. What was taken is not lost; do not send "
+            "it again. If it was not you who sent them, change your password now.\n",
         )  # fmt: skip
         book.told(user)
 

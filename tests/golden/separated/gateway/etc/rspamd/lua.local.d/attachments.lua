@@ -75,11 +75,13 @@ local function look_within(text, found)
 end
 
 -- Where ClamAV stops, or takes another way, and other readers go on: behind the end of a block of base64, at a blank behind
--- a line that goes on (RFC 2045, 6.7 and 6.8), and at what begins as uuencode does.
+-- a line that goes on (RFC 2045, 6.7 and 6.8), and at what it takes for the beginning of uuencode.
 local GOES_ON = {
-  ["base64"] = rspamd_regexp.create("/=[^A-Za-z0-9+\\/]*[A-Za-z0-9+\\/]|(?:^|\\n)begin [0-9]/i"),
-  ["quoted-printable"] = rspamd_regexp.create("/=(?:[ \\t]|\\r\\r)[ \\t\\r]*\\n|(?:^|\\n)begin [0-9]/i"),
+  ["base64"] = rspamd_regexp.create("/=[^A-Za-z0-9+\\/]*[A-Za-z0-9+\\/]|(?:^|\\n)b[Ee][Gg][Ii][Nn] [0-9]{3} /"),
+  ["quoted-printable"] = rspamd_regexp.create("/=(?:[ \\t]|\\r\\r)[ \\t\\r]*\\n|(?:^|\\n)b[Ee][Gg][Ii][Nn] [0-9]{3} /"),
 }
+
+local AS_IS = { ["7bit"] = true, ["8bit"] = true, ["binary"] = true }
 
 -- A part's encoding has names that not all scanners know (uue); others are read alike only when they stand alone
 -- (RFC 2045, 6.1): of "base64 (x)" or of two fields that contradict each other the store makes what it likes.
@@ -88,7 +90,7 @@ local function is_encoded_strangely(part)
   for _, header in ipairs(part:get_header_full("Content-Transfer-Encoding") or {}) do
     local way = house.trim((header.value or ""):lower())
     first = first or way
-    if way ~= first or way:find("uue") then return true end
+    if way ~= first and not (AS_IS[way] and AS_IS[first]) or way:find("uue") then return true end
     if way:find("base64") and way ~= "base64" then return true end
     if way:find("quoted") and way ~= "quoted-printable" then return true end
   end
