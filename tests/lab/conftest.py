@@ -222,6 +222,18 @@ def lab(own_lab: None) -> Iterator[TheLab]:
         provider.down()
 
 
+@pytest.fixture(scope="module")
+def alice(lab: TheLab) -> tuple[str, str]:
+    """The first user; address and password."""
+    return next(iter(lab.accounts.items()))
+
+
+@pytest.fixture(scope="module")
+def bob(lab: TheLab) -> tuple[str, str]:
+    """The second."""
+    return list(lab.accounts.items())[1]
+
+
 @pytest.fixture
 def somebody(lab: TheLab) -> Iterator[tuple[str, str]]:
     """A user of this test alone, whose password and filters may be changed; address and password."""

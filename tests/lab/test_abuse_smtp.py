@@ -37,11 +37,6 @@ def patient(lab: Lab) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def alice(lab: Lab) -> tuple[str, str]:
-    return next(iter(lab.accounts.items()))
-
-
 def address(lab: Lab, version: int = 4) -> str:
     return str(next(it for it in lab.site.public if it.version == version))
 

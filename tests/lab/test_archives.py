@@ -128,11 +128,6 @@ REFUSED = {
 }
 
 
-@pytest.fixture(scope="module")
-def alice(lab: Lab) -> tuple[str, str]:
-    return next(iter(lab.accounts.items()))
-
-
 @pytest.mark.parametrize("name", FILED)
 def test_what_nobody_can_look_into_is_filed_away(
     lab: Lab, alice: tuple[str, str], name: str

@@ -21,16 +21,6 @@ pytestmark = pytest.mark.lab
 ME = f"stranger@{outside.PLAIN}"
 
 
-@pytest.fixture
-def alice(lab: Lab) -> tuple[str, str]:
-    return next(iter(lab.accounts.items()))
-
-
-@pytest.fixture
-def bob(lab: Lab) -> tuple[str, str]:
-    return list(lab.accounts.items())[1]
-
-
 def handed(lab: Lab, sender: str, recipient: str, to: str) -> list[tuple[int, str]]:
     """A stranger's message to somebody with these words in its envelope; the replies."""
     text = message(ME, to, token()).as_string()

@@ -51,16 +51,6 @@ def tuned(lab: Lab) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def alice(lab: Lab) -> tuple[str, str]:
-    return next(iter(lab.accounts.items()))
-
-
-@pytest.fixture
-def bob(lab: Lab) -> tuple[str, str]:
-    return list(lab.accounts.items())[1]
-
-
 def send(lab: Lab, letter: EmailMessage | str, sender: str, *to: str, forged: bool = True,
          version: int = 4) -> tuple[int, str]:  # fmt: skip
     """Hands a message to the MX: from a host that no policy names, or (not `forged`) from Carol's own."""

@@ -75,11 +75,6 @@ def first(lab: Lab) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def alice(lab: Lab) -> tuple[str, str]:
-    return next(iter(lab.accounts.items()))
-
-
-@pytest.fixture(scope="module")
 def other(lab: Lab, alice: tuple[str, str]) -> Iterator[str]:
     """Alice's address in a second domain."""
     domain = f"{token()}.test"

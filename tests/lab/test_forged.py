@@ -20,11 +20,6 @@ from tests.lab.test_filter import PILLS, arrives, fires, send, somebody
 pytestmark = pytest.mark.lab
 
 
-@pytest.fixture
-def alice(lab: Lab) -> tuple[str, str]:
-    return next(iter(lab.accounts.items()))
-
-
 @pytest.fixture(scope="module")
 def key(lab: Lab) -> str:
     """The key by which Carol's MTA signs."""

@@ -29,11 +29,6 @@ def impatient(lab: Lab) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def alice(lab: Lab) -> tuple[str, str]:
-    return next(iter(lab.accounts.items()))
-
-
 def test_only_suspicious_mail_must_come_again(lab: Lab, alice: tuple[str, str]) -> None:
     word, sender = token(), somebody()
     letter = message(sender, alice[0], word, PILLS)

@@ -121,11 +121,6 @@ def prose(word: str) -> str:
     return " ".join(f"{word}{chr(97 + it // 5)}{chr(97 + it % 5)}" for it in range(25))
 
 
-@pytest.fixture
-def alice(lab: Lab) -> tuple[str, str]:
-    return next(iter(lab.accounts.items()))
-
-
 def arrive(lab: Lab, user: tuple[str, str], word: str) -> None:
     mail.from_carol(lab, message(CAROL, user[0], word, prose(word)))
     assert mail.inbox(lab, *user, word), "the message did not arrive"

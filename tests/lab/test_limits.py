@@ -80,11 +80,6 @@ def look(lab: Lab, *about: str) -> dict[str, str]:
     return {name: found[name]["alarm"]["verdict"] for name in about if name in found}
 
 
-@pytest.fixture
-def alice(lab: Lab) -> tuple[str, str]:
-    return next(iter(lab.accounts.items()))
-
-
 def test_a_store_whose_disk_is_full_loses_nothing(lab: Lab, alice: tuple[str, str]) -> None:
     store, word = the(lab, Role.STORE).name, token()
     assert look(lab, f"disk {store}") == {}

@@ -30,16 +30,6 @@ GTUBE = "XJS*C4JDBQADN1.NSBN3*2IDNEN*" + "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.3
 
 
 @pytest.fixture
-def alice(lab: Lab) -> tuple[str, str]:
-    return next(iter(lab.accounts.items()))
-
-
-@pytest.fixture
-def bob(lab: Lab) -> tuple[str, str]:
-    return list(lab.accounts.items())[1]
-
-
-@pytest.fixture
 def domain(lab: Lab) -> str:
     return lab.site.domains[0]
 

@@ -18,16 +18,6 @@ from tests.lab.patience import PATIENCE, at_last, eventually
 pytestmark = pytest.mark.lab
 
 
-@pytest.fixture
-def alice(lab: Lab) -> tuple[str, str]:
-    return next(iter(lab.accounts.items()))
-
-
-@pytest.fixture
-def bob(lab: Lab) -> tuple[str, str]:
-    return list(lab.accounts.items())[1]
-
-
 def marked(recipient: str, word: str, reason: str = "dangerous attachment") -> EmailMessage:
     """A message as the gateway hands it in when it wants it held back."""
     content = message(CAROL, recipient, word, "See the attachment.")

@@ -38,11 +38,6 @@ LIMITS = ("/etc/rspamd/local.d/options.inc", "/etc/rspamd/local.d/worker-proxy.i
 """Where it stands how long a scan may take: ALLOWED."""
 
 
-@pytest.fixture
-def alice(lab: Lab) -> tuple[str, str]:
-    return next(iter(lab.accounts.items()))
-
-
 def nested(depth: int) -> bytes:
     """The test virus, so many archives deep."""
     data = EICAR.encode()

@@ -80,11 +80,6 @@ def wordy(to: str, word: str, text: str, way: str) -> str:
     return f"{head}\nContent-Transfer-Encoding: {way or '7bit'}\n\n{text}"
 
 
-@pytest.fixture(scope="module")
-def alice(lab: Lab) -> tuple[str, str]:
-    return next(iter(lab.accounts.items()))
-
-
 @pytest.mark.parametrize("name", TEXTS_REFUSED)
 def test_what_is_seen_of_a_file_in_the_text_is_judged(
     lab: Lab, alice: tuple[str, str], name: str

@@ -35,11 +35,6 @@ def webmail(lab: Lab, chromium: Browser, request: pytest.FixtureRequest) -> Iter
     session.close()
 
 
-@pytest.fixture
-def alice(lab: Lab) -> tuple[str, str]:
-    return next(iter(lab.accounts.items()))
-
-
 def test_carols_mail_is_read_and_answered(
     lab: Lab, webmail: Webmail, alice: tuple[str, str]
 ) -> None:
