@@ -12,13 +12,14 @@ import multiprocessing
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from mastio.digest.lines import HOUR, Reader, Step
+from mastio.digest.lines import HOUR, Later, Reader
 from mastio.digest.memory import Memory
 from mastio.digest.origins import Origins
 from mastio.digest.shapes import Seen
@@ -42,11 +43,13 @@ class Piece:
     hour: str = ""
     """Of its last line."""
     hours: dict[str, Tally] = field(default_factory=dict)
-    later: list[tuple[bytes, Step, tuple[Any, ...]]] = field(default_factory=list)
+    later: list[Later] = field(default_factory=list)
     live: dict[bytes, tuple[str, bytes, int]] = field(default_factory=dict)
     """Messages that began in it and have not ended."""
 
 
+Worker = tuple[Any, Connection]
+"""A process, and our end of the pipe to it."""
 Read = Callable[[Reader, Path, int, int], Iterator[tuple[int, int]]]
 """Reads from one offset to another; number of lines and the offset after each block (`keeping.blocks`)."""
 
@@ -76,36 +79,42 @@ def pieces_of(
     todo: Iterable[tuple[Path, int, int]], read: Read, origins: Origins, workers: int, size: int
 ) -> Iterator[tuple[Path, Piece]]:
     """The pieces of files between two offsets, in order. Raises OSError when a worker has died."""
-    context = multiprocessing.get_context("fork")
     waiting = deque(
         (path, *ends)
         for path, start, end in todo
         for ends in pairwise(bounds(path, start, end, size))
     )
-    running: deque[tuple[Any, Connection, Path]] = deque()
+    context = multiprocessing.get_context("fork")
+    crew: list[Worker] = []
+    busy: deque[tuple[Worker, Path]] = deque()
+
+    def give(worker: Worker) -> None:
+        piece = waiting.popleft()
+        with suppress(ConnectionError):  # who has died does not answer either
+            worker[1].send(piece)
+        busy.append((worker, piece[0]))
+
     try:
-        while waiting or running:
-            # One more: who has ended waits until he is heard.
-            while waiting and len(running) <= workers:
-                ours, its = context.Pipe(duplex=False)
-                piece = waiting.popleft()
-                process = context.Process(
-                    target=_work, args=(its, *piece, read, origins), daemon=True
-                )
-                process.start()
-                its.close()
-                running.append((process, ours, piece[0]))
-            process, ours, path = running[0]
+        # One more: who has read his piece waits until he is heard.
+        while waiting and len(crew) <= workers:
+            ours, its = context.Pipe()
+            theirs = [ours, *(pipe for _, pipe in crew)]
+            process = context.Process(target=_work, args=(its, theirs, read, origins), daemon=True)
+            process.start()
+            its.close()
+            crew.append((process, ours))
+            give(crew[-1])
+        while busy:
+            worker, path = busy.popleft()
             try:
-                found: Piece = ours.recv()
-            except EOFError:
+                found: Piece = worker[1].recv()
+            except (EOFError, ConnectionError):
                 raise OSError(f"a process that read {path} has died") from None
-            process.join()
-            ours.close()
-            running.popleft()
+            if waiting:
+                give(worker)
             yield path, found
     finally:
-        for process, ours, _ in running:
+        for process, ours in crew:
             process.kill()
             process.join()
             ours.close()
@@ -124,8 +133,20 @@ def take(reader: Reader, piece: Piece) -> None:
         reader.stands_at(piece.hour)
 
 
-def _work(pipe: Connection, path: Path, start: int, end: int, read: Read, origins: Origins) -> None:
-    gc.disable()  # it ends with its piece
+def _work(pipe: Connection, theirs: list[Connection], read: Read, origins: Origins) -> None:
+    for other in theirs:
+        other.close()  # else it would not end when the process that asks has died
+    gc.disable()  # it looks at all names again and again
+    while True:
+        try:
+            path, start, end = pipe.recv()
+            pipe.send(_read(path, start, end, read, origins))
+        except (EOFError, ConnectionError):
+            return
+        gc.collect()
+
+
+def _read(path: Path, start: int, end: int, read: Read, origins: Origins) -> Piece:
     piece, memory = Piece(end=start), Memory()
     memory.origins = origins
     # It spares repetitions, no more: for what there is room is known where all is.
@@ -133,10 +154,6 @@ def _work(pipe: Connection, path: Path, start: int, end: int, read: Read, origin
     reader = Reader(path.parent.name, memory, piece.hours, ahead=True)
     for number, offset in read(reader, path, start, end):
         piece.lines, piece.end = piece.lines + number, offset
-    piece.hour, piece.later, piece.live = (
-        memory.hours.get(reader.machine, ""),
-        reader.later,
-        reader.live,
-    )
-    pipe.send(piece)
-    pipe.close()
+    piece.hour = memory.hours.get(reader.machine, "")
+    piece.later, piece.live = reader.later, reader.live
+    return piece

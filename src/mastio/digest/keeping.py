@@ -94,6 +94,8 @@ class Keeping:
                     offset = min(offset, status.st_size)
                 present[name] = [status.st_ino, offset]
                 todo.append((path, offset, status.st_size))
+            # Long ones last, which are read in pieces: so nobody waits for one who still reads.
+            todo.sort(key=lambda it: it[2] - it[1])
             for path, number, end in _all(todo, memory, tallies, workers, piece):
                 place = present[_name(path)]
                 lines, read, place[1] = lines + number, read + end - place[1], end

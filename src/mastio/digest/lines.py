@@ -18,7 +18,7 @@ from typing import Any
 
 from mastio.digest.memory import LIVE, Memory, as_text
 from mastio.digest.shapes import LONGEST, Shares
-from mastio.digest.summary import KEPT, Novelty
+from mastio.digest.summary import EXAMPLE, KEPT, WHEN, Novelty
 from mastio.digest.tally import Tally
 
 Handler = Callable[[bytes, bytes], Any]
@@ -27,6 +27,11 @@ Reading = tuple[Callable[[bytes, Handler | None], Handler | None], Handler | Non
 """How a text is read: what tells a handler by its first letters, and the handler of all others."""
 Step = Callable[..., None]
 """What hangs on what came before. Takes the reader and plain data; a module's function, so that it can be sent."""
+Later = tuple[bytes, Step, int, list[Any]]
+"""What was put off: the hour, a step that is to be done some times, how much it takes, and what it takes each time.
+
+All in one list, since there are ten thousands: each tuple of its own would be sent, and looked at by the collector.
+"""
 LETTERS = 8
 """By how many of its first bytes a program's line is told apart."""
 SKIP: None = None
@@ -69,8 +74,7 @@ class Reader:
         """Hour (`2026-11-24T21`) → what was counted; filled here."""
         self.tally = Tally()
         self.ahead = ahead
-        self.later: list[tuple[bytes, Step, tuple[Any, ...]]] = []
-        """Hour, step, and what it takes."""
+        self.later: list[Later] = []
         self.live = memory.live.setdefault(machine, {})
         self._start = 33 + len(machine.encode()) + 1 + 33
         self._heads: dict[bytes, Reading] = {}
@@ -204,28 +208,33 @@ class Reader:
         """Lines up to that hour were read by others."""
         self._hour, self.memory.hours[self.machine] = hour.encode(), hour
 
-    def catch_up(self, later: Iterable[tuple[bytes, Step, tuple[Any, ...]]]) -> None:
+    def catch_up(self, later: Iterable[Later]) -> None:
         """Does what a reader ahead of this one has put off."""
-        for hour, step, args in later:
-            self.tally = self.hours.setdefault(hour.decode(), Tally())
-            try:
-                step(self, *args)
-            except UNREADABLE:
-                self.tally.counts["reading.unreadable"] += 1
+        former = None
+        for hour, step, number, taken in later:
+            if hour != former:
+                former, self.tally = hour, self.hours.setdefault(hour.decode(), Tally())
+            for args in zip(*[iter(taken)] * number, strict=True):
+                try:
+                    step(self, *args)
+                except UNREADABLE:
+                    self.tally.counts["reading.unreadable"] += 1
 
     # --- for the programs' readers --------------------------------------------------------------
 
     def then(self, step: Step, *args: Any) -> None:
-        """Does what hangs on all that came before."""
-        if self.ahead:
-            self.later.append((self._last, step, args))
-        else:
+        """Does what hangs on all that came before. `args` are as many each time, one at least."""
+        if not self.ahead:
             step(self, *args)
+        elif self.later and self.later[-1][1] is step and self.later[-1][0] == self._last:
+            self.later[-1][3].extend(args)
+        else:
+            self.later.append((self._last, step, len(args), list(args)))
 
     def puts_off(self, line: bytes) -> bool:
         """Whether a line of a message that is not known is put off, since it may have been known before."""
         if self.ahead:
-            self.later.append((self._last, _again, (line,)))
+            self.then(_again, line)
         return self.ahead
 
     def _unknown(self, tag: bytes) -> Handler:
@@ -264,8 +273,9 @@ class Reader:
 
     def news(self, kind: str, what: str, text: bytes, line: bytes) -> None:
         """Tells of something new."""
-        example = f"{self.machine} {as_text(text[:200])}"
-        self.tally.summary.meet(kind, what[: 2 * LONGEST], Novelty(example, 1, as_text(line[:32])))
+        example = f"{self.machine} {as_text(text[:EXAMPLE])}"
+        when = as_text(line[:WHEN])
+        self.tally.summary.meet(kind, what[: 2 * LONGEST], Novelty(example, 1, when))
 
     def filled(self, known: Shares, group: str) -> None:
         """After something new: tells when there is no room for more of that machine's."""

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
+from mastio.digest.summary import EXAMPLE, WHEN
+
 _MOST = 50_000
 
 
@@ -53,7 +55,7 @@ def came(reader: Any, user: bytes, address: bytes, text: bytes, line: bytes) -> 
     name = user.decode("utf-8", "backslashreplace")
     # A reader that is ahead remembers its own piece: what is none the second time there is none afterwards.
     if not reader.ahead or reader.memory.networks.new(reader.machine, name, where):
-        reader.then(_network, name, where, text, line)
+        reader.then(_network, name, where, text[:EXAMPLE], line[:WHEN])
 
 
 def _network(reader: Any, name: str, where: str, text: bytes, line: bytes) -> None:

@@ -23,6 +23,8 @@ KEPT = 500
 """How many names a top keeps."""
 NEWS = 100
 """How many new things of a kind a summary tells of; of the others only the number."""
+EXAMPLE, WHEN = 200, 32
+"""Octets of a text, and of the line it stands in, that something new is told with: what it says, and when it came."""
 BOUNDS: tuple[float, ...] = tuple(
     float(round(base * 10**power, 3))
     for power in range(-2, 6)

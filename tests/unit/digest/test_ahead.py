@@ -3,6 +3,7 @@
 import json
 import os
 from ipaddress import ip_address
+from multiprocessing import Pipe, active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +100,27 @@ def test_a_worker_that_dies_leaves_nothing_half_counted(
 ) -> None:
     with monkeypatch.context() as dying:
         dying.setattr(ahead, "_work", lambda *_: os._exit(9))
-        with pytest.raises(OSError, match=r"firewall/.*\.log has died"):
+        with pytest.raises(OSError, match=r"webmail/.*\.log has died"):
             read(tmp_path / "several", logs, 3)
+    assert not active_children()
     assert (
         read(tmp_path / "several", logs, 3)[1].keys() == read(tmp_path / "one", logs, 1)[1].keys()
     )
     assert hours(tmp_path / "several") == hours(tmp_path / "one")
+
+
+def test_workers_end_with_the_log_and_with_who_asks(tmp_path: Path, logs: Path) -> None:
+    read(tmp_path, logs, 3)
+    assert not active_children()
+    ours, its = Pipe()
+    worker = get_context("fork").Process(
+        target=ahead._work, args=(its, [ours], keeping.blocks, Origins())
+    )
+    worker.start()
+    its.close()
+    ours.close()
+    worker.join(10)
+    assert worker.exitcode == 0
 
 
 def hours(folder: Path) -> list[Any]:
