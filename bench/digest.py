@@ -17,6 +17,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Thread
 
 import click
 from bench import loglines
@@ -55,13 +56,20 @@ def run(command: list[str], folder: Path) -> Cost:
         process = subprocess.Popen(
             command, stdout=output, stderr=subprocess.DEVNULL, env=env, start_new_session=True
         )
-    while True:
-        memory = max(memory, resident(process.pid))
-        done, status, used = os.wait4(process.pid, os.WNOHANG)
-        if done:
-            break
-        time.sleep(0.05)
+    ended = Event()
+
+    def look() -> None:
+        nonlocal memory
+        # Not more often: it takes its time from those whom it looks at.
+        while not ended.wait(0.2):
+            memory = max(memory, resident(process.pid))
+
+    looking = Thread(target=look)
+    looking.start()
+    _, status, used = os.wait4(process.pid, 0)
     wall, cpu = time.monotonic() - began, used.ru_utime + used.ru_stime
+    ended.set()
+    looking.join()
     process.returncode = status
     if status:
         fail(f"{command} ended with {status}")
