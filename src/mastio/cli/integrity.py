@@ -80,7 +80,7 @@ def check(app: App, machines: tuple[str, ...], deep: bool, as_json: bool) -> Exi
 def begin(app: App, as_json: bool) -> Exit:
     """Take the first reference of each machine that has none.
 
-    The first `mastio apply` does this by itself; in the lab, where nothing begins by itself, this does.
+    `mastio apply` does this by itself; in the lab, where nothing begins by itself, this does.
     """
     names = [it.name for it in app.site().machines]
     return _follow(_integrity(app).begin(names), as_json)

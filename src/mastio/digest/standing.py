@@ -199,6 +199,8 @@ def _integrity(data: Mapping[str, Any], names: Sequence[str], now: float) -> Ite
                     Level.ACT, f"{name}: integrity cannot be measured any more: {it['why']}", remedy
                 )
             )
+        elif not it["measured"]:
+            needs.append(Need(Level.ACT, f"{name} was never measured: {it['why']}", remedy))
         elif now - it["measured"] > LATE:
             needs.append(
                 Need(Level.ACT, f"{name} was not measured since {_day(it['measured'])}", remedy)

@@ -193,7 +193,7 @@ class Work:
     def _check(self, machine: str, *, deep: bool = False) -> tuple[Last, Seen]:
         reference = self._reference(machine)
         if reference is None:
-            raise MastioError("no reference was taken yet: `mastio apply` takes it")
+            raise MastioError("no reference was taken yet: `mastio integrity begin` takes it")
         return judged(reference, self._see(machine, deep=deep))
 
     def _settle(self, machine: str, order: Mapping[str, Any]) -> tuple[Last, Seen]:

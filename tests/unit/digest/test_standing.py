@@ -160,6 +160,7 @@ def old_glance() -> dict[str, Any]:
         (integrity(differences=3, verdict="differs"), Level.ACT, "store: 3 differences that nobody accepted"),
         (integrity(tampered=True, why="not our tools"), Level.ACT, "cannot be measured any more: not our tools"),
         (integrity(measured=NOW - 5 * 3600), Level.ACT, "store was not measured since"),
+        (integrity(measured=0.0, why="no reference"), Level.ACT, "store was never measured: no reference"),
         (backups(newest=NOW - 7200), Level.ACT, "store has no archive since"),
         (backups(newest=0.0), Level.ACT, "store has no archive"),
         (backups(refused=["3 objects were deleted"]), Level.ACT, "tried to do more than add: 3 objects"),
