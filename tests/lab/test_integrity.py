@@ -191,6 +191,10 @@ def test_all_that_an_intruder_does_is_named_whatever_aide_is_on_the_machine(
             "udp 0.0.0.0 port 44444 (unbound)": "new listener", "ghost: its program": "deleted but running",
         }  # fmt: skip
         assert all(what in mail for what in kinds)
+        shown = mastio(lab.folder, "integrity", "status").stdout
+        assert (
+            "  /etc/issue: changed: content\n" in shown and "more: `mastio integrity check" in shown
+        )
         assert {it["last"]["verdict"] for it in known.values()} == {"clean"}
         report = verify(lab, "--only", "I1,I2")
         assert {it["check"]: it["verdict"] for it in report["findings"]} == {

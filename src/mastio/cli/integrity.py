@@ -14,6 +14,8 @@ from mastio.integrity.difference import Difference, Kind
 from mastio.integrity.place import Verdict
 from mastio.report.words import span
 
+SHOWN = 20
+"""Differences of a machine that `status` tells."""
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 why_option = click.option(
     "--why", required=True, metavar="TEXT", help="The reason, for the log on watch."
@@ -165,7 +167,11 @@ def _print_last(machine: str, last: dict[str, Any]) -> None:
     spent = f" ({last['seconds']:.1f} s, {last['cpu']:.1f} s of CPU)" if last["cpu"] else ""
     why = f": {last['why']}" if last["why"] else ""
     click.secho(f"{machine}: {last['verdict']}{many}{why}{spent}", fg="green" if good else "red")
-    for it in last["differences"]:
+    _print_differences(last["differences"])
+
+
+def _print_differences(differences: list[dict[str, Any]]) -> None:
+    for it in differences:
         click.echo("  " + Difference(it["what"], Kind(it["kind"]), it["words"]).line)
 
 
@@ -185,3 +191,7 @@ def _print_status(row: dict[str, Any]) -> None:
     click.secho(words, fg="green" if good else "red")
     if last["why"]:
         click.echo(f"  {last['why']}")
+    shown, more = last["differences"][:SHOWN], len(last["differences"]) - SHOWN
+    _print_differences(shown)
+    if more > 0:
+        click.echo(f"  … and {more} more: `mastio integrity check {row['machine']}` tells all")
