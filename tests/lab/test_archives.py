@@ -3,6 +3,7 @@
 What a scanner could not look through is no clean archive: `filter.encrypted_archives`, which files it away here.
 """
 
+import bz2
 import gzip
 import lzma
 from base64 import b64decode
@@ -42,6 +43,19 @@ PACKED = b64decode(
     "XQAQAAAMZgoBbl5UOQAA"
 )
 """Two files, and their names packed: Rspamd reads such by another way."""
+BZIP2 = b64decode(
+    "N3q8ryccAASu+N7QZgAAAAAAAABiAAAAAAAAAKlmBTtCWmg5MUFZJlNZhlLL0wAAHx6AJnoGgG9l310AAiAASIppoDEDT0jGp6J6EU0AMAAA"
+    "DiCL9cj4AJTIf6h2D8/IuaopbGcWMJcjrk2gDNF0UHWPyxASE95zcLidoXckU4UJCGUsvTABBAYAAQlmAAcLAQABAwQCAgxEAAgKATzPUWgA"
+    "AAUBGQwAAAAAAAAAAAAAAAARHQBlAGkAYwBhAHIALgBjAG8AbQAuAHQAeAB0AAAAFAoBAI6LM8Bwgd0BFQYBACCApIEAAA=="
+)
+"""EICAR, packed by BZip2: ClamAV finds nothing in it."""
+LATER = b64decode(
+    "N3q8ryccAARfm5yI5gAAAAAAAAAhAAAAAAAAAE/rK2MBAAlHb29kIGRheS4KAEJaaDkxQVkmU1mGUsvTAAAfHoAmegaAb2XfXQACIABIimmg"
+    "MQNPSManonoRTQAwAAAOIIv1yPgAlMh/qHYPz8i5qilsZxYwlyOuTaAM0XRQdY/LEBIT3nNwuJ2hdyRThQkIZSy9MAAAgTMHrjGZNL2GmcWR"
+    "5WS47qPkULRGm1KxHBSz2sTv85soc/AtrdtCB2HBbQTgX7WqDshFKCJdjWRmZfrJem4Tc1JEmiTKmMi4JfUF80HqWHPoqJlAukt5sssKJNiJ"
+    "q3hbLe88LYxJQ4JselKNAAAAABcGdAEJcgAHCwEAASMDAQEFXQAQAAAMgIYKAWA5e74AAA=="
+)
+"""The same behind a file that is packed as usual."""
 WORDS = b"Good day.\n"
 UNREAD, PASSWORD, MACROS = (
     "an archive that nobody here can look into",
@@ -98,6 +112,9 @@ FILED = {
     "7z-file-locked-in-zip": ("a.zip", within(FILE), PASSWORD),
     "7z-cut-off": ("a.7z.001", PACKED[:100], UNREAD),
     "7z-damaged": ("a.7z", PACKED[:-30] + bytes(30), UNREAD),
+    "7z-bzip2": ("a.7z", BZIP2, UNREAD),
+    "7z-bzip2-later": ("a.7z", LATER, UNREAD),
+    "7z-bzip2-in-zip": ("a.zip", within(BZIP2), UNREAD),
     "zip-locked": ("a.zip", LOCKED, PASSWORD),
     "zip-packed-rarely": ("a.zip", squeezed(EICAR.encode()), UNREAD),
     "zip-packed-rarely-in-zip": ("a.zip", within(squeezed(EICAR.encode())), UNREAD),
@@ -115,6 +132,7 @@ LET_IN = {
     "7z-names-packed": ("a.7z", PACKED),
     "7z-in-zip": ("a.zip", within(PACKED)),
     "gz": ("a.txt.gz", gzip.compress(WORDS)),
+    "bz2": ("a.txt.bz2", bz2.compress(WORDS)),
     "xz": ("a.txt.xz", lzma.compress(WORDS)),
     "named-as-a-rar": ("rar.txt", b"Rar! That is how it begins. RE~^"),
     "document": ("a.odt", text()),

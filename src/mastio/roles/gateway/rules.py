@@ -37,13 +37,15 @@ DANGEROUS = _words(
 )
 # Archives that ClamAV cannot take apart here (the library for RAR is not free), and calls clean; by how they begin, as
 # clamav's .ndb format has it: offset, then octets in hex. Tools find a RAR behind other things too; of zip, it is how a
-# file in it is packed (APPNOTE.TXT 4.4.5: LZMA, Zstandard, XZ, PPMd).
+# file in it is packed (APPNOTE.TXT 4.4.5: LZMA, Zstandard, XZ, PPMd). Of a 7z that stands where nobody looks, but a
+# block of BZip2 begins as no other does; one that lies in a 7z as a file is taken for it.
 UNREAD = {
     "RAR": "*:526172211a07",
     "RAR before 1.50": "0:52457e5e",
     "ACE": "7:2a2a4143452a2a",
     "Zstandard": "0:28b52ffd",
     "zip": "*:504b0304????????(0e|14|5d|5f|62)00",
+    "7z by BZip2": "*:377abcaf271c*425a68??314159265359",
 }
 MACROS = _words("docm dotm xlsm xltm xlam xlsb pptm potm ppam ppsm sldm")
 TOPICS: dict[Topic, tuple[str, ...]] = {
