@@ -260,6 +260,23 @@ def test_one_message_to_both_sorts_of_people_has_the_stricter_policy(
         assert not held(lab, word, patience=1), "the store holds what somebody has released"
 
 
+def test_a_message_to_very_many_has_one_policy(lab: Lab, ann: User) -> None:
+    """Postfix hands over to fifty at a time unless told otherwise: the first fifty would be colleagues alone."""
+    with users(lab) as make:
+        people = [make() for _ in range(6)]
+        # Dovecot takes ten at a time for one mailbox.
+        tagged = [user.replace("@", f"+{it}@") for user, _ in people for it in range(9)]
+        refused, clean = token(), token()
+        with_a(lab, PROGRAM_FILE, ann, refused, *tagged, CAROL)
+        assert "a file of type .js" in returned(lab, ann, refused)
+        with_a(lab, CLEAN, ann, clean, *tagged, CAROL)
+        assert carols(lab, clean, 1)
+        assert not mail.at_carols(lab, refused, patience=0)
+        for user in people:
+            assert len(mail.inbox(lab, *user, clean, count=9)) == 9
+            assert not mail.inbox(lab, *user, refused, patience=0)
+
+
 def test_mail_to_colleagues_has_the_incoming_policy(lab: Lab, ann: User, bob: User) -> None:
     marked, filed = token(), token()
     with_a(lab, MACROS, ann, marked, bob[0])
