@@ -268,7 +268,8 @@ def test_a_message_to_very_many_has_one_policy(lab: Lab, ann: User) -> None:
         tagged = [user.replace("@", f"+{it}@") for user, _ in people for it in range(9)]
         refused, clean = token(), token()
         with_a(lab, PROGRAM_FILE, ann, refused, *tagged, CAROL)
-        assert "a file of type .js" in returned(lab, ann, refused)
+        back = returned(lab, ann, refused)
+        assert "a file of type .js" in back and all(f"<{it}>" in back for it in tagged)
         with_a(lab, CLEAN, ann, clean, *tagged, CAROL)
         assert carols(lab, clean, 1)
         assert not mail.at_carols(lab, refused, patience=0)
