@@ -22,8 +22,9 @@ from mastio.accounts.client import Accounts
 from mastio.accounts.model import AddUser, DeleteUser
 from mastio.cli.common import App
 from mastio.errors import MastioError
+from mastio.hearing import Result
 from mastio.lab.provider import Lab
-from mastio.transport import Result, Transport
+from mastio.transport import Transport
 
 LIMIT = 900
 """After so many seconds a command on a machine is given up."""

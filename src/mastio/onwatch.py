@@ -9,20 +9,26 @@ from typing import Any
 
 from mastio.context import ON_WATCH
 from mastio.errors import Exit, MastioError
+from mastio.hearing import MOST
 from mastio.transport import Transport
 
 
 def events(
-    transport: Transport, watch: str, part: str, words: Sequence[str], order: object = None
+    transport: Transport,
+    watch: str,
+    part: str,
+    words: Sequence[str],
+    order: object = None,
+    most: int = MOST,
 ) -> Iterator[dict[str, Any]]:
-    """What a part says, an object a line, as it comes; `order` goes to its stdin as JSON.
+    """What a part says, an object a line, as it comes; `order` goes to its stdin as JSON. All of it has `most` octets.
 
     What it calls an error is raised as the MastioError that it was there.
     """
     stdin = b"" if order is None else json.dumps(order).encode()
     failed: MastioError | None = None
     try:
-        for line in transport.stream(watch, [ON_WATCH, part, *words], stdin):
+        for line in transport.stream(watch, [ON_WATCH, part, *words], stdin, most=most):
             event = json.loads(line)
             if "error" in event:
                 failed = MastioError(event["error"], hint=event["hint"], code=Exit(event["code"]))

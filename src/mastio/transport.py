@@ -24,6 +24,7 @@ from threading import Event, Thread
 from typing import IO, Protocol
 
 from mastio.errors import Exit, MastioError
+from mastio.hearing import MOST, Complaints, Result, hear, lines
 from mastio.site.model import Role, Site
 
 KNOWN_HOSTS = "known_hosts"
@@ -48,15 +49,6 @@ PYTHON = ("python3", "-I", "-S", "-c", BOOT)
 """Isolated: neither the machine's environment nor its site-packages have a say."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What a command left: exit code, output, complaints."""
-
-    code: int
-    stdout: bytes
-    stderr: bytes
-
-
 class Transport(Protocol):
     """Runs commands on machines. Implementations inherit everything but `argv`."""
 
@@ -78,62 +70,75 @@ class Transport(Protocol):
         return ""
 
     def run(
-        self, machine: str, command: Sequence[str], stdin: bytes = b"", timeout: float = 60
+        self,
+        machine: str,
+        command: Sequence[str],
+        stdin: bytes = b"",
+        timeout: float = 60,
+        most: int = MOST,
     ) -> Result:
-        """Runs `command` to its end; `timeout` in seconds."""
+        """Runs `command` to its end; `timeout` in seconds, `most` in octets (`mastio.hearing`)."""
         try:
-            done = subprocess.run(
-                self.argv(machine, command), input=stdin, capture_output=True, timeout=timeout,
-                check=False, start_new_session=True,
-            )  # fmt: skip
+            argv = self.argv(machine, command)
+            done = hear(argv, stdin, who=machine, seconds=timeout, most=most)
         except subprocess.TimeoutExpired:
             raise unavailable(machine, f"no answer within {timeout:g} seconds") from None
-        if self.lost(done.returncode):
+        if self.lost(done.code):
             raise unavailable(machine, last_line(done.stderr))
-        return Result(done.returncode, done.stdout, done.stderr)
+        return done
 
     def stream(
-        self, machine: str, command: Sequence[str], stdin: bytes = b"", rest: Iterable[bytes] = ()
+        self,
+        machine: str,
+        command: Sequence[str],
+        stdin: bytes = b"",
+        rest: Iterable[bytes] = (),
+        most: int | None = MOST,
     ) -> Iterator[bytes]:
         """Runs `command` and yields its output line by line, as it comes; `rest` follows `stdin`, made as it is read.
 
-        The command has its own session: Ctrl-C here does not cut it short there. Raises when the
-        command fails.
+        `most` is how many octets all lines may have; None for what goes by and is not kept here: then it comes in
+        pieces, lines or not, for as long as it takes. The command has its own session: Ctrl-C here does not cut it
+        short there. Raises when the command fails, says too much, or does not end within a day.
         """
-        # Complaints go to a file: a pipe that a thread reads cannot be closed by who leaves before the command ends.
-        with tempfile.TemporaryFile() as complaints:
-            process = subprocess.Popen(
-                self.argv(machine, command), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                stderr=complaints, start_new_session=True,
-            )  # fmt: skip
-            left = Event()
-            assert process.stdin and process.stdout  # noqa: S101 — both are PIPE
-            feeder = Thread(target=_feed, args=(process.stdin, stdin, rest, left), daemon=True)
-            feeder.start()
-            with process:
-                try:
-                    yield from process.stdout
-                except BaseException:
-                    left.set()  # who listened is gone: nothing more is sent, or it would be waited for
-                    raise
-                code = process.wait()
-                feeder.join()
-            complaints.seek(0)
-            words = last_line(complaints.read())
+        process = subprocess.Popen(
+            self.argv(machine, command), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        complaints, left = Complaints(process), Event()
+        assert process.stdin and process.stdout  # noqa: S101 — both are PIPE
+        feeder = Thread(target=_feed, args=(process.stdin, stdin, rest, left), daemon=True)
+        feeder.start()
+        with process:
+            try:
+                yield from lines(process, machine, most)
+            except BaseException:
+                left.set()  # who listened is gone: nothing more is sent, or it would be waited for
+                raise
+            code = process.wait()
+            feeder.join()
+        words = last_line(complaints.end())
         if self.lost(code):
             raise unavailable(machine, words)
         if code:
             raise MastioError(f"{machine}: {ended(code)}" + (f": {words}" if words else ""))
 
-    def run_python(self, machine: str, source: str, payload: bytes, timeout: float = 60) -> Result:
+    def run_python(
+        self, machine: str, source: str, payload: bytes, timeout: float = 60, most: int = MOST
+    ) -> Result:
         """Runs the program `source` there, with `payload` as its global `PAYLOAD`."""
-        return self.run(machine, PYTHON, parcel(source, payload), timeout)
+        return self.run(machine, PYTHON, parcel(source, payload), timeout, most)
 
     def stream_python(
-        self, machine: str, source: str, payload: bytes, rest: Iterable[bytes] = ()
+        self,
+        machine: str,
+        source: str,
+        payload: bytes,
+        rest: Iterable[bytes] = (),
+        most: int | None = MOST,
     ) -> Iterator[bytes]:
         """`run_python`, yielding lines as they come; the program finds `rest` on its standard input."""
-        return self.stream(machine, PYTHON, parcel(source, payload), rest)
+        return self.stream(machine, PYTHON, parcel(source, payload), rest, most)
 
 
 def parcel(source: str, payload: bytes) -> bytes:
@@ -255,16 +260,11 @@ class SshTransport(Transport):
         return accepted_key(call(argv, ("LogLevel=DEBUG1",), machine).stderr)
 
 
-def call(
-    argv: Sequence[str], options: Sequence[str], machine: str
-) -> subprocess.CompletedProcess[bytes]:
+def call(argv: Sequence[str], options: Sequence[str], machine: str) -> Result:
     """Runs an ssh(1) command line with further `options`, for what it says; within 60 seconds."""
     flags = [flag for option in options for flag in ("-o", option)]
     try:
-        return subprocess.run(
-            [argv[0], *flags, *argv[1:]], stdin=subprocess.DEVNULL, capture_output=True,
-            timeout=60, check=False, start_new_session=True,
-        )  # fmt: skip
+        return hear([argv[0], *flags, *argv[1:]], who=machine, seconds=60)
     except subprocess.TimeoutExpired:
         raise unavailable(machine, "no answer within 60 seconds") from None
 

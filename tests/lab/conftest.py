@@ -25,12 +25,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from mastio.hearing import Result
 from mastio.lab import demo, forward, host, up
 from mastio.lab.model import LabMachine, Link
 from mastio.lab.provider import Lab as Provider
 from mastio.lab.transport import NspawnTransport
 from mastio.site.model import Role, Site
-from mastio.transport import Result, Transport
+from mastio.transport import Transport
 from tests.lab.patience import eventually
 from tests.lab.ready import Ready
 

@@ -20,13 +20,13 @@ from typing import Any
 import pytest
 
 from mastio.cli.common import INTERNET, App
+from mastio.hearing import Result
 from mastio.lab import house, internet, model, network, outside
 from mastio.lab.model import LabMachine
 from mastio.lab.provider import Lab as Provider
 from mastio.lab.transport import NspawnTransport
 from mastio.site.model import Role, Site
 from mastio.state import HostState
-from mastio.transport import Result
 from tests.lab import archive, mail
 from tests.lab.conftest import REPOSITORY, Quiet, TheLab, mastio
 from tests.lab.mail import CAROL, message, token

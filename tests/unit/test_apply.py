@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from threading import Barrier, Timer
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from mastio.agent.wire import Event
 from mastio.apply import Planned, apply_all
 from mastio.errors import Exit, MastioError
+from mastio.hearing import MOST
 from mastio.plan import diff
 from mastio.state import File, HostState
 from mastio.transport import Transport, unavailable
@@ -36,7 +37,9 @@ class Played(Transport):
     def argv(self, machine: str, command: Sequence[str]) -> list[str]:
         return ["true"]
 
-    def stream_python(self, machine: str, source: str, payload: bytes) -> Iterator[bytes]:
+    def stream_python(
+        self, machine: str, source: str, payload: bytes, rest: Iterable[bytes] = (), most: int | None = MOST
+    ) -> Iterator[bytes]:  # fmt: skip
         self.together.wait(5)
         for line in self._lines:
             if line is None:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from mastio.cli.common import App
 from mastio.cli.patches import patches
 from mastio.errors import Exit, MastioError
+from mastio.hearing import MOST
 from mastio.integrity.client import LEDGER
 from mastio.site.model import Site
 from mastio.transport import Transport
@@ -39,7 +40,10 @@ class Watch(Transport):
     def argv(self, machine: str, command: Sequence[str]) -> list[str]:
         raise NotImplementedError
 
-    def stream(self, machine: str, command: Sequence[str], stdin: bytes = b"") -> Iterator[bytes]:
+    def stream(
+        self, machine: str, command: Sequence[str], stdin: bytes = b"", rest: Iterable[bytes] = (),
+        most: int | None = MOST,
+    ) -> Iterator[bytes]:  # fmt: skip
         assert machine == "watch"
         yield from (json.dumps(it).encode() for it in self.lines)
         if any("error" in it for it in self.lines):

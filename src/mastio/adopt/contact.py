@@ -110,13 +110,13 @@ class Contact:
         """Logs in and looks around. `admins`: fingerprint → name of each administrators' key."""
         with self._way(machine, key) as way:
             done = call(way.argv(machine, ["sh", "-c", _ASK]), ("LogLevel=DEBUG1",), machine)
-            if done.returncode == 255 and b"Permission denied" in done.stderr:
+            if done.code == 255 and b"Permission denied" in done.stderr:
                 raise MastioError(
                     f"{machine} lets nobody in: {last_line(_plain(done.stderr))}",
                     hint="root or somebody with sudo must log in there by your key: `User root` in ssh_config",
                     code=Exit.NOPERM,
                 )
-            if done.returncode == 255:
+            if done.code == 255:
                 raise unavailable(machine, last_line(_plain(done.stderr)))
             uid, client, raised = (*done.stdout.decode().splitlines(), "", "", "")[:3]
             if uid != "0" and raised != "0":

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mastio.errors import Exit, MastioError
+from mastio.hearing import BULK
 from mastio.importing import put
 from mastio.importing.compare import Comparison, compare
 from mastio.importing.message import Message, digest, plain
@@ -123,7 +124,7 @@ class Importing:
         failed: MastioError | None = None
         try:
             for line in self._transport.stream_python(
-                self._store, _PUT, json.dumps(order).encode(), rest
+                self._store, _PUT, json.dumps(order).encode(), rest, BULK
             ):
                 answer = json.loads(line)
                 if "error" in answer:

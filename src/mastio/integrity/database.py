@@ -78,9 +78,9 @@ Database = Mapping[str, Row]
 
 def parse(text: str) -> dict[str, Row]:
     """What AIDE (or `render`) wrote; ValueError when it is not whole."""
-    lines = text.splitlines()
+    lines = text.rstrip("\n").split("\n")
     head = next((at for at, line in enumerate(lines) if line.startswith("@@db_spec ")), None)
-    if head is None or not lines or lines[-1].strip() != "@@end_db":
+    if head is None or lines[-1].strip() != "@@end_db":
         raise ValueError("not a whole AIDE database")
     names = lines[head].split()[1:]
     try:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
+from mastio import hearing
 from mastio.context import LOGS
 from mastio.errors import Exit, MastioError
 from mastio.logs import chain, measure, reader
@@ -73,7 +73,7 @@ class Logs:
         asked = {"machines": wanted.machines or self._names, "since": wanted.since,
                  "grep": wanted.words, "follow": wanted.follow}  # fmt: skip
         notes: list[str] = []
-        yield from self._ask(reader.__file__, asked, notes)
+        yield from self._ask(reader.__file__, asked, notes, None)
         damaged += [it.removeprefix("damaged ") for it in notes if it.startswith("damaged ")]
 
     def trace(self, what: str, since: float, most: int = MOST) -> Found:
@@ -92,39 +92,41 @@ class Logs:
 
     def sealed(self, since: str) -> Sealed:
         """The seals, and the files of days from `since` (YYYY-MM-DD) on as they are on disk."""
-        return chain.gathered(self._ask(measure.__file__, {"state": STATE, "since": since}, []))
+        asked = {"state": STATE, "since": since}
+        return chain.gathered(self._ask(measure.__file__, asked, [], hearing.BULK))
 
-    def _ask(self, program: str, asked: dict[str, Any], notes: list[str]) -> Iterator[str]:
+    def _ask(
+        self, program: str, asked: dict[str, Any], notes: list[str], most: int | None = hearing.MOST
+    ) -> Iterator[str]:
         """What a program says there, line by line; `notes` gets what it says beside.
 
         Its input stays open: when this side goes away, by Ctrl-C too, it sees its end and stops.
         """
         source = Path(program).read_text("utf-8")
         given = parcel(source, json.dumps({"folder": LOGS, **asked}).encode())
-        with TemporaryFile() as said:
-            process = subprocess.Popen(
-                self._transport.argv(self.watch, PYTHON), stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=said, start_new_session=True,
-            )  # fmt: skip
-            assert process.stdin and process.stdout  # noqa: S101 — both are PIPE
-            code: int | None = None
-            try:
-                process.stdin.write(given)
-                process.stdin.flush()
-                for line in process.stdout:
-                    yield line.decode(errors="replace")
-                code = process.wait()
-            except BrokenPipeError:
-                code = process.wait()
-            finally:
-                if code is None:
-                    process.kill()
-                process.stdout.close()
-                with suppress(BrokenPipeError):
-                    process.stdin.close()
-                process.wait()
-            said.seek(0)
-            words = said.read()
+        process = subprocess.Popen(
+            self._transport.argv(self.watch, PYTHON), stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        complaints = hearing.Complaints(process)
+        assert process.stdin and process.stdout  # noqa: S101 — both are PIPE
+        code: int | None = None
+        try:
+            process.stdin.write(given)
+            process.stdin.flush()
+            for line in hearing.lines(process, self.watch, most):
+                yield line.decode(errors="replace")
+            code = process.wait()
+        except BrokenPipeError:
+            code = process.wait()
+        finally:
+            if code is None:
+                process.kill()
+            process.stdout.close()
+            with suppress(BrokenPipeError):
+                process.stdin.close()
+            process.wait()
+        words = complaints.end()
         if self._transport.lost(code):
             raise unavailable(self.watch, last_line(words))
         if code:

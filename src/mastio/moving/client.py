@@ -21,6 +21,7 @@ from typing import Any
 from mastio.context import LOGS
 from mastio.dns.zone import addresses
 from mastio.errors import Exit, MastioError
+from mastio.hearing import BULK
 from mastio.instances import ONLY, Instance, of_store
 from mastio.leaving.look import MOVED
 from mastio.moving import hand
@@ -301,7 +302,8 @@ class Moving:
             "renamed": renamed,
         }
         trouble: list[MastioError] = []
-        stream = self._way.stream_python(self._machine.name, _HAND, json.dumps(asked).encode())
+        giver, sent = self._machine.name, json.dumps(asked).encode()
+        stream = self._way.stream_python(giver, _HAND, sent, most=None)
         rest = self._told(_remembering(stream, trouble))
         try:
             list(self._transport.stream_python(taker, _HAND, json.dumps(take).encode(), rest))
@@ -324,7 +326,8 @@ class Moving:
 
     @staticmethod
     def _events(way: Transport, machine: str, order: dict[str, Any]) -> Iterator[Any]:
-        for line in way.stream_python(machine, _HAND, json.dumps(order).encode()):
+        sent = json.dumps(order).encode()
+        for line in way.stream_python(machine, _HAND, sent, most=BULK):
             yield json.loads(line)
 
     def _marker(self, taker: str) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from typing import Any
 
 from mastio import onwatch
 from mastio.errors import Exit, MastioError
+from mastio.hearing import BULK
 from mastio.restoring import put, rows
 from mastio.restoring.maildir import Live, Mailbox, mailbox, name_of
 from mastio.restoring.plan import Plan, Wish, plan
@@ -211,7 +212,7 @@ class Restoring:
         return {"machine": archive.machine, "archive": archive.name}
 
     def _ask(self, what: str, order: object) -> Iterator[dict[str, Any]]:
-        return onwatch.events(self._transport, self._watch, "restoring", [what], order)
+        return onwatch.events(self._transport, self._watch, "restoring", [what], order, BULK)
 
     def _one(self, what: str, order: object) -> dict[str, Any]:
         return next(self._ask(what, order))
@@ -224,7 +225,8 @@ class Restoring:
         return self._run(machine, _PUT, {"ticket": "0" * 16, **order})
 
     def _run(self, machine: str, program: str, order: object) -> Iterator[dict[str, Any]]:
-        for line in self._transport.stream_python(machine, program, json.dumps(order).encode()):
+        sent = json.dumps(order).encode()
+        for line in self._transport.stream_python(machine, program, sent, most=BULK):
             yield json.loads(line)
 
 

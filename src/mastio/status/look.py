@@ -11,12 +11,13 @@ from mastio.digest import standing
 from mastio.digest.standing import Section
 from mastio.errors import MastioError
 from mastio.flows import expand
+from mastio.hearing import Result
 from mastio.roles.inspection import GLANCE
 from mastio.roles.restore import VERDICT
 from mastio.site.model import Role, Site
 from mastio.status import answer
 from mastio.status.glance import Glance
-from mastio.transport import Result, Transport
+from mastio.transport import Transport
 from mastio.verify import scheduled
 from mastio.verify.probes import glance
 from mastio.verify.vantage import Ground, Vantage

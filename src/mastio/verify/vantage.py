@@ -10,6 +10,7 @@ many checks want the answer.
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -21,9 +22,14 @@ from typing import Any, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
 from mastio.errors import Exit, MastioError
 from mastio.flows import FlowMatrix
+from mastio.hearing import MIB, Result, TooMuchError
 from mastio.site.model import Site
-from mastio.transport import OUTSIDE, Result, Transport, last_line
+from mastio.transport import OUTSIDE, PYTHON, Transport, last_line, parcel
 
+ANSWER = 4 * MIB
+"""Octets of an answer to one question; an honest one has some 50,000."""
+RUN = 8 * MIB
+"""Octets of what one machine answers in one run; an honest one has some 500,000."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -70,7 +76,15 @@ class Ground:
     passwords: Lock = field(default_factory=Lock, repr=False)
     """Held while logging in: hashes are slow on purpose, and two at once would spoil each other's clock."""
     _answers: dict[str, "Future[Any]"] = field(default_factory=dict, repr=False)
+    _said: Counter[str] = field(default_factory=Counter, repr=False)
     _lock: Lock = field(default_factory=Lock, repr=False)
+
+    def count(self, machine: str, octets: int) -> None:
+        """Adds to what the machine has said in this run. All of it is kept: TooMuchError when it is more than `RUN`."""
+        with self._lock:
+            self._said[machine] += octets
+            if self._said[machine] > RUN:
+                raise TooMuchError(machine, RUN)
 
     def once(self, key: str, work: Callable[[], Any]) -> Any:
         """What `work` gives; asked again, the same answer (or the same error)."""
@@ -121,7 +135,7 @@ class Vantage:
 
     def run(self, argv: Sequence[str], stdin: bytes = b"") -> Result:
         """A command there."""
-        return self.ground.transport.run(self.name, argv, stdin, self.left())
+        return self._heard(argv, stdin)
 
     def output(self, *argv: str) -> str:
         """What a command there prints; MastioError when it fails or is not there."""
@@ -140,10 +154,13 @@ class Vantage:
         answer: T = self.ground.once(key, lambda: self._ask(function, payload))
         return answer
 
+    def _heard(self, argv: Sequence[str], stdin: bytes) -> Result:
+        result = self.ground.transport.run(self.name, argv, stdin, self.left(), ANSWER)
+        self.ground.count(self.name, len(result.stdout) + len(result.stderr))
+        return result
+
     def _ask(self, function: Callable[..., Any], payload: str) -> Any:
-        result = self.ground.transport.run_python(
-            self.name, program(function.__module__), payload.encode(), self.left()
-        )
+        result = self._heard(PYTHON, parcel(program(function.__module__), payload.encode()))
         try:
             said: Any = json.loads(result.stdout)
         except (ValueError, RecursionError):

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives import hashes
 
 from mastio import pki
 from mastio.errors import MastioError
+from mastio.hearing import MIB, hear
 from mastio.roles.certificates import FOLDER
 from mastio.transport import last_line, unavailable
 
@@ -124,20 +125,17 @@ def call(
     """What a machine's program answers. Raises MastioError when it does not, or refuses."""
     argv = [own["program"]] if machine == watch else [*own["ssh"][machine], own["program"]]
     try:
-        done = subprocess.run(
-            argv, input=json.dumps(asked).encode(), capture_output=True, timeout=CALL, check=False
-        )
+        done = hear(argv, json.dumps(asked).encode(), who=machine, seconds=CALL, most=MIB)
     except subprocess.TimeoutExpired:
         raise unavailable(machine, f"no answer within {CALL} seconds") from None
-    if done.returncode == 255 and machine != watch:
+    if done.code == 255 and machine != watch:
         raise unavailable(machine, last_line(done.stderr))
-    if done.returncode:
-        raise MastioError(f"{machine}: {last_line(done.stderr) or done.returncode}")
+    if done.code:
+        raise MastioError(f"{machine}: {last_line(done.stderr) or done.code}")
     try:
-        answer = json.loads(done.stdout)
-    except ValueError:
+        return dict(json.loads(done.stdout))
+    except (ValueError, TypeError, RecursionError):
         raise MastioError(f"{machine}: the answer makes no sense") from None
-    return dict(answer)
 
 
 def hook(own: Mapping[str, Any], watch: str, words: Sequence[str]) -> None:

@@ -24,11 +24,14 @@ from typing import Any
 
 from mastio.errors import Exit, MastioError
 from mastio.files import hold, put
+from mastio.hearing import MIB, TooMuchError, limited
 from mastio.roles.backup import FOLDER, KEYS
 from mastio.transport import last_line
 from mastio.watch import segments
 from mastio.watch.borg import Archive, Repository, environment, serve
 
+_SAID = 16 * MIB
+"""Octets of what a machine tells meanwhile: a line each few seconds."""
 _LONGEST = 11 * 3600.0
 """Seconds that a session may take: a first one may bring a terabyte."""
 _LEFT = 0.1
@@ -181,11 +184,11 @@ class Backing:
         told: dict[str, Any] = {}
         words = b""
         try:
-            assert called.stderr and served.stderr  # noqa: S101 — both are PIPE
-            for line in called.stderr:
+            assert called.stderr  # noqa: S101 — it is PIPE
+            for line in limited(called.stderr, self.machine, _SAID):
                 try:
                     event = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     words = line
                     continue
                 if not isinstance(event, dict):
@@ -197,9 +200,14 @@ class Backing:
                 else:
                     say({"machine": self.machine, **event})
             code = called.wait()
+        except TooMuchError as error:
+            told, words, code = {}, error.message.encode(), 1
         finally:
             late.cancel()
             called.kill()
+            called.wait()
+            if called.stderr:
+                called.stderr.close()
             try:
                 complaint = served.communicate(timeout=60)[1]
             except subprocess.TimeoutExpired:

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mastio.errors import Exit, MastioError
+from mastio.hearing import MIB, hear
 from mastio.restoring.compare import Found, compare
 from mastio.roles.restore import SOCKET
 from mastio.roles.store import DIRECTORY, VMAIL
@@ -28,6 +29,8 @@ from mastio.watch.archives import Archives, choose, reading
 _CHUNK = 1 << 20
 _ANSWER = 4 * 3600.0
 _DOOR = 3600.0
+_SAID = 256 * MIB
+"""Octets that the live store tells: some hundred for each message, of two million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,16 +146,14 @@ class Drill:
 
     def _ask(self, word: str, order: object = None) -> str:
         """What the live store says."""
-        done = subprocess.run(
-            [*self._ssh, word], input=json.dumps(order), capture_output=True, text=True, check=False,
-            timeout=_DOOR,
-        )  # fmt: skip
-        if done.returncode:
+        argv, sent = [*self._ssh, word], json.dumps(order).encode()
+        done = hear(argv, sent, who=self._store, seconds=_DOOR, most=_SAID)
+        if done.code:
             raise MastioError(
-                f"{self._store} does not tell {word}: {last_line(done.stderr.encode()) or done.returncode}",
+                f"{self._store} does not tell {word}: {last_line(done.stderr) or done.code}",
                 code=Exit.UNAVAILABLE,
             )
-        return done.stdout
+        return done.stdout.decode()
 
     def _live(self, users: list[str]) -> dict[str, Any]:
         rows = (json.loads(line) for line in self._ask("hashes", {"users": users}).splitlines())

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mastio.errors import MastioError
 from mastio.flows import expand
+from mastio.hearing import MIB, TooMuchError, hear
 from mastio.integrity import database, facts
 from mastio.integrity.database import Row
 from mastio.integrity.expected import Package
@@ -27,8 +28,12 @@ from mastio.verify.vantage import Ground, Vantage
 
 _MAIL = ("/var/vmail", "/var/spool/postfix", "/var/spool/postfix-store", "/var/log")
 """What is large and changes all the time: looked through for SUID files at night alone."""
-_MOST = 100_000_000
-"""Octets of a database: 400,000 paths and more."""
+_PACKED = 8 * MIB
+"""Octets of an answer; a webmail has half a one of them: 14,000 paths."""
+_MOST = 32 * MIB
+"""Octets of a database."""
+_PATHS = 150_000
+"""How many it may have: each takes some thousand octets of memory here."""
 _AGAIN = 5.0
 """Seconds until a machine is measured once more."""
 _DPKG = Path("/var/lib/dpkg/info")
@@ -62,7 +67,10 @@ class Measurer:
         """MastioError when it cannot be reached; TamperedError when it refuses, answers nonsense, or says another thing
         than a probe, which comes by another door."""
         for again in (False, True):
-            seen, digest = self._once(machine, deep=deep)
+            try:
+                seen, digest = self._once(machine, deep=deep)
+            except TooMuchError as error:
+                raise TamperedError(error.message, hint=error.hint) from None
             measured = seen.rows.get(MEASURE)
             if measured and measured.digest == digest:
                 return seen
@@ -107,22 +115,20 @@ class Measurer:
         argv = [MEASURE] if here else [*self.ssh[machine], "measure"]
         sent = parcel(Path(CONFIG).read_bytes(), self.tools)
         try:
-            done = subprocess.run(
-                argv, input=sent, capture_output=True, timeout=SECONDS + 60, check=False
-            )
+            done = hear(argv, sent, who=machine, seconds=SECONDS + 60, most=_PACKED)
         except subprocess.TimeoutExpired:
             raise unavailable(machine, "measuring does not end") from None
-        if done.returncode == 255 and not here:
+        if done.code == 255 and not here:
             raise unavailable(machine, last_line(done.stderr))
-        if done.returncode == REFUSED:
+        if done.code == REFUSED:
             raise TamperedError(
                 f"{machine} {last_line(done.stderr)}",
                 hint="see who changed them on watch; `mastio apply` brings the configuration back, "
                 "`mastio integrity renew --tools --why …` names new tools",
             )
-        if done.returncode:
+        if done.code:
             raise TamperedError(
-                f"{machine}: measuring broke: {last_line(done.stderr) or done.returncode}"
+                f"{machine}: measuring broke: {last_line(done.stderr) or done.code}"
             )
         return answered(machine, done.stdout)
 
@@ -157,6 +163,8 @@ def _unpacked(packed: bytes) -> bytes:
     data = work.decompress(packed, _MOST)
     if not work.eof:
         raise ValueError("cut off" if len(data) < _MOST else f"more than {_MOST} octets")
+    if data.count(b"\n") > _PATHS:
+        raise ValueError(f"more than {_PATHS} paths")
     return data
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mastio.errors import Exit, MastioError
+from mastio.hearing import Complaints
 from mastio.restoring.maildir import validity_of
 from mastio.roles.backup.door import FOLDER as HERE
 from mastio.roles.restore import SETTINGS
@@ -80,7 +81,8 @@ def bring(archives: Archives, ssh: list[str], order: dict[str, Any]) -> Iterator
         [*ssh, "receive", order["ticket"]], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
     )  # fmt: skip
-    assert receiver.stdin and receiver.stderr  # noqa: S101 — both are PIPE
+    complaints = Complaints(receiver)
+    assert receiver.stdin  # noqa: S101 — it is PIPE
     sent, failed = 0, None
     try:
         with archives.tar(order["archive"], order["paths"], exact=order["exact"]) as stream:
@@ -93,12 +95,12 @@ def bring(archives: Archives, ssh: list[str], order: dict[str, Any]) -> Iterator
     finally:
         with suppress(BrokenPipeError):
             receiver.stdin.close()
-        said = receiver.stderr.read()
         code = receiver.wait()
     # borg's pipe breaks when the receiver gives up: that one knows why.
     if code:
         raise MastioError(
-            f"{archives.machine} did not take it: {last_line(said) or code}", code=Exit.UNAVAILABLE
+            f"{archives.machine} did not take it: {last_line(complaints.end()) or code}",
+            code=Exit.UNAVAILABLE,
         )
     if failed:
         raise failed

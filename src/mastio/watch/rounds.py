@@ -25,6 +25,7 @@ from typing import Any
 
 from mastio.errors import MastioError
 from mastio.flows import expand
+from mastio.hearing import MIB, hear
 from mastio.integrity.place import Place
 from mastio.roles.integrity import FOLDER as INTEGRITY
 from mastio.roles.patching import PATCH
@@ -43,6 +44,8 @@ _RANK = {
 _MOST = FETCH + INSTALL + 1800
 """Seconds that one machine's update may take."""
 _ANSWER = 60
+_SAID = 4 * MIB
+"""Octets of what `mastio-patch` tells: some hundred a package."""
 BACK = 600
 """Seconds within which a machine must be back from its reboot."""
 _PAUSE = 3.0
@@ -183,7 +186,7 @@ class Round:
                 record = replace(record, worse=self._compare(record, before))
         except MastioError as error:
             record = replace(record, error="; ".join(filter(None, (record.error, error.message))))
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
             record = replace(
                 record, error=f"the answer makes no sense: {type(error).__name__}: {error}"
             )
@@ -234,17 +237,15 @@ class Round:
         here = machine == self._settings.machine
         argv = [PATCH, word] if here else [*self._ssh[machine], word]
         try:
-            done = subprocess.run(
-                argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False
-            )
+            done = hear(argv, who=machine, seconds=seconds, most=_SAID)
         except subprocess.TimeoutExpired:
             raise MastioError(f"no answer to {word} within {seconds:.0f} s") from None
-        if done.returncode == 255 and not here:
+        if done.code == 255 and not here:
             raise MastioError(f"cannot be reached: {last_line(done.stderr)}")
-        if done.returncode == REFUSED:
+        if done.code == REFUSED:
             raise MastioError(last_line(done.stderr))
-        if done.returncode:
-            raise MastioError(f"{word} broke: {last_line(done.stderr) or done.returncode}")
+        if done.code:
+            raise MastioError(f"{word} broke: {last_line(done.stderr) or done.code}")
         told = json.loads(done.stdout)
         if not isinstance(told, dict):
             raise ValueError("no object")

@@ -1,17 +1,18 @@
 """The administrator's side: what the site folder remembers, and how watch's words become errors."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mastio.errors import Exit, MastioError
+from mastio.hearing import MOST, Result
 from mastio.integrity.client import LEDGER, Integrity
 from mastio.plan import MachinePlan
 from mastio.state import HostState
-from mastio.transport import Result, Transport
+from mastio.transport import Transport
 from tests import sites
 
 CLEAN = {"machine": "store", "last": {"verdict": "clean", "measured": 1.0}}
@@ -26,14 +27,19 @@ class Watch(Transport):
     def argv(self, machine: str, command: Sequence[str]) -> list[str]:
         raise NotImplementedError
 
-    def stream(self, machine: str, command: Sequence[str], stdin: bytes = b"") -> Iterator[bytes]:
+    def stream(
+        self, machine: str, command: Sequence[str], stdin: bytes = b"", rest: Iterable[bytes] = (),
+        most: int | None = MOST,
+    ) -> Iterator[bytes]:  # fmt: skip
         assert command[1] == "integrity"
         self.asked.append((machine, command[2:], json.loads(stdin or b"null")))
         yield from (json.dumps(it).encode() for it in self.lines)
         if any("error" in it for it in self.lines):
             raise MastioError("watch: exit code 1")
 
-    def run_python(self, machine: str, source: str, payload: bytes, timeout: float = 60) -> Result:
+    def run_python(
+        self, machine: str, source: str, payload: bytes, timeout: float = 60, most: int = MOST
+    ) -> Result:
         self.named.append((machine, json.loads(payload)["anew"]))
         return Result(0, b"", b"")
 

@@ -78,3 +78,13 @@ def test_every_probe_says_what_it_returns_as_json_has_it(probe: Callable[..., An
     kind = get_type_hints(probe)["return"]
     for it in (None, 5, "x", [], [1, 2], [{}], {}, {"x": 1}):
         assert of_kind(it, kind) in (True, False)
+
+
+def test_who_says_much_many_times_is_stopped_and_others_are_asked_on() -> None:
+    """All answers of a run are kept."""
+    ours = ground(Says('{"answer": [' + '"x",' * 700_000 + '"x"]}'))
+    store, webmail = (Vantage(it, ours, time.monotonic() + 60) for it in ("store", "webmail"))
+    assert [len(store.ask(host.exists, [it])) for it in "ab"] == [700_001] * 2
+    with pytest.raises(MastioError, match="store answers with more than 8,388,608 octets"):
+        store.ask(host.exists, ["c"])
+    assert len(webmail.ask(host.exists, ["a"])) == 700_001

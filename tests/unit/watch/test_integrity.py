@@ -268,6 +268,20 @@ def test_a_few_octets_do_not_become_more_than_watch_can_hold(
     assert answered("store", HEAD + WHOLE)[0] == {}
     with pytest.raises(TamperedError, match="more than 1000 octets"):
         answered("store", HEAD + gzip.compress(b"\0" * 1001))
+    monkeypatch.setattr(measuring, "_PATHS", 100)
+    with pytest.raises(TamperedError, match="more than 100 paths"):
+        answered("store", HEAD + gzip.compress(b"\n" * 101))
+
+
+def test_a_measurement_without_end_is_no_machine_that_is_away(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config").touch()
+    monkeypatch.setattr(measuring, "CONFIG", str(tmp_path / "config"))
+    monkeypatch.setattr(Vantage, "ask", lambda *_: {})
+    flood = {"store": ["sh", "-c", "exec cat /dev/zero"]}
+    with pytest.raises(TamperedError, match="store answers with more than 8,388,608 octets"):
+        Measurer(SITE, cast(Transport, None), flood, {}).see("store")
 
 
 def test_why_aide_gave_up_is_told() -> None:
