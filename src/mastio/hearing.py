@@ -22,7 +22,7 @@ MIB = 2**20
 MOST = 32 * MIB
 """Octets of an answer, unless told otherwise: a list of 100,000 mailboxes is half of it."""
 BULK = 1024 * MIB
-"""Octets of what tells of every message of a store, or every path: some hundred each."""
+"""Octets of what tells of every message, path or hour: some hundred each."""
 DAY = 86_400.0
 _LINE = MIB
 """Octets of a line of what goes by; a longer one comes in pieces."""

@@ -15,6 +15,7 @@ from mastio.digest.judge import needs
 from mastio.digest.need import Level
 from mastio.digest.summary import from_plain
 from mastio.errors import Exit, MastioError
+from mastio.hearing import BULK
 from mastio.report import digest as report
 from mastio.roles.digest import FOLDER, UNIT
 from mastio.roles.inspection import FOLDER as VERIFY
@@ -147,7 +148,8 @@ def _start(app: App, watch: str, unit: str) -> None:
 def _collect(app: App, watch: str, since: str, until: str) -> dict[str, Any]:
     asked = {"folder": FOLDER, "verify": VERIFY, "sets": list(LATE), "since": since, "until": until,
              "known": [it.path for it in standing.PARTS]}  # fmt: skip
-    done = app.transport().run_python(watch, _COLLECT, json.dumps(asked).encode())
+    sent = json.dumps(asked).encode()
+    done = app.transport().run_python(watch, _COLLECT, sent, most=BULK)
     if done.code:
         raise MastioError(f"{watch}: {last_line(done.stderr)}", code=Exit.UNAVAILABLE)
     found: dict[str, Any] = json.loads(done.stdout)

@@ -13,6 +13,7 @@ import click
 from mastio.apply import Planned, apply_all, plan_all, site_lock
 from mastio.cli.common import App, pass_app
 from mastio.errors import Exit, MastioError
+from mastio.hearing import BULK
 from mastio.heldmail import shown
 from mastio.report.words import span
 from mastio.restoring.client import Archive, Restoring
@@ -211,7 +212,7 @@ def _try_all(transport: Transport, machine: str) -> None:
     end = time.monotonic() + _SOON
     while True:
         _must(transport, machine, "postqueue", "-f")
-        if _WAITS not in transport.run(machine, ["postqueue", "-j"]).stdout:
+        if _WAITS not in transport.run(machine, ["postqueue", "-j"], most=BULK).stdout:
             return
         if (
             time.monotonic() > end
