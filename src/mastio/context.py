@@ -200,17 +200,20 @@ def bracketed(address: Address) -> str:
 
 def listeners(matrix: FlowMatrix, machine: Machine) -> tuple[Listener, ...]:
     """The sockets that the matrix makes a machine listen on."""
-    everywhere = (IPv4Address("0.0.0.0"), IPv6Address("::"))  # noqa: S104 — what the kernel binds
     return tuple(
         sorted(
-            {
-                Listener(address, matrix.door(flow), transport)
-                for flow in (*matrix.into(machine.name), *matrix.inside(machine.name))
-                for transport in flow.service.transports
-                for address in (
-                    everywhere if flow.service in services.EVERYWHERE else matrix.met(flow)
-                )
-            },
+            doors(matrix, machine),
             key=lambda it: (it.port, it.transport, it.address.version, it.address.packed),
         )
     )
+
+
+def doors(matrix: FlowMatrix, machine: Machine) -> dict[Listener, Service]:
+    """The same, and what each is for."""
+    everywhere = (IPv4Address("0.0.0.0"), IPv6Address("::"))  # noqa: S104 — what the kernel binds
+    return {
+        Listener(address, matrix.door(flow), transport): flow.service
+        for flow in (*matrix.into(machine.name), *matrix.inside(machine.name))
+        for transport in flow.service.transports
+        for address in (everywhere if flow.service in services.EVERYWHERE else matrix.met(flow))
+    }

@@ -11,7 +11,7 @@ from mastio.integrity.difference import Difference, Kind
 Facts = Mapping[str, Sequence[str]]
 """Kind → what there is of it."""
 KINDS = {
-    "listener": (Kind.LISTENER, "it was not there when the reference was taken, and no flow declares it"),
+    "listener": (Kind.LISTENER, "it was not there when the reference was taken, and the site file does not have it so"),
     "deleted": (Kind.DELETED, "what it runs from is not on the disk any more"),
     "key": (Kind.KEY, ""),
     "suid": (Kind.SUID, "outside of what is measured whole"),
@@ -33,13 +33,13 @@ def checked(answer: Mapping[str, object]) -> dict[str, list[str]]:
 
 
 def listeners(
-    found: Mapping[tuple[str, str, int], str], declared: Collection[tuple[str, str, int]]
+    undeclared: Mapping[tuple[str, str, int], str], usurped: Mapping[tuple[str, str, int], str]
 ) -> list[str]:
-    """The programs that listen (by kind, address, port) where no flow declares it, as facts."""
+    """As facts, by kind, address, port: the programs that listen where no flow declares it, and who has a declared door
+    instead of whom."""
+    rows = {**undeclared, **{it: f"held by {words}" for it, words in usurped.items()}}
     return sorted(
-        f"{kind} {address} port {port} ({program})"
-        for (kind, address, port), program in found.items()
-        if (kind, address, port) not in declared
+        f"{kind} {address} port {port} ({it})" for (kind, address, port), it in rows.items()
     )
 
 

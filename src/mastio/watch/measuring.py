@@ -105,7 +105,8 @@ class Measurer:
         """What AIDE does not see, packages, and the digest of the program by which AIDE is run."""
         vantage = self._vantage(machine)
         found, packages = vantage.ask(state.facts, list(ROOTS), [] if deep else list(_MAIL))
-        found["listener"] = facts.listeners(*listening(vantage))
+        heard = listening(vantage)
+        found["listener"] = facts.listeners(heard.undeclared, heard.usurped)
         found["deleted"] = vantage.ask(host.deleted)
         versions = {name: str(version) for name, version in packages.items()}
         return facts.checked(found), versions, str(vantage.ask(host.digest, MEASURE))

@@ -6,17 +6,15 @@ from mastio.integrity import facts
 from mastio.integrity.difference import Kind
 
 
-def test_listeners_that_a_flow_declares_are_none() -> None:
-    found = {
-        ("tcp", "10.0.0.1", 22): "sshd", ("tcp", "0.0.0.0", 4444): "nc", ("udp", "0.0.0.0", 40000): "chronyd",
-        ("udp", "0.0.0.0", 5000): "unbound", ("udp", "0.0.0.0", 69): "tftpd",
-    }  # fmt: skip
-    assert facts.listeners(found, {("tcp", "10.0.0.1", 22)}) == [
+def test_listeners_are_named_by_their_place_and_by_who_they_are() -> None:
+    undeclared = {("tcp", "0.0.0.0", 4444): "nc", ("udp", "0.0.0.0", 40000): "chronyd"}
+    usurped = {("tcp", "10.0.0.1", 25): "/usr/bin/nc, not /usr/sbin/x"}
+    assert facts.listeners(undeclared, usurped) == [
         "tcp 0.0.0.0 port 4444 (nc)",
+        "tcp 10.0.0.1 port 25 (held by /usr/bin/nc, not /usr/sbin/x)",
         "udp 0.0.0.0 port 40000 (chronyd)",
-        "udp 0.0.0.0 port 5000 (unbound)",
-        "udp 0.0.0.0 port 69 (tftpd)",
     ]
+    assert facts.listeners({}, {}) == []
 
 
 def test_an_answer_that_lacks_a_kind_is_none() -> None:

@@ -107,7 +107,8 @@ def test_what_could_not_be_told_is_news_the_next_time_again(tmp_path: Path) -> N
 
 def test_a_program_with_an_odd_name_is_told_and_kept(tmp_path: Path) -> None:
     """Whoever has a machine has it answer whatever he likes."""
-    answer = [["tcp", "192.0.2.1", 99, "\ud800\x1b[2J\nAll green"]]
+    odd = "\ud800\x1b[2J\nAll green"
+    answer = [["tcp", "192.0.2.1", 99, odd, ["/x"]], ["tcp", "10.77.3.10", 993, "dovecot", [odd]]]
     says = ground(Says(json.dumps({"answer": answer})))
     run = runner.run(
         says, registry.choose(SITE, full=False, only=["H1"]), lambda *_: None, at=["store"]
@@ -115,8 +116,12 @@ def test_a_program_with_an_odd_name_is_told_and_kept(tmp_path: Path) -> None:
     bell = Bell(tmp_path / "alarms", SITE)
     schedule.keep(tmp_path, run, expand(SITE), bell)
     told = alarm.message(bell.book["verify fast"].alarm, SITE, ["a@fortress.test"])
-    words = r"store: \ud800\x1b[2J\nAll green listens on 192.0.2.1 99/tcp"
-    assert words in told.get_content() and words in (tmp_path / "fast.html").read_text()
+    page = (tmp_path / "fast.html").read_text()
+    for words in (
+        r"store: \ud800\x1b[2J\nAll green listens on 192.0.2.1 99/tcp",
+        r"store: 10.77.3.10 993/tcp is held by \ud800\x1b[2J\nAll green, not /usr/sbin/dovecot",
+    ):
+        assert words in told.get_content() and words in page
     (found,) = run.findings
     assert all(it.isprintable() for it in found.seen)
 

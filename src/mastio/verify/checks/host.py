@@ -24,14 +24,15 @@ MARKS = ("/run/reboot-required", "/var/run/reboot-required")
 
 
 def only_declared(vantage: Vantage) -> Iterator[str]:
-    """A machine listens just where the flow matrix says."""
-    found, declared = listening(vantage)
-    for key in sorted(found.keys() - declared):
-        kind, address, port = key
+    """A machine listens just where the flow matrix says, and who listens there is who should."""
+    heard = listening(vantage)
+    for (kind, address, port), program in sorted(heard.undeclared.items()):
         yield (
-            f"{vantage.name}: {found[key]} listens on {address} {listed([(kind, port)])}, which no flow declares"
+            f"{vantage.name}: {program} listens on {address} {listed([(kind, port)])}, which no flow declares"
         )
-    for kind, address, port in sorted(declared - found.keys()):
+    for (kind, address, port), words in sorted(heard.usurped.items()):
+        yield f"{vantage.name}: {address} {listed([(kind, port)])} is held by {words}"
+    for kind, address, port in sorted(heard.silent):
         yield f"{vantage.name}: nobody listens on {address} {listed([(kind, port)])}, as the flow matrix says"
 
 
@@ -160,7 +161,8 @@ _ALL = (Place.EVERY_MACHINE,)
 CHECKS = (
     Check(
         "H1", Family.HOST, "Machines listen just where declared", _ALL, Severity.HIGH,
-        "listening sockets beyond loopback, from /proc/net", "the addresses and ports of the flow matrix, no other",
+        "listening sockets beyond loopback and the files that those run who have them, from /proc",
+        "the addresses and ports of the flow matrix, no other; each held by the service's own program",
         "CIS Debian Linux Benchmark, 2.1", "See whose it is (`ss -lntup`) and remove it, or declare a flow; what is "
         "missing: look at the service's unit.",
         only_declared,

@@ -15,12 +15,14 @@ import time
 
 _TAIL = 1_000_000
 """How much of a log is read back: a scan leaves many lines behind the one that is looked for."""
+_LOOKS = 3
 _REPLY = 10.0
 """Seconds for which a client waits at most for a reply to one packet: resolver(5) and dnspython take less."""
 
 
 def listeners(declared: list[list[object]]) -> list[list[object]]:
-    """`[transport, address, port, program]` of all that listens beyond loopback.
+    """`[transport, address, port, name, files]` of all that listens beyond loopback: what the program calls itself, and
+    the files that those run who have the socket, or one of several at the same place; "" for one that nobody has.
 
     The socket of a UDP client looks like a listener's when it is not tied to its server (connect(2)), but it goes when
     its reply comes, or does not. So one counts when it is there in two looks; and UDP that is not among the
@@ -34,23 +36,42 @@ def listeners(declared: list[list[object]]) -> list[list[object]]:
     while any(it[0] == "udp" for it in there - known) and time.monotonic() < end:
         time.sleep(1.0)
         there &= _sockets().keys()
-    names = _programs({first[it] for it in there})
-    return sorted([*it, names.get(first[it], "?")] for it in there)
+    return sorted([*it, *found] for it, found in _held(there).items())
+
+
+def _held(sockets: set[tuple[str, str, int]]) -> dict[tuple[str, str, int], tuple[str, list[str]]]:
+    """Who has them: the name of one, and the files of all. One that is gone is left out."""
+    found: dict[tuple[str, str, int], tuple[str, list[str]]] = {}
+    for _ in range(_LOOKS):
+        now, found = _sockets(), {}
+        there = {it: now[it] for it in sockets & now.keys()}
+        who = _programs({inode for inodes in there.values() for inode in inodes})
+        nobody = ("?", "")
+        for it, inodes in there.items():
+            names, files = zip(*(one for i in inodes for one in who.get(i, {nobody})), strict=True)
+            found[it] = (max(names), sorted({*files}))
+        # Only the kernel's are nobody's; but a daemon that was restarted while we looked has others by now.
+        if all("" not in files for _, files in found.values()):
+            break
+        time.sleep(1.0)
+    return found
 
 
 def _inward(address: str) -> bool:
     return address.startswith("127.") or address in ("::1", "::ffff:127.0.0.1")
 
 
-def _sockets() -> dict[tuple[str, str, int], str]:
-    found = {}
+def _sockets() -> dict[tuple[str, str, int], set[str]]:
+    """The inodes of each: programs may share a place (SO_REUSEPORT, socket(7))."""
+    found: dict[tuple[str, str, int], set[str]] = {}
     for kind, state in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):
         with open(f"/proc/net/{kind}") as file:
             for line in list(file)[1:]:
                 fields = line.split()
                 if fields[3] == state and fields[2].endswith(":0000"):
                     address, port = fields[1].split(":")
-                    found[kind[:3], _address(address), int(port, 16)] = fields[9]
+                    key = kind[:3], _address(address), int(port, 16)
+                    found.setdefault(key, set()).add(fields[9])
     return found
 
 
@@ -60,17 +81,38 @@ def _address(text: str) -> str:
     return socket.inet_ntop(socket.AF_INET if len(data) == 4 else socket.AF_INET6, data)
 
 
-def _programs(inodes: set[str]) -> dict[str, str]:
-    found = {}
+def _programs(inodes: set[str]) -> dict[str, set[tuple[str, str]]]:
+    """Who has each of these sockets: what a program calls itself, and the file that it runs."""
+    found: dict[str, set[tuple[str, str]]] = {}
     for path in glob.glob("/proc/[0-9]*/fd/*"):
         try:
             target = os.readlink(path)
             if target.startswith("socket:[") and target[8:-1] in inodes:
-                with _words(f"/proc/{path.split('/')[2]}/comm") as file:
-                    found[target[8:-1]] = file.read().strip()
+                folder = f"/proc/{path.split('/')[2]}"
+                with _words(f"{folder}/comm") as file:
+                    who = file.read().strip(), _file(folder)
+                found.setdefault(target[8:-1], set()).add(who)
         except OSError:
             continue  # it ended while we looked
     return found
+
+
+def _file(folder: str) -> str:
+    """What a process runs. A mount that only that process sees could call any program by any name, so it counts when it
+    is the file that stands there, or one that an update has replaced, of which `deleted` tells."""
+    path = os.readlink(f"{folder}/exe")
+    name = path.removesuffix(" (deleted)")
+    try:
+        same = os.path.samefile(f"{folder}/exe", name)
+    except FileNotFoundError:
+        same = False
+    shown = os.fsencode(name).decode(errors="backslashreplace")
+    return shown if same or (name != path and _ours(folder)) else f"another file than {shown}"
+
+
+def _ours(folder: str) -> bool:
+    """Whether a process is in the same namespace as we are (pid_namespaces(7)): a container's are its own matter."""
+    return os.readlink(f"{folder}/ns/pid") == os.readlink("/proc/self/ns/pid")
 
 
 def _words(path: str) -> io.TextIOWrapper:
@@ -95,7 +137,7 @@ def deleted() -> list[str]:
     found = set()
     for folder in glob.glob("/proc/[0-9]*"):
         try:
-            if os.readlink(f"{folder}/ns/pid") != os.readlink("/proc/self/ns/pid"):
+            if not _ours(folder):
                 continue
             with _words(f"{folder}/comm") as file:
                 name = file.read().strip()
