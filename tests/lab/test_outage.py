@@ -1,13 +1,16 @@
 """Watch's receiver is stopped, dies, and cannot write, while machines write: every line is accounted for."""
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
 from mastio.context import LOGS
+from mastio.roles.common.lines import SPOOL
 from mastio.site.model import Role
-from tests.lab.arrivals import SENDERS
+from tests.lab.arrivals import SENDERS, arrived, kept, talk, write
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import remote, the, token
 from tests.lab.sabotage import on
@@ -89,3 +92,128 @@ def test_no_line_is_said_to_be_there_before_it_is_written(lab: Lab) -> None:
         on(lab, watch, BACK)
     left = missing(lab, word, count, (sender,))
     assert left == {}, left
+
+
+SENDER = "store"
+FLOW = 50
+"""Lines a second: few enough that none waits in rsyslog's memory."""
+ENDS = {
+    "restarted": "systemctl restart rsyslog.service",
+    "killed": "systemctl kill -s KILL rsyslog.service; sleep 1; systemctl reset-failed rsyslog.service; "
+    "systemctl start rsyslog.service",
+}
+"""How the sender's rsyslog ends and begins."""
+PROGRAM = "/usr/local/lib/mastio/mastio-lines"
+
+
+@contextmanager
+def gone(lab: Lab, how: str) -> Iterator[None]:
+    """Watch does not answer: its receiver has ended the connection, or nothing comes from there any more."""
+    watch = the(lab, Role.WATCH).name
+    addresses = lab.site.machine(SENDER).addresses
+    drop = (
+        f"nft insert rule inet mastio arrival {'ip' if it.version == 4 else 'ip6'} saddr {it} drop"
+        for it in addresses
+    )
+    away, back = {
+        "stopped": (f"systemctl stop {UNITS}", BACK),
+        "silent": ("; ".join(drop), "nft -f /etc/nftables.conf"),
+    }[how]
+    on(lab, watch, away)
+    try:
+        yield
+    finally:
+        on(lab, watch, back)
+
+
+def interrupted(lab: Lab, how: str, end: str) -> tuple[str, int]:
+    """Lines that are written before and while watch is gone, and the sender's rsyslog ends; their word and number."""
+    word, seconds = token(), 4.0
+    talk(lab)
+    with ThreadPoolExecutor() as pool:
+        count = int(FLOW * seconds)
+        writing = pool.submit(remote, lab, SENDER, steady, word=word, count=count, seconds=seconds)
+        time.sleep(seconds / 2)
+        with gone(lab, how):
+            writing.result()
+            time.sleep(1)  # all are out of the memory of its main queue
+            on(lab, SENDER, ENDS[end])
+            time.sleep(1)
+    return word, count
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("how", ["stopped", "silent"])
+def test_what_was_on_its_way_when_the_senders_rsyslog_ended_arrives(
+    lab: Lab, how: str, end: str
+) -> None:
+    word, count = interrupted(lab, how, end)
+    left = missing(lab, word, count, (SENDER,))
+    assert left == {}, left
+
+
+def test_without_the_program_it_does_not_and_with_it_it_still_does(lab: Lab) -> None:
+    """The control of the test above: some are on their way, and nothing else brings them."""
+    aside = f"mv {PROGRAM} {PROGRAM}.aside"
+    try:
+        on(lab, SENDER, f"{aside}; printf '#!/bin/sh\\n' >{PROGRAM}; chmod 755 {PROGRAM}")
+        word, count = interrupted(lab, "silent", "killed")
+        write(lab, SENDER, f"{word} after")
+        assert arrived(lab, f"{word} after", 1)
+        assert 0 < missing(lab, word, count, (SENDER,), patience=1).get(SENDER, 0) <= 32
+    finally:
+        on(lab, SENDER, f"mv {PROGRAM}.aside {PROGRAM}")
+    on(lab, SENDER, ENDS["restarted"])
+    assert missing(lab, word, count, (SENDER,)) == {}
+
+
+def test_a_restart_with_a_live_connection_sends_nothing_twice(lab: Lab) -> None:
+    talk(lab)
+    word, count = token(), 300
+    remote(lab, SENDER, steady, word=word, count=count, seconds=1.0)
+    assert missing(lab, word, count, (SENDER,)) == {}
+    for _ in range(2):
+        on(lab, SENDER, ENDS["restarted"])
+        write(lab, SENDER, f"{word} after")
+    assert len(arrived(lab, f"{word} after", 2)[SENDER]) == 2
+    lines = kept(lab, f"{word} line")[SENDER]
+    assert len(lines) == count, f"{len(lines) - count} twice"
+
+
+HOSTILE = (
+    "<22>probe: {} first\nsecond",
+    "<22>probe: {} nothing \0 there",
+    "<22>probe: {} not text \xff\xfe\x1b[31m",
+    "<22>probe: {} <22>1 2026-01-01T00:00:00Z firewall liar - - - not me",
+    "<22>1 2026-01-01T00:00:00Z firewall liar - - - {} another",
+    "<22>probe: {} long " + 60_000 * "x",
+)
+
+
+def raw(words: list[str]) -> None:
+    """Write these to the local syslog socket, an octet for each sign."""
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        one.connect("/dev/log")
+        for it in words:
+            one.send(it.encode("latin-1"))
+
+
+def test_lines_that_are_no_lines_come_again_as_they_came(lab: Lab) -> None:
+    """Line breaks, NULs, no text, claims to be another machine, 60,000 octets: the same again, under the own name."""
+    talk(lab)
+    word = token()
+    remote(lab, SENDER, raw, words=[it.format(word) for it in HOSTILE])
+    once = arrived(lab, word, len(HOSTILE))
+    assert {*once} == {SENDER} and len(once[SENDER]) == len(HOSTILE)
+    on(lab, SENDER, f"rm {SPOOL}/sent-to-*.place")  # as after a power cut
+    on(lab, SENDER, ENDS["killed"])
+    twice = arrived(lab, word, 2 * len(HOSTILE))
+    assert {*twice} == {SENDER}
+
+    def said(lines: list[str]) -> list[str]:
+        return sorted(it.partition(" ")[2] for it in lines)  # but for when it came
+
+    assert said(twice[SENDER]) == sorted(2 * said(once[SENDER]))

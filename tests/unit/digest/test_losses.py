@@ -10,7 +10,7 @@ from mastio.watch.logbook import listen, news
 from tests.unit.watch.test_logbook import DAY, NOW, stamp, write
 
 LINE = (
-    "action-3-omrelp queue: origin=core.queue size=212 enqueued=4011 full=37 discarded.full={} discarded.nf=0 "
+    "to-watch: origin=core.queue size=212 enqueued=4011 full=37 discarded.full={} discarded.nf=0 "
     "maxqsize=212"
 )
 """rsyslog 8.2504's impstats, as it came from a store whose queue was full."""
@@ -30,7 +30,7 @@ def told(logs: Path, lost: int, at: float, number: int) -> None:
 
 
 def test_a_counter_is_read() -> None:
-    assert losses.loss(losses.COUNTERS, LINE.format(37)) == Loss("action-3-omrelp queue", 37)
+    assert losses.loss(losses.COUNTERS, LINE.format(37)) == Loss("to-watch", 37)
     assert losses.loss(
         losses.COUNTERS,
         "main Q: origin=core.queue size=1 enqueued=2 full=0 discarded.full=0 discarded.nf=4 maxqsize=9",
@@ -70,7 +70,7 @@ def test_what_grows_is_told_and_what_only_stays_is_not(tmp_path: Path) -> None:
     assert listen(tmp_path, state, ("store",), NOW) == {}
     told(tmp_path, 37, NOW, 2)
     wrong = listen(tmp_path, state, ("store",), NOW + 1)
-    words = "37 lines were thrown away: the queue was full (action-3-omrelp queue)"
+    words = "37 lines were thrown away: the queue was full (to-watch)"
     assert wrong == {"store lost lines": words}
     alarm = news("demo", "logs (life)", {}, wrong, NOW)
     assert alarm and alarm.subject == "[demo] logs are NOT as they should be: store lost lines"

@@ -219,7 +219,7 @@ def test_guesses_at_the_mail_port_what_postfix_gives_up_and_what_comes_back() ->
 
 def lost(*numbers: int, queue: str = "", memory: Memory | None = None) -> Summary:
     texts = (
-        LINE.format(it).replace("action-3", queue) if queue else LINE.format(it) for it in numbers
+        LINE.format(it).replace("to-watch", queue) if queue else LINE.format(it) for it in numbers
     )
     lines = (line("store", losses.COUNTERS, it, level="syslog.warning") for it in texts)
     return read(*lines, memory=memory)
@@ -229,7 +229,7 @@ def test_a_queue_that_lost_lines_once_is_told_once_and_with_their_number() -> No
     """It says so each minute from then on, until it starts anew."""
     memory = Memory()
     first = lost(37, 37, 37, memory=memory)
-    words = "store: log lines thrown away, the queue was full (action-3-omrelp queue)"
+    words = "store: log lines thrown away, the queue was full (to-watch)"
     assert first.below("trouble") == {"logs lost": 37} and first.top("trouble") == [(words, 37)]
     assert not first.news
     reborn = Memory(json.loads(json.dumps(memory.plain())))

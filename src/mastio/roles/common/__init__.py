@@ -6,6 +6,7 @@
 | /etc/mastio/pki/ | the site's authority, this machine's certificate, the one the internet sees |
 | /etc/ssh/ | sshd for keys alone, on the addresses that a flow says |
 | /etc/rsyslog.conf | everything goes to watch at once, over mutual TLS, from a queue that outlives outages |
+| /etc/mastio/lines.json | ways to watch, for `lines`: what was on its way when rsyslog ended is sent again |
 | /etc/ulogd.conf | what the firewall drops or lets in from outside becomes a log line (NFLOG → ulogd2 → syslog) |
 | /etc/chrony/ | time from watch; the watch role writes its own chrony.conf |
 | /etc/apt/apt.conf.d/ | packages through watch's proxy |
@@ -15,10 +16,14 @@
 A machine that resolves names on the internet brings its own resolv.conf; the others ask nobody.
 """
 
+import json
+from pathlib import Path
+
 from mastio import services
 from mastio.context import PKI, Context, Peer, bracketed
 from mastio.flows import INTERNET
 from mastio.nft import LOG_GROUP
+from mastio.roles.common import lines
 from mastio.services import Service
 from mastio.site.model import Clients, Role
 from mastio.state import Check, Directory, File, HostState, Unit
@@ -35,6 +40,7 @@ KEYS_ALONE = {
 _SYSTEMD = "/etc/systemd/system"
 _MANAGER = "/etc/systemd/system.conf.d"
 _CHRONYD = "/usr/local/lib/mastio/chronyd"
+_LINES = "/usr/local/lib/mastio/mastio-lines"
 
 
 def build(ctx: Context) -> HostState:
@@ -74,7 +80,8 @@ def build(ctx: Context) -> HostState:
             Unit(
                 "rsyslog.service",
                 # The sender resolves watch's name once: a changed /etc/hosts must reach it.
-                ("/etc/rsyslog.conf", "/etc/rsyslog.d/", f"{_SYSTEMD}/rsyslog.service.d/", f"{PKI}/", "/etc/hosts"),
+                ("/etc/rsyslog.conf", "/etc/rsyslog.d/", f"{_SYSTEMD}/rsyslog.service.d/", f"{PKI}/", "/etc/hosts",
+                 str(lines.CONFIG), _LINES),
                 aliases=("syslog.service",),
             ),
             Unit(
@@ -172,13 +179,31 @@ def _ssh(ctx: Context) -> tuple[File, ...]:
 
 def _logs(ctx: Context) -> tuple[File, ...]:
     watches = () if ctx.machine.has(Role.WATCH) else _calls(ctx, services.SYSLOG)
+    config = ctx.render(
+        __file__, "rsyslog.conf.j2", watches=watches, spool=lines.SPOOL, size=lines.SIZE, program=_LINES
+    )  # fmt: skip
     return (
-        File("/etc/rsyslog.conf", ctx.render(__file__, "rsyslog.conf.j2", watches=watches)),
+        File("/etc/rsyslog.conf", config),
+        *_again(ctx, watches),
         _drop_in(ctx, "syslog.socket"),
-        _drop_in(ctx, "rsyslog.service"),
+        _drop_in(ctx, "rsyslog.service", program=_LINES if watches else ""),
         File("/etc/ulogd.conf", ctx.render(__file__, "ulogd.conf.j2", group=LOG_GROUP)),
         _drop_in(ctx, "ulogd2.service"),
         File("/etc/systemd/journald.conf.d/mastio.conf", ctx.render(__file__, "journald.conf.j2")),
+    )
+
+
+def _again(ctx: Context, watches: tuple[Peer, ...]) -> tuple[File, ...]:
+    """What sends again what was on its way."""
+    if not watches:
+        return ()
+    ways = {
+        it.machine: [(str(address), services.SYSLOG.port) for address in it.addresses]
+        for it in watches
+    }
+    return (
+        File(_LINES, Path(__file__).with_name("lines.py").read_text(), mode=0o755),
+        File(str(lines.CONFIG), json.dumps(ways, indent=1) + "\n"),
     )
 
 

@@ -1,0 +1,212 @@
+"""What was on its way to watch when rsyslog ended: which lines are sent again, and which are accounted for."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mastio.roles.common import lines
+from tests import sites
+from tests.unit.roles.test_common import built, file
+
+WAY = "fd00:49:7::a"
+END = lines.end(WAY, 6514)
+HEAD = (
+    "  sl  local_address rem_address st tx_queue rx_queue tr tm->when retrnsmt uid timeout inode\n"
+)
+
+
+def line(number: int, text: str = "x") -> bytes:
+    return f"<22>1 2026-12-01T08:00:00.000001+00:00 store probe - - -  {number} {text}\n".encode()
+
+
+def several(*numbers: int) -> bytes:
+    return b"".join(map(line, numbers))
+
+
+def connection(
+    state: str = "01", unarrived: int = 0, unread: int = 70, inode: int = 7, to: str = END
+) -> str:
+    octets = f"{unarrived:08X}:{unread:08X}"
+    return f"   0: 0:ED68 {to} {state} {octets} 00:00000000 00000000     0        0 {inode} 1\n"
+
+
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> lines.Record:
+    monkeypatch.setattr(lines, "SPOOL", tmp_path)
+    return lines.Record("watch")
+
+
+def add(file: Path, content: bytes) -> None:
+    with file.open("ab") as it:
+        it.write(content)
+
+
+def read_by_rsyslog(record: lines.Record, offset: int) -> Path:
+    state = lines.SPOOL / f"imfile-state:{record.again.stat().st_ino}:0f"
+    state.write_text(json.dumps({"filename": str(record.again), "curr_offs": offset}))
+    return state
+
+
+def test_the_last_lines_are_more_than_can_be_open(record: lines.Record) -> None:
+    assert lines.LINES > 32 + 32 and lines.SIZE >= lines.LINES * lines.LONGEST
+    count = lines.LINES + 50
+    assert lines.last(several(*range(count))) == several(*range(50, count))
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"\0" * 4096,
+        b"no priority at all\n",
+        b"<22>1 cut off by a power cut",
+        b"<22>1 with a \0 in it\n",
+        b"\n\n",
+        line(3, "y" * 65536),
+        b"<9999>1 2026 store\n",
+    ],
+)
+def test_what_is_no_line_is_not_sent(junk: bytes) -> None:
+    assert lines.last(several(1, 2) + junk) == several(1, 2)
+    if junk.endswith(b"\n"):
+        assert lines.last(line(1) + junk + line(2)) == several(1, 2)
+
+
+def test_a_line_that_was_cut_off_spoils_no_other(record: lines.Record) -> None:
+    add(record.now, line(1) + line(2)[:30])
+    record.start()
+    assert record.again.read_bytes().startswith(line(1))
+    add(record.now, line(3))
+    record.start()
+    assert record.again.read_bytes().endswith(line(3))
+
+
+def test_octets_that_are_no_text_pass_as_they_are() -> None:
+    odd = b"<22>1 2026-12-01T08:00:00+00:00 store probe - - - \xff\xfe\x0b\x1c\xe2\x80\xa8 end\n"
+    assert lines.last(line(1) + odd) == line(1) + odd
+
+
+def test_the_kernels_words_for_the_end_of_a_connection() -> None:
+    assert lines.end("10.77.3.10", 6514) == "0A034D0A:1972"
+    assert lines.end("fde3:0aa1:7f:4900::a", 6514) == "A10AE3FD00497F00000000000A000000:1972"
+
+
+@pytest.mark.parametrize(
+    ("table", "unread"),
+    [
+        (connection(), 70),
+        (connection(to="0A034D0A:1972"), 0),  # somebody else
+        (connection(unread=0), 0),  # nobody has answered what was sent last
+        (connection(unarrived=1), 0),  # it is on its way
+        (connection("08"), 0),  # watch has ended it
+        (connection("02"), 0),  # it begins
+        (connection() + connection("06", inode=0, unread=0), 70),  # a former one is no matter
+        (connection() + connection("08"), 0),
+        ("", 0),
+    ],
+)
+def test_what_a_connection_shows(table: str, unread: int) -> None:
+    assert lines.answers(HEAD + table, {END}) == unread
+
+
+def test_what_stands_behind_the_place_is_sent_again_once(record: lines.Record) -> None:
+    record.start()
+    assert record.again.read_bytes() == b""
+    add(record.now, several(1, 2))
+    record.start()
+    assert record.again.read_bytes() == several(1, 2)
+    made = record.again.stat().st_ino
+    record.start()  # it ends at once, again and again: nothing is added
+    assert record.again.stat().st_ino == made
+    read_by_rsyslog(record, len(several(1, 2)))
+    add(record.now, several(1, 2, 3))  # what rsyslog has sent again is recorded as well
+    record.account(record.size())
+    add(record.now, line(4))
+    record.start()
+    assert record.again.read_bytes() == line(4)
+    assert not [*lines.SPOOL.glob("imfile-state:*")], "an inode comes again"
+
+
+def test_what_rsyslog_had_no_time_to_read_is_still_sent(record: lines.Record) -> None:
+    add(record.now, several(1, 2, 3))
+    record.start()
+    read_by_rsyslog(record, len(line(1)))
+    add(record.now, line(4))
+    record.start()
+    assert record.again.read_bytes() == several(2, 3, 4)
+
+
+def test_a_record_is_followed_into_the_next(record: lines.Record) -> None:
+    add(record.now, several(1, 2))
+    record.account(record.size())
+    add(record.now, line(3))
+    record.now.replace(record.former)
+    add(record.now, line(4))
+    assert record.after(record.known()) == several(3, 4)
+    record.start()
+    assert record.again.read_bytes() == several(3, 4)
+    assert record.after(record.known()) == b""
+
+
+def test_a_place_that_fits_nothing_accounts_for_nothing(record: lines.Record) -> None:
+    add(record.former, line(1))
+    add(record.now, line(2))
+    for place in ((0, 0), (1, 5), (record.now.stat().st_ino, 10_000)):
+        assert record.after(place) == several(1, 2)
+    record.place.write_text("nonsense")
+    assert record.known() == (0, 0)
+
+
+def test_a_record_does_not_grow_without_end(record: lines.Record) -> None:
+    record.turn()
+    add(record.now, line(1))
+    record.turn()
+    assert record.now.exists() and not record.former.exists()
+    record.account(record.size())
+    for number in (2, 3):
+        add(record.now, line(number, "z") + b"\0" * lines.SIZE)
+        record.turn()
+        assert not record.now.exists() and record.former.stat().st_size > lines.SIZE
+    assert record.known() == (0, 0), "the inode that it names may come again"
+    assert len(record.after((0, 0))) <= 2 * lines.SIZE
+
+
+def test_only_quiet_with_answers_accounts_for_what_was_sent(
+    record: lines.Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "QUIET", 0.0)
+    add(record.now, several(1, 2))
+    shown = {"now": HEAD}
+    monkeypatch.setattr(lines, "_connections", lambda: shown["now"])
+    lines.stop(record, {END})
+    assert record.known() == (0, 0)
+    numbers = iter(range(70, 1000))
+    monkeypatch.setattr(lines, "_connections", lambda: HEAD + connection(unread=next(numbers)))
+    lines.stop(record, {END})
+    assert record.known() == (0, 0), "answers still come"
+    monkeypatch.setattr(lines, "_connections", lambda: HEAD + connection())
+    lines.stop(record, {END})
+    assert record.known() == record.size()
+
+
+def test_a_machine_that_sends_has_the_program_and_its_rsyslog_calls_it() -> None:
+    state = built(sites.demo_site(), "store")
+    assert file(state, "/usr/local/lib/mastio/mastio-lines").mode == 0o755
+    known = json.loads(file(state, str(lines.CONFIG)).content)
+    assert {port for _, port in known["watch"]} == {6514}
+    unit = file(state, "/etc/systemd/system/rsyslog.service.d/mastio.conf").content
+    assert "mastio-lines start\n" in unit and "mastio-lines stop\n" in unit
+    config = file(state, "/etc/rsyslog.conf").content
+    record = config.index('type="omfile" file="/var/spool/rsyslog/sent-to-watch"')
+    assert config.index('ruleset(\n    name="to-watch"') < record < config.index('type="omrelp"')
+    assert "\ncall to-watch\n" in config
+
+
+def test_who_sends_nothing_has_none() -> None:
+    for site, machine in ((sites.demo_site(), "watch"), (sites.single_site(), "mail")):
+        state = built(site, machine)
+        assert str(lines.CONFIG) not in {it.path for it in state.files}
+        assert (
+            "mastio-lines"
+            not in file(state, "/etc/systemd/system/rsyslog.service.d/mastio.conf").content
+        )
