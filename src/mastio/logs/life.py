@@ -72,13 +72,15 @@ class Heard:
 
     doubt: bool = False
     """Whether the last sign was late and came alone: the first of a queue, or a clock that is behind."""
+    former: str = ""
+    """The boot before this one: what was on its way when it ended comes again, and may come late."""
 
     def take(self, one: Sign) -> list[str]:
         """One more sign; what happened with it that is over at once, in words: a jump of the clock."""
         name = one.boot[:8]
         if self.missing.pop(f"{name}:{one.number}", None) is not None:
             return []
-        if one.boot == self.boot and one.number <= self.number:
+        if one.boot == self.former or (one.boot == self.boot and one.number <= self.number):
             return []
         happened = []
         between = one.arrived - self.arrived if self.arrived else EVERY
@@ -101,6 +103,8 @@ class Heard:
         elif abs(behind) <= OFF:
             self.off = 0.0
         self.doubt = alone
+        if one.boot != self.boot:
+            self.former = self.boot
         self.arrived, self.boot, self.number = one.arrived, one.boot, one.number
         self.up, self.clock = one.up, one.clock
         return happened

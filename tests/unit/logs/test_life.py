@@ -103,6 +103,13 @@ def test_a_reboot_is_no_gap_but_what_its_first_signs_lack_is() -> None:
     assert (happened, wrong(one)) == ([], {})
 
 
+def test_signs_of_the_boot_before_that_come_again_are_no_reboot() -> None:
+    signs = (a_sign(7), a_sign(8), a_sign(1, NEXT), a_sign(7), a_sign(8), a_sign(2, NEXT))
+    one, happened = heard(*signs)
+    assert not happened and wrong(one) == {}
+    assert (one.boot, one.number) == (NEXT, 2)
+
+
 def test_a_clock_that_is_set_is_told() -> None:
     for seconds, way in ((3600, "forward"), (-3600, "back")):
         ahead = replace(a_sign(3), clock=a_sign(3).clock + seconds)

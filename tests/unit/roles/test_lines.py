@@ -49,7 +49,7 @@ def read_by_rsyslog(record: lines.Record, offset: int) -> Path:
 
 
 def test_the_last_lines_are_more_than_can_be_open(record: lines.Record) -> None:
-    assert lines.LINES > 32 + 32 and lines.SIZE >= lines.LINES * lines.LONGEST
+    assert lines.LINES > lines.WINDOW + lines.BATCH and lines.SIZE >= lines.LINES * lines.LONGEST
     count = lines.LINES + 50
     assert lines.last(several(*range(count))) == several(*range(50, count))
 

@@ -179,11 +179,9 @@ def _ssh(ctx: Context) -> tuple[File, ...]:
 
 def _logs(ctx: Context) -> tuple[File, ...]:
     watches = () if ctx.machine.has(Role.WATCH) else _calls(ctx, services.SYSLOG)
-    config = ctx.render(
-        __file__, "rsyslog.conf.j2", watches=watches, spool=lines.SPOOL, size=lines.SIZE, program=_LINES
-    )  # fmt: skip
+    values = {"watches": watches, "lines": lines, "program": _LINES}
     return (
-        File("/etc/rsyslog.conf", config),
+        File("/etc/rsyslog.conf", ctx.render(__file__, "rsyslog.conf.j2", **values)),
         *_again(ctx, watches),
         _drop_in(ctx, "syslog.socket"),
         _drop_in(ctx, "rsyslog.service", program=_LINES if watches else ""),

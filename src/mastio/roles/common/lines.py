@@ -33,8 +33,10 @@ from ipaddress import ip_address
 from pathlib import Path
 
 CONFIG, SPOOL = Path("/etc/mastio/lines.json"), Path("/var/spool/rsyslog")
+WINDOW, BATCH = 32, 32
+"""How many lines librelp may have sent that nobody has answered; how many rsyslog works on at once."""
 LINES = 100
-"""More than what may be open: 32 in librelp's window and a batch of 32 (rsyslog.conf.j2)."""
+"""More than what may be open: both together."""
 LONGEST = 10_000
 """Octets of a line; rsyslog takes 8 KiB."""
 SIZE = 2 << 20
