@@ -62,7 +62,6 @@ def test_the_last_lines_are_more_than_can_be_open(record: lines.Record) -> None:
         b"<22>1 cut off by a power cut",
         b"<22>1 with a \0 in it\n",
         b"\n\n",
-        line(3, "y" * 65536),
         b"<9999>1 2026 store\n",
     ],
 )
@@ -79,6 +78,10 @@ def test_a_line_that_was_cut_off_spoils_no_other(record: lines.Record) -> None:
     add(record.now, line(3))
     record.start()
     assert record.again.read_bytes().endswith(line(3))
+
+
+def test_of_a_long_line_is_sent_what_was_sent_before() -> None:
+    assert lines.last(line(1, 9000 * "y") + line(2)) == line(1, 9000 * "y")[:8096] + b"\n" + line(2)
 
 
 def test_octets_that_are_no_text_pass_as_they_are() -> None:

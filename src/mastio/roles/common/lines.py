@@ -37,8 +37,8 @@ WINDOW, BATCH = 32, 32
 """How many lines librelp may have sent that nobody has answered; how many rsyslog works on at once."""
 LINES = 100
 """More than what may be open: both together."""
-LONGEST = 10_000
-"""Octets of a line; rsyslog takes 8 KiB."""
+LONGEST = 8096
+"""Octets of a line that rsyslog takes, without its end; it sends no more of one in any case."""
 SIZE = 2 << 20
 """Octets after which a second record is begun, as rsyslog is told; more than `LINES` of the longest."""
 QUIET, TRIES = 0.2, 5
@@ -50,7 +50,7 @@ _ESTABLISHED, _NOBODY = "01", "0"
 def last(written: bytes) -> bytes:
     """The last `LINES` whole lines of a record, without what is none (a power cut leaves anything)."""
     whole = [it for it in re.findall(rb"[^\n]*\n", written) if _LINE.fullmatch(it)]
-    return b"".join(it for it in whole[-LINES:] if len(it) <= LONGEST)
+    return b"".join(it[:-1][:LONGEST] + b"\n" for it in whole[-LINES:])
 
 
 def end(address: str, port: int) -> str:
