@@ -64,14 +64,19 @@ def learn(lessons: list[Any]) -> dict[str, int]:
         return dict(collections.Counter(pool.map(one, lessons)))
 
 
-def sorted_mail(folder: str, quarantine: str) -> dict[str, Any]:
-    """Where each numbered message lies, "" for the inbox, "held" in quarantine, and what Rspamd gave it."""
+def sorted_mail(folder: str, quarantine: str, began: float) -> dict[str, Any]:
+    """Where each numbered message lies, "" for the inbox, "held" in quarantine, and what Rspamd gave it.
+
+    The quarantine still has what earlier runs left there: what came before `began` is not of this one.
+    """
     import pathlib
     import re
 
     found = {}
     for path in (*pathlib.Path(folder).glob("**/*"), *pathlib.Path(quarantine).glob("new/*")):
-        if path.parent.name in ("new", "cur") and path.is_file():
+        if path.parent.name not in ("new", "cur") or not path.is_file():
+            continue
+        if path.stat().st_mtime >= began:
             head = path.read_bytes().partition(b"\n\n")[0].decode("latin-1")
             number = re.search(r"^X-Bench: (\d+)", head, re.M)
             score = re.search(r"^X-Spam-Status: .*score=(\S+)", head, re.M)
@@ -136,12 +141,17 @@ def tried(app: App, recipient: str, mails: list[Letter]) -> tuple[dict[int, Any]
     return first, deliver(app, recipient, delayed) if delayed else {}
 
 
-def settled(app: App, folder: str, count: int) -> dict[str, Any]:
+def settled(app: App, folder: str, count: int, began: float) -> dict[str, Any]:
     """What lies in the mailbox, as soon as `count` messages do."""
     seen, end = -1, 0.0
     while True:
         found: dict[str, Any] = remote(
-            app.transport(), STORE, sorted_mail, folder=folder, quarantine=holding.FOLDER
+            app.transport(),
+            STORE,
+            sorted_mail,
+            folder=folder,
+            quarantine=holding.FOLDER,
+            began=began,
         )
         if len(found) >= count:
             return found
@@ -162,7 +172,7 @@ def main(messages: int, seed: int, cache: str, site: str) -> None:
     app = running(site)
     folder = cache or os.environ.get("MASTIO_BENCH_CACHE", "/var/cache/mastio/bench")
     corpus = letters(Path(folder), seed)[: messages or None]
-    half = len(corpus) // 2
+    half, began = len(corpus) // 2, time.time()
     lessons, judged = corpus[:half], corpus[half:]
     with mailbox(app) as recipient, blank_filter(app), no_limits(app, ours(app, recipient).source):
         say(f"the past: {len(lessons)}")
@@ -176,7 +186,9 @@ def main(messages: int, seed: int, cache: str, site: str) -> None:
         say(f"judging {len(judged)}")
         first, second = tried(app, recipient, judged)
         last = [*(past[0] | past[1]).values(), *(first | second).values()]
-        places = settled(app, f"{maildir(recipient)}/Maildir", sum(it[0] == 250 for it in last))
+        places = settled(
+            app, f"{maildir(recipient)}/Maildir", sum(it[0] == 250 for it in last), began
+        )
     report(judged, first, second, places)
     wait = app.site().policy.greylist_delay
     click.echo(

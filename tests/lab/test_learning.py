@@ -16,7 +16,7 @@ from mastio.site.model import Role
 from tests.lab import mail
 from tests.lab.conftest import TheLab as Lab
 from tests.lab.mail import CAROL, message, token
-from tests.lab.patience import at_last
+from tests.lab.patience import at_last, eventually
 from tests.lab.sabotage import RSPAMD, on, valkey_ends
 from tests.lab.test_filter import send
 from tests.lab.tuned import tuned
@@ -271,6 +271,37 @@ def test_who_is_a_stranger_once_the_filter_knows_what_users_get(
     assert "STRANGER" not in scanned(known, prose(token()), address), "a user has written to them"
 
 
+def teach(lab: Lab, verdict: str, count: int, head: str, text: str) -> None:
+    """So many lessons of a kind, until the filter has them."""
+    symbol = f"BAYES_{verdict.upper()}"
+    before = learned(lab)[symbol]
+    mail.remote(
+        lab, the_store(lab), lessons, program=f"{learning.PROGRAMS}/learn", verdict=verdict,
+        start=int(time.time() * 1000), count=count, head=head, text=text,
+    )  # fmt: skip
+    assert soon(lab, symbol, before + count, patience=300) >= before + count
+
+
+def test_whom_users_call_a_spammer_has_no_history_until_they_say_otherwise(
+    lab: Lab, alice: tuple[str, str]
+) -> None:
+    """Needs the lessons above."""
+    ham, sender = prose(token()), f"{token()}@{outside.PLAIN}"
+    teach(lab, "ham", 20, f"From: {token()}@lesson.test\nSubject: {token()}\n", ham)
+    assert send(lab, message(sender, alice[0], token(), ham), sender, alice[0])[0] == 250
+    address = next(it for it in internet.stranger(lab.site) if it.version == 4)
+
+    def is_stranger() -> bool:
+        options = ("--ip", str(address), "--from", sender, "--rcpt", alice[0])
+        letter = message(sender, alice[0], token(), prose(token()))
+        return "STRANGER" in symbols(lab, letter.as_string(), *options)
+
+    eventually(lambda: not is_stranger(), "clean mail gives no history")
+    for verdict, stranger in (("spam", True), ("ham", False)):
+        teach(lab, verdict, 1, f"From: {sender}\nSubject: {token()}\n", prose(token()))
+        assert is_stranger() is stranger
+
+
 def test_a_second_try_is_judged_by_what_was_learned_since(lab: Lab, alice: tuple[str, str]) -> None:
     """Needs the lessons above."""
     spam, other = token(), token()
@@ -296,6 +327,11 @@ def test_a_second_try_is_judged_by_what_was_learned_since(lab: Lab, alice: tuple
         time.sleep(4)  # the delay, should all that have been quicker
         again = [send(lab, it, str(it["From"]), alice[0])[0] for it in letters]
         assert again == [250, 250]
+        # A verdict takes back what coming again has earned, not what it earns afterwards.
+        teach(lab, "spam", 1, f"From: {letters[1]['From']}\nSubject: {token()}\n", prose(token()))
+        texts = [message(str(it["From"]), alice[0], token(), LOANS) for it in letters]
+        codes = [send(lab, it, str(it["From"]), alice[0])[0] for it in texts]
+        assert codes == [250, 451]
     assert mail.inbox(lab, *alice, spam, folder="Junk")
     assert mail.inbox(lab, *alice, other)
 

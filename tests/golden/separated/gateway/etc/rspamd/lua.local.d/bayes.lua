@@ -5,7 +5,22 @@
 -- Not what machines of the site hand over: who wrote that is known, and how much they send is limited.
 local house = dofile("/etc/rspamd/mastio/house.lua")
 local bayes = require "lua_bayes_redis"
+local lua_redis = require "lua_redis"
+local rspamd_logger = require "rspamd_logger"
 local NAME = "BAYES_AWAY"
+
+-- Whom users have called a sender of spam loses the history that greylisting looks at, until they say otherwise. What
+-- Rspamd learns by itself (autolearn) is no verdict of theirs, and anybody can cause it in another one's name.
+local redis = lua_redis.parse_redis_server("greylisting")
+local function remember(task, is_spam)
+  if not task:get_request_header("Learn-Type") then return end
+  local key = house.spammer(house.author(task))
+  local command, arguments = "DEL", { key }
+  if is_spam then command, arguments = "SETEX", { key, tostring(90 * 86400), tostring(os.time()) } end
+  lua_redis.redis_make_request(task, redis, key, true, function(err)
+    if err then rspamd_logger.errx(task, "bayes: Valkey: %s", err) end
+  end, command, arguments)
+end
 
 local init = bayes.lua_bayes_init_statfile
 
@@ -22,7 +37,10 @@ bayes.lua_bayes_init_statfile = function(...)
       if ok then open[1] = open[1] - 1 end
       return callback(answered, ok, ...)
     end)
-  end, learn
+  end, function(task, key, id, is_spam, symbol, is_unlearn, ...)
+    if not is_unlearn then remember(task, is_spam) end
+    return learn(task, key, id, is_spam, symbol, is_unlearn, ...)
+  end
 end
 
 -- After greylisting: whom that asks to come again has been told so.

@@ -23,16 +23,26 @@ local allowed_networks = rspamd_config:add_map({
   url = "/var/lib/mastio/filter/allow-networks", type = "radix", description = "networks never greylisted",
 })
 
--- KEYS: by sender, by message, then reasons to let it pass. ARGV: now, delay, window, memory, who, whom,
--- from where, score. Answers "known", "wait" or "pass", and for "wait" the seconds left.
-local judge = lua_redis.add_redis_script([[
-for i = 3, #KEYS do
-  if redis.call('EXISTS', KEYS[i]) == 1 then
+-- Whom users have called a sender of spam (the key says when) has no history: the Lua of Valkey's scripts for that.
+local COUNTS = [[
+local function counts(key, spammer)
+  return redis.call('EXISTS', key) == 1
+    and (key:sub(1, 13) ~= 'mastio:clean:' or redis.call('EXISTS', spammer) == 0)
+end
+]]
+
+-- KEYS: by sender, by message, who was called a spammer, then reasons to let it pass. ARGV: now, delay, window, memory, who,
+-- whom, from where, score. Answers "known", "wait" or "pass", and for "wait" the seconds left.
+local judge = lua_redis.add_redis_script(COUNTS .. [[
+for i = 4, #KEYS do
+  if counts(KEYS[i], KEYS[3]) then
     redis.call('HINCRBY', 'mastio:counts', 'known', 1)
     return { 'known', 0 }
   end
 end
 local now, delay = tonumber(ARGV[1]), tonumber(ARGV[2])
+local passed, said = redis.call('HGET', KEYS[1], 'passed'), redis.call('GET', KEYS[3])
+if passed and said and tonumber(passed) <= tonumber(said) then redis.call('DEL', KEYS[1], KEYS[2]) end
 local began = redis.call('HGET', KEYS[1], 'first') or redis.call('HGET', KEYS[2], 'first')
 local first = tonumber(began or now)
 for i = 1, 2 do
@@ -115,11 +125,11 @@ local function away(task, name, err)
   house.later(task, name, "the greylist is not ready")
 end
 
--- KEYS: reasons to call the sender known. Bayes (its lessons are counted in RS) is silent until it has been taught
--- 200 of each kind, min_learns in classifier-bayes.conf: before that, nobody is a stranger.
-local known = lua_redis.add_redis_script([[
-for _, key in ipairs(KEYS) do
-  if redis.call('EXISTS', key) == 1 then return 'known' end
+-- KEYS: who was called a spammer, then reasons to call the sender known. Bayes (its lessons are counted in RS) is silent
+-- until it has been taught 200 of each kind, min_learns in classifier-bayes.conf: before that, nobody is a stranger.
+local known = lua_redis.add_redis_script(COUNTS .. [[
+for i = 2, #KEYS do
+  if counts(KEYS[i], KEYS[1]) then return 'known' end
 end
 for _, kind in ipairs({ 'learns_spam', 'learns_ham' }) do
   if tonumber(redis.call('HGET', 'RS', kind) or 0) < 200 then return 'untaught' end
@@ -141,6 +151,7 @@ house.rule(HISTORY_RULE, 7, function(task)
     if task:has_symbol("BAYES_HAM") then return end
     for _, name in ipairs(names(task)) do table.insert(keys, name) end
   end
+  table.insert(keys, 1, house.spammer(author))
   local function answer(err, data)
     if err then return away(task, HISTORY_RULE, err) end
     if proven and data == "known" then task:insert_result("CORRESPONDENT", 1.0) end
@@ -164,6 +175,7 @@ house.rule(NAME, 8, function(task)
   local keys = {
     key("grey", sender, whom, where),
     key("seen", sender, whom, address(house.author(task)), task:get_subject() or "", body),
+    house.spammer(house.author(task)),
   }
   for _, name in ipairs(names(task)) do table.insert(keys, name) end
   if not looks_forged(task) then

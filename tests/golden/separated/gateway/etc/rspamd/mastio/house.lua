@@ -1,5 +1,6 @@
 -- What the site's own rules share. rules.json beside this file is all that the site file says; the live
 -- lists are in /var/lib/mastio/filter, changed by `mastio greylist` and read again by Rspamd within seconds.
+local cryptobox = require "rspamd_cryptobox_hash"
 local lua_util = require "lua_util"
 local rspamd_ip = require "rspamd_ip"
 local ucl = require "ucl"
@@ -64,6 +65,11 @@ end
 
 function house.author(task)
   return (task:get_from({ "mime", "orig" }) or {})[1] or {}
+end
+
+-- Where Valkey keeps when users called an author a sender of spam.
+function house.spammer(author)
+  return "mastio:spammer:" .. cryptobox.create_specific("sha256", (author.addr or ""):lower()):hex()
 end
 
 -- The domains that have proven that they sent the message: by SPF (RFC 7208), by DKIM (RFC 6376).
