@@ -296,6 +296,20 @@ def test_a_machine_that_ignores_its_end_is_ended(site: str, tmp_path: Path) -> N
     assert Traces.of(site, tmp_path) == before
 
 
+def test_who_has_a_command_run_there_ends_with_the_machine(site: str) -> None:
+    Lab(site).up([tiny()], Quiet())
+    machine = Machine(site, "probe")
+    argv = machine.argv(["sh", "-c", "trap '' TERM; echo ready; sleep 300; sleep 300"])
+    assert argv
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, start_new_session=True) as process:
+        try:
+            assert process.stdout and process.stdout.readline() == b"ready\n"
+            machine.stop()
+            assert process.wait(10) != 0
+        finally:
+            process.kill()
+
+
 def test_two_at_once_the_second_is_told(site: str) -> None:
     with Lab(site)._lock(), pytest.raises(MastioError) as error:
         Lab(site).down()

@@ -13,6 +13,7 @@ not Debian's defaults. `settle` then starts the rest, and from then on it boots 
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Sequence
@@ -222,10 +223,13 @@ class Machine:
         One that has not booted yet holds nothing, and may be deaf still: it gets a second.
         """
         deadline = time.monotonic() + (timeout if self.up() else 1)
+        leader = self.cage.leader()
         self.cage.terminate()
         while self.cage.occupied() and time.monotonic() < deadline:
             time.sleep(0.05)
         self.cut()
+        if leader:
+            _let_go(leader)
 
     def cut(self) -> None:
         """Ends it at once, as when its power fails: no program there gets to do anything more.
@@ -275,6 +279,18 @@ class Machine:
     def _unmount(self) -> None:
         for point in reversed(mounted(self.label)):
             command.run(["umount", "--recursive", point], what=self.name)
+
+
+def _let_go(leader: int) -> None:
+    """Wakes who still had a command run in a machine that has ended.
+
+    At its end systemd stops all programs, then kills them; nsenter(1) stops as its child does, and would stay so.
+    """
+    mark = b"\0".join((b"nsenter", b"--target", str(leader).encode(), b""))
+    for words in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            if words.read_bytes().startswith(mark):
+                os.kill(int(words.parent.name), signal.SIGCONT)
 
 
 def mounted(label: str = "", prefix: str = "") -> list[str]:
