@@ -13,8 +13,9 @@ from mastio import pki
 from mastio.context import Context, Internet
 from mastio.flows import expand
 from mastio.roles import bans
+from mastio.roles.bans import counter as program
 from mastio.roles.bans import guard, here
-from mastio.roles.bans.counter import FORGIVEN, GRACE, Counter, remember, remembered
+from mastio.roles.bans.counter import FORGIVEN, GRACE, Counter, Once, remember, remembered
 from mastio.site.model import Clients, Site
 from mastio.state import HostState
 from tests import sites
@@ -75,6 +76,15 @@ def test_offences_are_seen_where_they_may_be_said(line: str) -> None:
 )
 def test_what_honest_clients_cause_is_none(line: str) -> None:
     assert counter().judge(line) is None
+
+
+def test_a_line_that_is_sent_again_is_no_second_offence(monkeypatch: pytest.MonkeyPatch) -> None:
+    once = Once()
+    first, second = (f"2026-12-01T10:00:00.00000{it}+00:00 {FAILED}" for it in (1, 2))
+    assert [once.new(it) for it in (first, second, first, second)] == [True, True, False, False]
+    monkeypatch.setattr(program, "LINES", 2)
+    assert once.new(f"{first}!") and len(once._known) == 2
+    assert once.new(first), "the oldest is forgotten"
 
 
 def test_a_client_cannot_name_another() -> None:

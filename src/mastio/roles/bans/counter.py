@@ -32,6 +32,8 @@ GRACE = 20
 """Lines that were under way when a ban was ordered are part of it, for so many seconds at most."""
 CLIENTS = 100_000
 """How many clients are remembered at once; beyond, all are forgotten, which a flood cannot exploit for long."""
+LINES = 100_000
+"""How many lines are known again."""
 PAUSE = 5
 REFUSED = 3
 _ADDRESS = r"(?P<client>[0-9A-Fa-f:.]+)"
@@ -122,6 +124,24 @@ class Counter:
         return Ban(address, seconds, topic)
 
 
+class Once:
+    """Lines that were read before: what was on its way to watch when a machine's rsyslog ended comes again
+    (docs/decisions/0032), and is no second offence. Each begins with when it was written, to the microsecond."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, None] = {}
+
+    def new(self, line: str) -> bool:
+        """Whether it did not come before."""
+        mark = hash(line)
+        if mark in self._known:
+            return False
+        self._known[mark] = None
+        if len(self._known) > LINES:
+            del self._known[next(iter(self._known))]
+        return True
+
+
 class Orders(threading.Thread):
     """Brings bans to the guards, in order, without holding up who counts."""
 
@@ -203,13 +223,12 @@ def remember(path: Path, history: dict[str, list[float]]) -> None:
 def main() -> None:
     """Reads the FIFO until the end of days."""
     config = json.loads(CONFIG.read_text())
-    counter, orders = Counter(config, remembered(HISTORY)), Orders(config["guards"])
+    counter, orders, once = Counter(config, remembered(HISTORY)), Orders(config["guards"]), Once()
     orders.start()
     with os.fdopen(FIFO, "r", encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            now = time.time()
-            ban = counter.see(line.rstrip("\n"), now)
-            if ban is None:
+            now, (_, _, said) = time.time(), line.rstrip("\n").partition(" ")
+            if not once.new(line) or (ban := counter.see(said, now)) is None:
                 continue
             orders.give(ban, now)
             remember(HISTORY, counter.history)
