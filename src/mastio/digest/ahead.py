@@ -143,7 +143,6 @@ def _work(pipe: Connection, theirs: list[Connection], read: Read, origins: Origi
             pipe.send(_read(path, start, end, read, origins))
         except (EOFError, ConnectionError):
             return
-        gc.collect()
 
 
 def _read(path: Path, start: int, end: int, read: Read, origins: Origins) -> Piece:
@@ -156,4 +155,5 @@ def _read(path: Path, start: int, end: int, read: Read, origins: Origins) -> Pie
         piece.lines, piece.end = piece.lines + number, offset
     piece.hour = memory.hours.get(reader.machine, "")
     piece.later, piece.live = reader.later, reader.live
+    reader.end()
     return piece

@@ -26,7 +26,7 @@ from mastio.files import put
 
 DAYS = 100
 """For so long summaries are kept."""
-BLOCK = 1 << 18
+BLOCK = 1 << 17
 """Octets that are read at once: what a processor's cache holds with all lines cut; a MiB takes a third longer."""
 _LONGEST = 1 << 22
 """A line that is longer is none."""

@@ -204,6 +204,11 @@ class Reader:
         if former := self.hours.get(hour):
             former.cut(KEPT)
 
+    def end(self) -> None:
+        """Lets go of the programs' readers, which know this one: so all is gone without the collector."""
+        for known in (self._heads, self._tags, self._programs):
+            known.clear()
+
     def stands_at(self, hour: str) -> None:
         """Lines up to that hour were read by others."""
         self._hour, self.memory.hours[self.machine] = hour.encode(), hour
