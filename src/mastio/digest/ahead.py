@@ -48,8 +48,6 @@ class Piece:
     """Messages that began in it and have not ended."""
 
 
-Worker = tuple[Any, Connection]
-"""A process, and our end of the pipe to it."""
 Read = Callable[[Reader, Path, int, int], Iterator[tuple[int, int]]]
 """Reads from one offset to another; number of lines and the offset after each block (`keeping.blocks`)."""
 
@@ -85,13 +83,13 @@ def pieces_of(
         for ends in pairwise(bounds(path, start, end, size))
     )
     context = multiprocessing.get_context("fork")
-    crew: list[Worker] = []
-    busy: deque[tuple[Worker, Path]] = deque()
+    crew: list[tuple[Any, Connection]] = []
+    busy: deque[tuple[Connection, Path]] = deque()
 
-    def give(worker: Worker) -> None:
+    def give(worker: Connection) -> None:
         piece = waiting.popleft()
         with suppress(ConnectionError):  # who has died does not answer either
-            worker[1].send(piece)
+            worker.send(piece)
         busy.append((worker, piece[0]))
 
     try:
@@ -103,11 +101,11 @@ def pieces_of(
             process.start()
             its.close()
             crew.append((process, ours))
-            give(crew[-1])
+            give(ours)
         while busy:
             worker, path = busy.popleft()
             try:
-                found: Piece = worker[1].recv()
+                found: Piece = worker.recv()
             except (EOFError, ConnectionError):
                 raise OSError(f"a process that read {path} has died") from None
             if waiting:
