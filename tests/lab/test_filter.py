@@ -90,9 +90,10 @@ def test_dmarc_reject_is_obeyed(lab: Lab, alice: tuple[str, str]) -> None:
 
 def test_dmarc_quarantine_is_obeyed(lab: Lab, alice: tuple[str, str]) -> None:
     word, forger = token(), somebody(outside.CAUTIOUS)
-    assert send(lab, message(forger, alice[0], word), forger, alice[0])[0] == 451
+    letter = message(forger, alice[0], word)
+    assert send(lab, letter, forger, alice[0])[0] == 451
     time.sleep(5)
-    assert send(lab, message(forger, alice[0], word), forger, alice[0])[0] == 250
+    assert send(lab, letter, forger, alice[0])[0] == 250
     assert arrives(lab, alice, word, "Junk")
 
 

@@ -51,6 +51,18 @@ def test_a_retry_passes_from_another_address_too(lab: Lab, alice: tuple[str, str
     assert arrives(lab, alice, word)
 
 
+def test_another_message_is_no_second_try(lab: Lab, alice: tuple[str, str]) -> None:
+    """A robot that sends something else each day never comes again; a server that did is believed from then on."""
+    sender = somebody()
+    first, other, later = (message(sender, alice[0], token(), PILLS) for _ in "123")
+    assert send(lab, first, sender, alice[0])[0] == 451
+    time.sleep(5)
+    code, text = send(lab, other, sender, alice[0])
+    assert code == 451 and "greylisted" in text, text
+    assert send(lab, first, sender, alice[0])[0] == 250
+    assert send(lab, later, sender, alice[0])[0] == 250
+
+
 def test_a_retry_is_judged_anew(lab: Lab, alice: tuple[str, str]) -> None:
     sender, other = somebody(), somebody()
     letter = message(sender, alice[0], token(), PILLS)
@@ -186,8 +198,9 @@ def test_show_bears_any_address(lab: Lab, alice: tuple[str, str], octets: bytes)
 
 def test_allow_and_show(lab: Lab, alice: tuple[str, str]) -> None:
     sender, before = somebody(), delayed(lab)
+    letter = message(sender, alice[0], token(), PILLS)
     for _ in range(2):  # as a rule within the same second
-        assert send(lab, message(sender, alice[0], token(), PILLS), sender, alice[0])[0] == 451
+        assert send(lab, letter, sender, alice[0])[0] == 451
     assert delayed(lab) == before + 1
     assert sender in lab.mastio("greylist", "show", "--json")
 

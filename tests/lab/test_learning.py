@@ -305,7 +305,7 @@ def test_whom_users_call_a_spammer_has_no_history_until_they_say_otherwise(
 def test_a_second_try_is_judged_by_what_was_learned_since(lab: Lab, alice: tuple[str, str]) -> None:
     """Needs the lessons above."""
     spam, other = token(), token()
-    # A sender each: who comes a second time is let in, whatever the message, and the first may take its time.
+    # A sender each: who came again is let in, whatever the message.
     letters = [
         message(f"{token()}@{outside.PLAIN}", alice[0], it, f"{LOANS}\n{prose(it)}")
         for it in (spam, other)

@@ -3,8 +3,9 @@
 --
 -- Never asked: whom a user has written to (unless something speaks for a forgery), who has sent clean mail before,
 -- who is proven by SPF or DKIM and not yet at the score for Junk, who is welcome, and what `mastio greylist allow` names.
--- A second try is known by the sender and its network, or by the message itself: a provider may come from
--- another of its addresses. A message that is not suspicious is never asked, whatever else its sender sent.
+-- A second try is the same message from the same sender, from wherever it comes: a server keeps what it could not deliver, and a
+-- provider may come from another of its addresses; a robot that sends something else each day has not come again.
+-- Who did is believed from then on, in that network. What is not suspicious is never asked, whatever else its sender sent.
 --
 -- In Valkey (all of it expires): mastio:grey:* who waits and waited, mastio:clean:* who has a history,
 -- mastio:wrote:* whom users wrote to (SHA-256; the store tells, see learnd), mastio:counts totals. Does Valkey not
@@ -31,7 +32,7 @@ local function counts(key, spammer)
 end
 ]]
 
--- KEYS: by sender, by message, who was called a spammer, then reasons to let it pass. ARGV: now, delay, window, memory, who,
+-- KEYS: by sender and network, by message, who was called a spammer, then reasons to let it pass. ARGV: now, delay, window, memory, who,
 -- whom, from where, score. Answers "known", "wait" or "pass", and for "wait" the seconds left.
 local judge = lua_redis.add_redis_script(COUNTS .. [[
 for i = 4, #KEYS do
@@ -42,23 +43,26 @@ for i = 4, #KEYS do
 end
 local now, delay = tonumber(ARGV[1]), tonumber(ARGV[2])
 local passed, said = redis.call('HGET', KEYS[1], 'passed'), redis.call('GET', KEYS[3])
-if passed and said and tonumber(passed) <= tonumber(said) then redis.call('DEL', KEYS[1], KEYS[2]) end
-local began = redis.call('HGET', KEYS[1], 'first') or redis.call('HGET', KEYS[2], 'first')
+if passed and said and tonumber(passed) <= tonumber(said) then
+  redis.call('DEL', KEYS[1], KEYS[2])
+  passed = false
+end
+local began = redis.call('HGET', KEYS[2], 'first')
 local first = tonumber(began or now)
 for i = 1, 2 do
   if redis.call('HSETNX', KEYS[i], 'first', first) == 1 then redis.call('EXPIRE', KEYS[i], ARGV[3]) end
 end
 redis.call('HSET', KEYS[1], 'sender', ARGV[5], 'recipient', ARGV[6], 'address', ARGV[7], 'score', ARGV[8])
 redis.call('HINCRBY', KEYS[1], 'tries', 1)
+if passed then return { 'pass', 0 } end
 if now - first < delay then
   if not began then redis.call('HINCRBY', 'mastio:counts', 'delayed', 1) end
   return { 'wait', delay - (now - first) }
 end
-if redis.call('HSETNX', KEYS[1], 'passed', now) == 1 then
-  redis.call('HINCRBY', 'mastio:counts', 'passed', 1)
-  redis.call('EXPIRE', KEYS[1], ARGV[4])
-  redis.call('EXPIRE', KEYS[2], ARGV[4])
-end
+redis.call('HSET', KEYS[1], 'passed', now)
+redis.call('HINCRBY', 'mastio:counts', 'passed', 1)
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+redis.call('EXPIRE', KEYS[2], ARGV[4])
 return { 'pass', 0 }
 ]], redis)
 
@@ -139,7 +143,7 @@ return 'stranger'
 
 -- Who writes weighs in the score itself. CORRESPONDENT: a user has written to the author, who is proven: an odd
 -- message of theirs is no reason for Junk. STRANGER: nothing is known of the sender, nothing proves the author,
--- and the text is not like what users get; by itself below every threshold, it makes other doubts count.
+-- and the text is not like what users get; by itself it only asks to come again, and it makes other doubts count.
 local HISTORY_RULE = "SENDER_HISTORY"
 house.rule(HISTORY_RULE, 7, function(task)
   local action, author = task:get_metric_action(), house.author(task)
