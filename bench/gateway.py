@@ -9,21 +9,23 @@ In one run, in turn, on the same box, with the same sender and the same messages
 | spamassassin | Postfix with MIMEDefang and SpamAssassin as milter → Dovecot |
 
 Each message has a text of its own and a connection of its own. Two rates are taken: until all were
-accepted (250), and until all are in the mailbox. One thing is lifted in the lab for the time of the
-benchmark: the gateway's limits per client (anvil(8)), since one client plays all the internet.
+accepted (250), and until all are in the mailbox. In these rounds five machines share what two have
+elsewhere; so all is done again with the same share of a core for each machine. One thing is lifted in the
+lab for the time of the benchmark: the gateway's limits per client (anvil(8)), since one client plays all
+the internet.
 """
 
 import os
 import random
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
 
 import click
-from bench import peers
+from bench import peers, shares
 from bench.common import (
     arrivals,
     fail,
@@ -60,12 +62,18 @@ PATIENCE = 60
 EXCEPTIONS = "smtpd_client_event_limit_exceptions"
 
 
+Spent = dict[str, dict[str, float]]
+"""CPU of machines and of their units, in milliseconds a message."""
+
+
 @dataclass
 class Figures:
     """What was measured of one way, a number for each round."""
 
     accepted: list[float] = field(default_factory=list)
     stored: list[float] = field(default_factory=list)
+    alone: list[float] = field(default_factory=list)
+    """Stored, while each machine had a share of its own."""
     memory: int = 0
     """Of the machines between the sender and the mailbox, in MiB."""
 
@@ -84,7 +92,11 @@ class Way:
     box: str
     folder: str
     between: tuple[str, ...]
-    """The machines whose memory counts."""
+    """The machines whose memory counts, besides the box."""
+    machines: tuple[str, ...]
+    """The machines that work for a message, all but the client's."""
+    site: str
+    """The lab that they are in."""
 
     def run(self, count: int, sessions: int, size: int) -> tuple[float, float]:
         """Send `count` messages; messages per second accepted, and stored."""
@@ -152,7 +164,7 @@ def ours(app: App, recipient: str) -> Way:
     return Way(
         app.transport(), outside.MACHINE, mx, mta, outside.MX,
         f"{outside.USER}@{outside.DOMAIN}", recipient, STORE, f"{maildir(recipient)}/Maildir",
-        ("firewall", GATEWAY),
+        ("firewall", GATEWAY), ("firewall", GATEWAY, STORE, "watch"), site.name,
     )  # fmt: skip
 
 
@@ -161,7 +173,7 @@ def theirs(house: peers.Peers) -> Way:
     return Way(
         house.transport, peers.CLIENT, peers.ADDRESSES[peers.MX], peers.ADDRESSES[peers.CLIENT],
         f"client.{peers.DOMAIN}", f"carol@client.{peers.DOMAIN}", peers.RECIPIENT, peers.BOX,
-        f"{peers.FOLDER}/Maildir", (peers.MX,),
+        f"{peers.FOLDER}/Maildir", (peers.MX,), (peers.MX, peers.BOX), peers.LAB,
     )  # fmt: skip
 
 
@@ -180,50 +192,67 @@ def spent(before: dict[str, Any], after: dict[str, Any], count: int) -> dict[str
 @click.option("--slow", default=60, show_default=True, help="Messages a round (spamassassin).")
 @click.option("--sessions", default=20, show_default=True, help="Connections at a time.")
 @click.option("--size", default=4096, show_default=True, help="Size of a message, in bytes.")
+@click.option(
+    "--share", default=40, show_default=True,
+    help="Then again, with so many percent of a core for each machine; 0: not.",
+)  # fmt: skip
 @click.option("--site", default="", help="The site's folder; its lab must be up.")
-def main(rounds: int, messages: int, slow: int, sessions: int, size: int, site: str) -> None:
+def main(
+    rounds: int, messages: int, slow: int, sessions: int, size: int, share: int, site: str
+) -> None:
     """Print medians of messages per second into the store, memory, and where the time goes."""
     app = running(site)
     workers = 2 * (os.cpu_count() or 1)
     figures = {name: Figures() for name in ("bare", "mastio", "spamassassin")}
-    shares: dict[str, dict[str, dict[str, float]]] = {}
+    spending: dict[str, Spent] = {}
     with mailbox(app) as recipient, peers.peers(workers) as house:
         own, other = ours(app, recipient), theirs(house)
         with no_limits(app, own.source):
 
-            def turn(name: str, way: Way, count: int, counted: tuple[str, ...]) -> None:
+            def turn(name: str, way: Way, count: int, part: int = 0) -> tuple[float, float, Spent]:
                 way.run(max(20, count // 10), sessions, size)  # warm
-                before = {it: remote(way.transport, it, usage) for it in counted}
-                accepted, stored = way.run(count, sessions, size)
+                before = {it: remote(way.transport, it, usage) for it in way.machines}
+                with shares.limited(way.site, way.machines, part) if part else nullcontext():
+                    accepted, stored = way.run(count, sessions, size)
                 say(f"{name}: {accepted:.1f}/s accepted, {stored:.1f}/s stored")
+                after = {it: remote(way.transport, it, usage) for it in way.machines}
+                return accepted, stored, {it: spent(before[it], after[it], count) for it in after}
+
+            def turns() -> Iterator[tuple[str, Way, int]]:
+                for _ in range(rounds):
+                    house.milter(on=False)
+                    yield "bare", other, messages
+                    yield "mastio", own, messages
+                    house.milter(on=True)
+                    yield "spamassassin", other, slow
+                    house.empty()
+                    # A delivery costs more the more a mailbox holds: all begin with the same.
+                    must(own.transport, STORE, "rm", "-rf", own.folder)
+
+            for name, way, count in turns():
+                accepted, stored, spending[name] = turn(name, way, count)
                 figures[name].accepted.append(accepted)
                 figures[name].stored.append(stored)
-                shares[name] = {
-                    it: spent(before[it], remote(way.transport, it, usage), count) for it in counted
-                }
                 figures[name].memory = max(figures[name].memory, way.memory())
-
-            for _ in range(rounds):
-                house.milter(on=False)
-                turn("bare", other, messages, (peers.MX, peers.BOX))
-                turn("mastio", own, messages, ("firewall", GATEWAY, STORE, "watch"))
-                house.milter(on=True)
-                turn("spamassassin", other, slow, (peers.MX, peers.BOX))
-                house.empty()
-                # A delivery costs more the more a mailbox holds: all begin with the same.
-                must(own.transport, STORE, "rm", "-rf", own.folder)
-    report(figures, shares, rounds)
+            if share and shares.offered(own.site, own.machines):
+                say(f"each machine has {share} % of a core")
+                for name, way, count in turns():
+                    figures[name].alone.append(turn(name, way, count, share)[1])
+    report(figures, spending, rounds, share)
 
 
 def report(
-    figures: dict[str, Figures], shares: dict[str, dict[str, dict[str, float]]], rounds: int
+    figures: dict[str, Figures],
+    spending: dict[str, Spent],
+    rounds: int,
+    share: int,
 ) -> None:
     """The tables."""
     middle: Callable[[list[float]], float] = median
     base = middle(figures["spamassassin"].stored)
     cost = {
         name: sum(sum(units.values()) for units in machines.values())
-        for name, machines in shares.items()
+        for name, machines in spending.items()
     }
     rows = [
         (
@@ -240,17 +269,30 @@ def report(
     heads = ("", "accepted", "stored", "range", "ratio", "memory", "CPU", "ratio by CPU")
     click.echo(table(heads, rows))
     ours_alone, theirs_alone = (
-        sum(units.get(it, 0) for it in filters for units in shares[name].values())
+        sum(units.get(it, 0) for it in filters for units in spending[name].values())
         for name, filters in (("mastio", OURS), ("spamassassin", THEIRS))
     )
     click.echo(
         f"\nThe filter alone: {ours_alone:.1f} ms of CPU a message (with a virus scanner), MIMEDefang with SpamAssassin"
         f" {theirs_alone:.1f} ms (without): {theirs_alone / ours_alone:.1f} ×"
     )
+    if all(it.alone for it in figures.values()):
+        base = middle(figures["spamassassin"].alone)
+        click.echo(
+            f"\nEach machine has {share} % of a core: as on machines of their own, all alike."
+        )
+        rows = [
+            (
+                name, f"{middle(it.alone):.1f}", f"{min(it.alone):.1f}–{max(it.alone):.1f}",
+                f"{middle(it.alone) / base:.1f} ×",
+            )
+            for name, it in figures.items()
+        ]  # fmt: skip
+        click.echo(table(("", "stored", "range", "ratio"), rows))
     # The lab's machines share this box; on machines of their own, the one that has most to do sets the pace.
     busiest = {
         name: max((sum(units.values()), machine) for machine, units in machines.items())
-        for name, machines in shares.items()
+        for name, machines in spending.items()
     }
     click.echo("\nThe machine that has most to do: what a core of its own would take.")
     rows = [
@@ -264,7 +306,7 @@ def report(
     click.echo("\nCPU time in milliseconds a message (last round).")
     parts = [
         (name, machine, unit, f"{used:.2f}")
-        for name, machines in shares.items()
+        for name, machines in spending.items()
         for machine, units in machines.items()
         for unit, used in units.items()
         if used >= 0.05

@@ -18,6 +18,7 @@ from mastio.lab.provider import Lab
 from mastio.lab.transport import NspawnTransport
 from mastio.transport import Transport
 
+LAB = "benchpeers"
 CLIENT, MX, BOX = "client", "mx", "box"
 ADDRESSES = {CLIENT: "10.78.0.10", MX: "10.78.0.20", BOX: "10.78.0.30"}
 DOMAIN = "bench.test"
@@ -120,7 +121,7 @@ class Peers:
 @contextmanager
 def peers(workers: int) -> Iterator[Peers]:
     """Makes the machines, and takes them away; `workers` scanners are kept warm by MIMEDefang."""
-    lab = Lab("benchpeers")
+    lab = Lab(LAB)
     machines = [
         LabMachine(
             name, name, packages, _DEBCONF if name == MX else (),
