@@ -213,3 +213,143 @@ def test_who_sends_nothing_has_none() -> None:
             "mastio-lines"
             not in file(state, "/etc/systemd/system/rsyslog.service.d/mastio.conf").content
         )
+
+
+QI = b"""\
+<OPB:1:qqueue:1:
++iQueueSize:2:2:73:
++tVars.disk.sizeOnDisk:2:5:49958:
+>End
+.
+<Obj:1:strm:1:
++iCurrFNum:2:1:1:
++pszFName:1:8:to-watch:
++iMaxFiles:2:8:10000000:
++bDeleteOnClose:2:1:0:
++sType:2:1:1:
++tOperationsMode:2:1:2:
++tOpenMode:2:3:384:
++iCurrOffs:2:5:49958:
++inode:2:1:0:
++strtOffs:2:1:0:
++bPrevWasNL:2:1:0:
+>End
+.
+<Obj:1:strm:1:
++iCurrFNum:2:1:1:
++pszFName:1:8:to-watch:
++iMaxFiles:2:8:10000000:
++bDeleteOnClose:2:1:1:
++sType:2:1:1:
++tOperationsMode:2:1:1:
++tOpenMode:2:3:384:
++iCurrOffs:2:5:18791:
++inode:2:1:0:
++strtOffs:2:5:18791:
++bPrevWasNL:2:1:0:
+>End
+.
+"""
+"""As rsyslog 8.2504 wrote it."""
+
+
+def queued(number: int) -> bytes:
+    text = f"<22>Dec  1 12:59:14 probe: line {number}"
+    return f"<Obj:1:msg:1:\n+iSeverity:2:1:6:\n+pszRawMsg:1:{len(text)}:{text}:\n>End\n.\n".encode()
+
+
+ONE = len(queued(10))
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> lines.Queue:
+    monkeypatch.setattr(lines, "SPOOL", tmp_path)
+    return lines.Queue("watch")
+
+
+def holds(queue: lines.Queue, files: dict[int, int]) -> None:
+    """So many messages in each file, numbered from 10 on, all of the same length."""
+    number = 10
+    for name, count in files.items():
+        queue.file(name).write_bytes(b"".join(map(queued, range(number, number + count))))
+        number += count
+
+
+def says(queue: lines.Queue, count: int, written: lines.Place, read: lines.Place) -> None:
+    queue.state.write_bytes(queue.said(count, 7, written, read))
+
+
+def test_the_state_is_written_as_rsyslog_writes_it(queue: lines.Queue) -> None:
+    assert queue.said(73, 49958, (1, 49958), (1, 18791)) == QI
+    queue.state.write_bytes(QI)
+    assert queue.known() == (73, (1, 49958), (1, 18791))
+
+
+@pytest.mark.parametrize(
+    ("files", "said", "found"),
+    [
+        # Behind by three lines, and by what was read.
+        ({1: 9}, (4, (1, 6 * ONE), (1, 2 * ONE)), (7, (1, 9 * ONE), (1, 2 * ONE))),
+        # It went on in the next file.
+        ({1: 9, 2: 5}, (4, (1, 6 * ONE), (1, 2 * ONE)), (12, (2, 5 * ONE), (1, 2 * ONE))),
+        # What it reads was read to its end and deleted.
+        ({3: 9, 4: 2}, (4, (2, 6 * ONE), (2, 2 * ONE)), (11, (4, 2 * ONE), (3, 0))),
+        # It says more than is there: a power cut.
+        ({1: 9}, (30, (1, 40 * ONE), (1, 2 * ONE)), (7, (1, 9 * ONE), (1, 2 * ONE))),
+        ({1: 9}, (30, (1, 40 * ONE), (1, 30 * ONE)), (9, (1, 9 * ONE), (1, 0))),
+    ],
+)  # fmt: skip
+def test_a_state_that_is_behind_is_brought_up_to_date(
+    queue: lines.Queue,
+    files: dict[int, int],
+    said: tuple[int, lines.Place, lines.Place],
+    found: tuple[int, lines.Place, lines.Place],
+) -> None:
+    holds(queue, files)
+    says(queue, *said)
+    queue.mend()
+    assert queue.known() == found
+    assert (
+        f"sizeOnDisk:2:{len(str(sum(files.values()) * ONE))}:".encode() in queue.state.read_bytes()
+    )
+    assert queue.state.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_state_that_is_right_is_left_alone(queue: lines.Queue) -> None:
+    holds(queue, {1: 9, 2: 3})
+    says(queue, 5, (2, 3 * ONE), (1, 7 * ONE))
+    before = queue.state.read_bytes()
+    queue.mend()
+    assert queue.state.read_bytes() == before
+
+
+@pytest.mark.parametrize("said", [b"", b"rubbish", None])
+def test_without_a_state_all_that_is_there_is_read(queue: lines.Queue, said: bytes | None) -> None:
+    holds(queue, {1: 3, 2: 4})
+    if said is not None:
+        queue.state.write_bytes(said)
+    queue.mend()
+    assert queue.known() == (7, (2, 4 * ONE), (1, 0))
+
+
+def test_without_a_queue_nothing_is_made(queue: lines.Queue) -> None:
+    queue.mend()
+    assert not queue.state.exists()
+
+
+@pytest.mark.parametrize("whole", [0, 3])
+def test_a_message_that_was_cut_off_is_none(queue: lines.Queue, whole: int) -> None:
+    holds(queue, {1: whole})
+    add(queue.file(1), queued(99)[:-4])
+    says(queue, 0, (1, 0), (1, 0))
+    queue.mend()
+    assert queue.known() == (whole, (1, whole * ONE), (1, 0))
+    assert queue.file(1).stat().st_size == whole * ONE
+
+
+def test_an_empty_queue_stays_empty(queue: lines.Queue) -> None:
+    """What was read stays in its file until the next is begun."""
+    holds(queue, {1: 9})
+    says(queue, 0, (1, 9 * ONE), (1, 9 * ONE))
+    queue.mend()
+    assert queue.known() == (0, (1, 9 * ONE), (1, 9 * ONE))
