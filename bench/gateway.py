@@ -55,6 +55,8 @@ section shelf signal spring station stone summary summer supplier table teacher 
 train travel tree update valley version village violin visit water weather window winter wooden"""
 WORDS = _TEXT.split()
 GATEWAY, STORE = "gateway", "store"
+MACHINES = ("firewall", GATEWAY, STORE, "watch")
+"""What works for a message."""
 OURS = ("rspamd", "clamav-daemon", "valkey-server", "unbound")
 THEIRS = ("mimedefang", "mimedefang-multiplexor")
 """The units that are the filter alone, here and there."""
@@ -94,7 +96,7 @@ class Way:
     between: tuple[str, ...]
     """The machines whose memory counts, besides the box."""
     machines: tuple[str, ...]
-    """The machines that work for a message, all but the client's."""
+    """The machines that work for a message."""
     site: str
     """The lab that they are in."""
 
@@ -164,7 +166,7 @@ def ours(app: App, recipient: str) -> Way:
     return Way(
         app.transport(), outside.MACHINE, mx, mta, outside.MX,
         f"{outside.USER}@{outside.DOMAIN}", recipient, STORE, f"{maildir(recipient)}/Maildir",
-        ("firewall", GATEWAY), ("firewall", GATEWAY, STORE, "watch"), site.name,
+        ("firewall", GATEWAY), MACHINES, site.name,
     )  # fmt: skip
 
 
@@ -202,6 +204,8 @@ def main(
 ) -> None:
     """Print medians of messages per second into the store, memory, and where the time goes."""
     app = running(site)
+    if share:
+        shares.check(app.site().name, MACHINES, share)
     workers = 2 * (os.cpu_count() or 1)
     figures = {name: Figures() for name in ("bare", "mastio", "spamassassin")}
     spending: dict[str, Spent] = {}
@@ -234,7 +238,7 @@ def main(
                 figures[name].accepted.append(accepted)
                 figures[name].stored.append(stored)
                 figures[name].memory = max(figures[name].memory, way.memory())
-            if share and shares.offered(own.site, own.machines):
+            if share:
                 say(f"each machine has {share} % of a core")
                 for name, way, count in turns():
                     figures[name].alone.append(turn(name, way, count, share)[1])
@@ -278,9 +282,7 @@ def report(
     )
     if all(it.alone for it in figures.values()):
         base = middle(figures["spamassassin"].alone)
-        click.echo(
-            f"\nEach machine has {share} % of a core: as on machines of their own, all alike."
-        )
+        click.echo(f"\nEach machine has {share} % of a core.")
         rows = [
             (
                 name, f"{middle(it.alone):.1f}", f"{min(it.alone):.1f}–{max(it.alone):.1f}",

@@ -6,8 +6,9 @@ once, the machine that has most to do sets the pace. Who is stopped in the middl
 cold caches takes more time for it: a third more for many small steps, a tenth for one long one.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from bench.common import fail
@@ -20,24 +21,24 @@ does not use is lost with the period: of a short one, much."""
 _VERSION_1 = Path("/sys/fs/cgroup/cpu")
 
 
-def offered(site: str, machines: Sequence[str]) -> bool:
-    """Whether this box's kernel can limit these machines."""
-    return (_VERSION_1 / "cgroup.procs").exists() or all(
-        (Cage(site, it).path / "cpu.max").exists() for it in machines
-    )
+def check(site: str, machines: Sequence[str], percent: int) -> None:
+    """Ends the benchmark where these machines cannot be limited, or the box does not have so much for all of them."""
+    if percent * (len(machines) + 1) > 100 * (os.cpu_count() or 1):
+        fail(f"--share {percent}: {len(machines)} machines and a client cannot all have that here")
+    if not (_VERSION_1 / "cgroup.procs").exists():
+        for it in machines:
+            if not (Cage(site, it).path / "cpu.max").exists():
+                fail(f"--share: this box cannot limit {it} (no cpu.max for it); --share 0")
 
 
 @contextmanager
 def limited(site: str, machines: Sequence[str], percent: int) -> Iterator[None]:
     """Each of these machines has `percent` of one core while this lasts."""
-    quota = PERIOD * percent // 100
-    try:
+    with ExitStack() as stack:
         for it in machines:
-            _limit(Cage(site, it), quota)
+            stack.callback(_free, Cage(site, it))
+            _limit(Cage(site, it), PERIOD * percent // 100)
         yield
-    finally:
-        for it in machines:
-            _free(Cage(site, it))
 
 
 def _group(cage: Cage) -> Path:
@@ -60,26 +61,30 @@ def _limit(cage: Cage, quota: int) -> None:
     group.mkdir(exist_ok=True)
     (group / "cpu.cfs_period_us").write_text(str(PERIOD))
     (group / "cpu.cfs_quota_us").write_text(str(quota))
-    for _ in range(10):  # who is born meanwhile, of one that was not in it yet
-        outside = _pids(cage) - set((group / "cgroup.procs").read_text().split())
-        if not outside:
-            return
-        _move(outside, group)
-    fail(f"not all processes of {cage.name} can be limited")
+    if not _move(lambda: _pids(cage) - _inside(group), group):
+        fail(f"not all processes of {cage.name} can be limited")
 
 
 def _free(cage: Cage) -> None:
-    with suppress(OSError):
+    if (cage.path / "cpu.max").exists():
         (cage.path / "cpu.max").write_text(f"max {PERIOD}")
     group = _group(cage)
     if group.exists():
         (group / "cpu.cfs_quota_us").write_text("-1")
-        _move((group / "cgroup.procs").read_text().split(), _VERSION_1)
-        with suppress(OSError):
+        if _move(lambda: _inside(group), _VERSION_1):
             group.rmdir()
 
 
-def _move(pids: Sequence[str] | set[str], group: Path) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            (group / "cgroup.procs").write_text(pid)
+def _inside(group: Path) -> set[str]:
+    return set((group / "cgroup.procs").read_text().split())
+
+
+def _move(who: Callable[[], set[str]], group: Path) -> bool:
+    """Moves processes until nobody is left to be; they have children meanwhile."""
+    for _ in range(20):
+        if not (pids := who()):
+            return True
+        for pid in pids:
+            with suppress(OSError):  # it has ended
+                (group / "cgroup.procs").write_text(pid)
+    return False

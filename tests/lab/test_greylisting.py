@@ -54,13 +54,14 @@ def test_a_retry_passes_from_another_address_too(lab: Lab, alice: tuple[str, str
 def test_another_message_is_no_second_try(lab: Lab, alice: tuple[str, str]) -> None:
     """A robot that sends something else each day never comes again; a server that did is believed from then on."""
     sender = somebody()
-    first, other, later = (message(sender, alice[0], token(), PILLS) for _ in "123")
+    first, other, later, elsewhere = (message(sender, alice[0], token(), PILLS) for _ in "1234")
     assert send(lab, first, sender, alice[0])[0] == 451
     time.sleep(5)
     code, text = send(lab, other, sender, alice[0])
     assert code == 451 and "greylisted" in text, text
     assert send(lab, first, sender, alice[0])[0] == 250
     assert send(lab, later, sender, alice[0])[0] == 250
+    assert send(lab, elsewhere, sender, alice[0], version=6)[0] == 451, "from another network"
 
 
 def test_a_retry_is_judged_anew(lab: Lab, alice: tuple[str, str]) -> None:

@@ -269,6 +269,12 @@ def test_who_is_a_stranger_once_the_filter_knows_what_users_get(
     assert mail.submit(lab, *alice, message(alice[0], known, token()))[0] == 250
     mail.await_known(lab, known)
     assert "STRANGER" not in scanned(known, prose(token()), address), "a user has written to them"
+    # Well made, it has less than the two points, and has to come again all the same.
+    letter = message(new, alice[0], token(), prose(token()))
+    for hop in ("one", "two"):
+        letter["Received"] = f"from {hop}.test by mx.{outside.PLAIN}; {letter['Date']}"
+    code, text = send(lab, letter, new, alice[0])
+    assert code == 451 and "greylisted" in text, text
 
 
 def teach(lab: Lab, verdict: str, count: int, head: str, text: str) -> None:
@@ -329,6 +335,7 @@ def test_a_second_try_is_judged_by_what_was_learned_since(lab: Lab, alice: tuple
         assert again == [250, 250]
         # A verdict takes back what coming again has earned, not what it earns afterwards.
         teach(lab, "spam", 1, f"From: {letters[1]['From']}\nSubject: {token()}\n", prose(token()))
+        assert send(lab, letters[1], str(letters[1]["From"]), alice[0])[0] == 451
         texts = [message(str(it["From"]), alice[0], token(), LOANS) for it in letters]
         codes = [send(lab, it, str(it["From"]), alice[0])[0] for it in texts]
         assert codes == [250, 451]

@@ -292,6 +292,10 @@ def test_the_state_is_written_as_rsyslog_writes_it(queue: lines.Queue) -> None:
         ({1: 9}, (4, (1, 6 * ONE), (1, 2 * ONE)), (7, (1, 9 * ONE), (1, 2 * ONE))),
         # It went on in the next file.
         ({1: 9, 2: 5}, (4, (1, 6 * ONE), (1, 2 * ONE)), (12, (2, 5 * ONE), (1, 2 * ONE))),
+        # A next file is to be begun.
+        ({1: 9}, (7, (2, 0), (1, 2 * ONE)), (7, (1, 9 * ONE), (1, 2 * ONE))),
+        # Files of another time, which rsyslog would not come to.
+        ({1: 9, 5: 4, 6: 3}, (4, (1, 6 * ONE), (1, 2 * ONE)), (7, (1, 9 * ONE), (1, 2 * ONE))),
         # What it reads was read to its end and deleted.
         ({3: 9, 4: 2}, (4, (2, 6 * ONE), (2, 2 * ONE)), (11, (4, 2 * ONE), (3, 0))),
         # It says more than is there: a power cut.
@@ -309,15 +313,15 @@ def test_a_state_that_is_behind_is_brought_up_to_date(
     says(queue, *said)
     queue.mend()
     assert queue.known() == found
-    assert (
-        f"sizeOnDisk:2:{len(str(sum(files.values()) * ONE))}:".encode() in queue.state.read_bytes()
-    )
+    octets = ONE * sum(count for name, count in files.items() if name <= found[1][0])
+    assert f"+tVars.disk.sizeOnDisk:2:{len(str(octets))}:{octets}:" in queue.state.read_text()
     assert queue.state.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_state_that_is_right_is_left_alone(queue: lines.Queue) -> None:
-    holds(queue, {1: 9, 2: 3})
-    says(queue, 5, (2, 3 * ONE), (1, 7 * ONE))
+@pytest.mark.parametrize("there", [0, 3])
+def test_a_state_that_is_right_is_left_alone(queue: lines.Queue, there: int) -> None:
+    holds(queue, {1: 9, 2: there})
+    says(queue, 2 + there, (2, there * ONE), (1, 7 * ONE))
     before = queue.state.read_bytes()
     queue.mend()
     assert queue.state.read_bytes() == before
@@ -332,9 +336,44 @@ def test_without_a_state_all_that_is_there_is_read(queue: lines.Queue, said: byt
     assert queue.known() == (7, (2, 4 * ONE), (1, 0))
 
 
-def test_without_a_queue_nothing_is_made(queue: lines.Queue) -> None:
+def test_a_state_without_a_queue_goes(queue: lines.Queue) -> None:
+    """rsyslog would look for lines that nobody has."""
+    queue.mend()
+    says(queue, 5, (2, 3 * ONE), (1, 7 * ONE))
     queue.mend()
     assert not queue.state.exists()
+
+
+def test_what_was_on_its_way_is_sent_again_whatever_the_queue_is_like(
+    record: lines.Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = lines.Record("watch2")
+    for it in (record, other):
+        add(it.now, several(1, 2))
+
+    def fails(_: lines.Queue) -> None:
+        raise OSError("a queue as nobody thought")
+
+    monkeypatch.setattr(lines.Queue, "mend", fails)
+    with pytest.raises(OSError, match="nobody thought"):
+        lines.main("start", {"watch": [], "watch2": []})
+    assert record.again.read_bytes() == other.again.read_bytes() == several(1, 2)
+
+
+def test_all_queues_are_mended_at_the_start(queue: lines.Queue) -> None:
+    other = lines.Queue("watch2")
+    for it in (queue, other):
+        holds(it, {1: 3})
+    lines.main("start", {"watch": [], "watch2": []})
+    assert queue.known() == other.known() == (3, (1, 3 * ONE), (1, 0))
+
+
+def test_what_is_no_message_is_not_read(queue: lines.Queue) -> None:
+    """A power cut left zeros where it had begun to read."""
+    queue.file(1).write_bytes(b"".join(map(queued, range(10, 15))) + b"\0" * 4 * ONE)
+    says(queue, 2, (1, 8 * ONE), (1, 6 * ONE))
+    queue.mend()
+    assert queue.known() == (5, (1, 5 * ONE), (1, 0))
 
 
 @pytest.mark.parametrize("whole", [0, 3])

@@ -42,7 +42,7 @@ WINDOW, BATCH = 32, 32
 LINES = 100
 """More than what may be open: both together."""
 CHECKPOINT = 20
-"""After how many steps, lines put in or taken out, rsyslog writes its queue's state."""
+"""After how many steps rsyslog writes its queue's state: a line is put in, taken out and done with."""
 LONGEST = 8096
 """Octets of a line that rsyslog takes, without its end; it sends no more of one in any case."""
 SIZE = 2 << 20
@@ -126,30 +126,37 @@ class Queue:
             for it in range(place[0], last + 1)
         )
 
+    def cut(self, number: int) -> int:
+        """Takes away what is no whole message at the end of a file; its size then."""
+        content = self.file(number).read_bytes()
+        found = content.rfind(_MESSAGE_ENDS)
+        size = found + len(_MESSAGE_ENDS) if found >= 0 else 0
+        if size < len(content):
+            os.truncate(self.file(number), size)
+        return size
+
     def mend(self) -> None:
-        """Makes the state say up to where there are lines, and how many; what was cut off is none."""
+        """Makes the state say up to where there are lines, and how many."""
         sizes, known = self.sizes(), self.known()
         if not sizes:
+            self.state.unlink(missing_ok=True)
             return
-        first, last = min(sizes), max(sizes)
+        read = known[2] if known and known[2][0] in sizes else (min(sizes), 0)
+        # rsyslog reads one file after the other: behind one that is missing, it would find none.
+        last = next(it for it in range(read[0], max(sizes) + 1) if it + 1 not in sizes)
+        if known and known[1:] == ((last, sizes[last]), read):
+            return
+        sizes[last] = self.cut(last)
 
         def there(place: Place) -> bool:
-            return sizes.get(place[0], -1) >= place[1]
+            return place[0] <= last and sizes.get(place[0], -1) >= place[1]
 
-        count, written, read = known or (0, (first, 0), (first, 0))
         if not there(read):
-            read = (first, 0)
-        elif known and written == (last, sizes[last]):
-            return
-        if read == (first, 0) or not there(written):
-            count, written = 0, read
-        content = self.file(last).read_bytes()
-        sizes[last] = (
-            content.rfind(_MESSAGE_ENDS) + len(_MESSAGE_ENDS) if _MESSAGE_ENDS in content else 0
-        )
-        os.truncate(self.file(last), sizes[last])
+            read = (read[0], 0)
+        count, written = known[:2] if known and known[2] == read and there(known[1]) else (0, read)
         count += self.behind(written, last)
-        _replace(self.state, self.said(count, sum(sizes.values()), (last, sizes[last]), read))
+        octets = sum(size for number, size in sizes.items() if number <= last)
+        _replace(self.state, self.said(count, octets, (last, sizes[last]), read))
 
     def said(self, count: int, octets: int, written: Place, read: Place) -> bytes:
         """The state, as rsyslog writes it."""
@@ -283,12 +290,16 @@ def main(verb: str, config: Mapping[str, list[tuple[str, int]]]) -> None:
     for watch, ways in config.items():
         record = Record(watch)
         if verb == "start":
-            Queue(watch).mend()
             record.start()
         elif verb == "stop":
             stop(record, {end(address, port) for address, port in ways})
         else:
             record.turn()
+    if (
+        verb == "start"
+    ):  # afterwards: it may take long, and rsyslog's files may be as nobody thought
+        for watch in config:
+            Queue(watch).mend()
 
 
 if __name__ == "__main__":

@@ -32,8 +32,8 @@ local function counts(key, spammer)
 end
 ]]
 
--- KEYS: by sender and network, by message, who was called a spammer, then reasons to let it pass. ARGV: now, delay, window, memory, who,
--- whom, from where, score. Answers "known", "wait" or "pass", and for "wait" the seconds left.
+-- KEYS: by sender and network, by message, who was called a spammer, then reasons to let it pass. ARGV: now, delay, window,
+-- memory, who, whom, from where, score. Answers "known", "wait" or "pass", and for "wait" the seconds left.
 local judge = lua_redis.add_redis_script(COUNTS .. [[
 for i = 4, #KEYS do
   if counts(KEYS[i], KEYS[3]) then
@@ -41,28 +41,28 @@ for i = 4, #KEYS do
     return { 'known', 0 }
   end
 end
-local now, delay = tonumber(ARGV[1]), tonumber(ARGV[2])
-local passed, said = redis.call('HGET', KEYS[1], 'passed'), redis.call('GET', KEYS[3])
-if passed and said and tonumber(passed) <= tonumber(said) then
-  redis.call('DEL', KEYS[1], KEYS[2])
-  passed = false
+local now, delay, said = tonumber(ARGV[1]), tonumber(ARGV[2]), redis.call('GET', KEYS[3])
+for i = 1, 2 do
+  local passed = redis.call('HGET', KEYS[i], 'passed')
+  if passed and said and tonumber(passed) <= tonumber(said) then redis.call('DEL', KEYS[i]) end
 end
-local began = redis.call('HGET', KEYS[2], 'first')
+local believed, began = redis.call('HGET', KEYS[1], 'passed'), redis.call('HGET', KEYS[2], 'first')
 local first = tonumber(began or now)
 for i = 1, 2 do
   if redis.call('HSETNX', KEYS[i], 'first', first) == 1 then redis.call('EXPIRE', KEYS[i], ARGV[3]) end
 end
 redis.call('HSET', KEYS[1], 'sender', ARGV[5], 'recipient', ARGV[6], 'address', ARGV[7], 'score', ARGV[8])
 redis.call('HINCRBY', KEYS[1], 'tries', 1)
-if passed then return { 'pass', 0 } end
-if now - first < delay then
+if not believed and now - first < delay then
   if not began then redis.call('HINCRBY', 'mastio:counts', 'delayed', 1) end
   return { 'wait', delay - (now - first) }
 end
-redis.call('HSET', KEYS[1], 'passed', now)
-redis.call('HINCRBY', 'mastio:counts', 'passed', 1)
-redis.call('EXPIRE', KEYS[1], ARGV[4])
-redis.call('EXPIRE', KEYS[2], ARGV[4])
+for i = 1, 2 do
+  if redis.call('HSETNX', KEYS[i], 'passed', now) == 1 then
+    redis.call('EXPIRE', KEYS[i], ARGV[4])
+    if i == 2 and began then redis.call('HINCRBY', 'mastio:counts', 'passed', 1) end
+  end
+end
 return { 'pass', 0 }
 ]], redis)
 
@@ -143,7 +143,8 @@ return 'stranger'
 
 -- Who writes weighs in the score itself. CORRESPONDENT: a user has written to the author, who is proven: an odd
 -- message of theirs is no reason for Junk. STRANGER: nothing is known of the sender, nothing proves the author,
--- and the text is not like what users get; by itself it only asks to come again, and it makes other doubts count.
+-- and the text is not like what users get; by itself it only asks to come again (greylist_score is by default
+-- what a well-made message of theirs has left of the two points), and it makes other doubts count.
 local HISTORY_RULE = "SENDER_HISTORY"
 house.rule(HISTORY_RULE, 7, function(task)
   local action, author = task:get_metric_action(), house.author(task)
