@@ -269,7 +269,7 @@ def test_who_is_a_stranger_once_the_filter_knows_what_users_get(
     assert mail.submit(lab, *alice, message(alice[0], known, token()))[0] == 250
     mail.await_known(lab, known)
     assert "STRANGER" not in scanned(known, prose(token()), address), "a user has written to them"
-    # Well made, it has less than the two points, and has to come again all the same.
+    # Well made, it has no more than the two points, and has to come again all the same.
     letter = message(new, alice[0], token(), prose(token()))
     for hop in ("one", "two"):
         letter["Received"] = f"from {hop}.test by mx.{outside.PLAIN}; {letter['Date']}"

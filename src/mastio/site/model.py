@@ -111,7 +111,7 @@ class Policy:
     """From this Rspamd score on, mail is filed in Junk."""
     spam_reject_score: float = 15.0
     """From this Rspamd score on, mail is refused in the SMTP dialogue."""
-    greylist_score: float = 1.6
+    greylist_score: float = 3.0
     """From this Rspamd score on, mail from senders without a history is greylisted."""
     greylist_delay: int = 300
     """How long greylisted mail must wait before it is tried again, in seconds."""

@@ -143,8 +143,7 @@ return 'stranger'
 
 -- Who writes weighs in the score itself. CORRESPONDENT: a user has written to the author, who is proven: an odd
 -- message of theirs is no reason for Junk. STRANGER: nothing is known of the sender, nothing proves the author,
--- and the text is not like what users get; by itself it only asks to come again (greylist_score is by default
--- what a well-made message of theirs has left of the two points), and it makes other doubts count.
+-- and the text is not like what users get; by itself it only asks to come again, and it makes other doubts count.
 local HISTORY_RULE = "SENDER_HISTORY"
 house.rule(HISTORY_RULE, 7, function(task)
   local action, author = task:get_metric_action(), house.author(task)
@@ -168,11 +167,17 @@ end)
 rspamd_config:set_metric_symbol({ name = "CORRESPONDENT", score = -4.0, group = "mastio" })
 rspamd_config:set_metric_symbol({ name = "STRANGER", score = 2.0, group = "mastio" })
 
+-- For greylisting a stranger weighs more: with the usual threshold it is enough, in a message that is well made otherwise.
+local MORE = 1.5
+local function doubt(task)
+  return task:get_metric_score()[1] + (task:has_symbol("STRANGER") and MORE or 0)
+end
+
 house.rule(NAME, 8, function(task)
   local action = task:get_metric_action()
   if house.from_inside(task) or action == "reject" or action == "soft reject" then return end
   local score, leaning = task:get_metric_score()[1], house.strictest(task)
-  if score < leaning.greylist_score or is_allowed(task) then return end
+  if doubt(task) < leaning.greylist_score or is_allowed(task) then return end
   if score < leaning.spam_junk_score and house.speaks_for(task, house.author(task).domain) then return end
 
   local sender, whom, where = address(house.sender(task)), recipients(task), network(task)
@@ -210,7 +215,7 @@ rspamd_config:register_symbol({
   name = "GREYLISTING_MEMORY", type = "idempotent", group = "mastio",
   callback = function(task)
     if task:get_metric_action() ~= "no action" or house.from_inside(task) then return end
-    if task:get_metric_score()[1] < house.strictest(task).greylist_score and not looks_forged(task) then
+    if doubt(task) < house.strictest(task).greylist_score and not looks_forged(task) then
       for _, name in ipairs(names(task)) do remember(task, name, HISTORY) end
     end
   end,
