@@ -74,7 +74,7 @@ class Figures:
 
     accepted: list[float] = field(default_factory=list)
     stored: list[float] = field(default_factory=list)
-    alone: list[float] = field(default_factory=list)
+    limited: list[float] = field(default_factory=list)
     """Stored, while each machine had a share of its own."""
     memory: int = 0
     """Of the machines between the sender and the mailbox, in MiB."""
@@ -241,7 +241,7 @@ def main(
             if share:
                 say(f"each machine has {share} % of a core")
                 for name, way, count in turns():
-                    figures[name].alone.append(turn(name, way, count, share)[1])
+                    figures[name].limited.append(turn(name, way, count, share)[1])
     report(figures, spending, rounds, share)
 
 
@@ -280,13 +280,13 @@ def report(
         f"\nThe filter alone: {ours_alone:.1f} ms of CPU a message (with a virus scanner), MIMEDefang with SpamAssassin"
         f" {theirs_alone:.1f} ms (without): {theirs_alone / ours_alone:.1f} ×"
     )
-    if all(it.alone for it in figures.values()):
-        base = middle(figures["spamassassin"].alone)
+    if all(it.limited for it in figures.values()):
+        base = middle(figures["spamassassin"].limited)
         click.echo(f"\nEach machine has {share} % of a core.")
         rows = [
             (
-                name, f"{middle(it.alone):.1f}", f"{min(it.alone):.1f}–{max(it.alone):.1f}",
-                f"{middle(it.alone) / base:.1f} ×",
+                name, f"{middle(it.limited):.1f}", f"{min(it.limited):.1f}–{max(it.limited):.1f}",
+                f"{middle(it.limited) / base:.1f} ×",
             )
             for name, it in figures.items()
         ]  # fmt: skip

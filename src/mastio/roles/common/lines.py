@@ -1,7 +1,7 @@
 #!/usr/bin/python3 -IS
 """Sends again what was on its way to watch when rsyslog ended, and brings the state of its queue up to date.
 
-    mastio-lines start      before rsyslog starts: mends its queue's state, and has it sent again what is to be
+    mastio-lines start      before rsyslog starts: has it send again what is to be, and mends its queue's state
     mastio-lines stop       before rsyslog stops: notes up to where watch has answered
     mastio-lines turn       rsyslog's own call, when its record has grown: a second file is begun
 
